@@ -1,0 +1,71 @@
+"""The Transformer of "Attention Is All You Need" (Vaswani et al. 2017) in NumPy, forward and backward by hand.
+
+The paper's table of contents, as modules:
+
+    §3      the model, figure 1                    models/transformer.py
+    §3.1    encoder and decoder stacks             models/encoder.py  models/decoder.py
+            Add & Norm                             layers/add_norm.py  layers/normalization.py
+    §3.2    attention, figure 2                    layers/attention.py  layers/masks.py
+    §3.3    position-wise feed-forward networks    layers/feed_forward.py  layers/activations.py
+    §3.4    embeddings and softmax                 layers/embedding.py  layers/activations.py
+    §3.5    positional encoding                    layers/positional_encoding.py
+    §5.1    training data and batching             training/batching.py  tasks/
+    §5.3    optimizer                              training/optimizer.py  training/schedule.py
+    §5.4    regularization                         layers/dropout.py  training/loss.py
+    §6.1    decoding                               inference/greedy.py
+    §6.2    model variations, table 3              config.py
+
+Every layer keeps the contract of `module.py`; `gradcheck` proves a backward pass, yours included.
+"""
+
+from minitransformer import layers, models, tasks
+from minitransformer.config import TrainingConfig, TransformerConfig
+from minitransformer.errors import CheckpointError, ConfigError, InputError, MinitransformerError
+from minitransformer.gradcheck import GradcheckReport, gradcheck
+from minitransformer.inference import greedy_decode
+from minitransformer.models import Transformer
+from minitransformer.module import Module, Parameter
+from minitransformer.training import (
+    Adam,
+    LabelSmoothedCrossEntropy,
+    RunFolder,
+    RunSettings,
+    Trainer,
+    clip_grad_norm,
+    evaluate,
+    load_model,
+    noam_schedule,
+    train_step,
+    translate,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Adam",
+    "CheckpointError",
+    "ConfigError",
+    "GradcheckReport",
+    "InputError",
+    "LabelSmoothedCrossEntropy",
+    "MinitransformerError",
+    "Module",
+    "Parameter",
+    "RunFolder",
+    "RunSettings",
+    "Trainer",
+    "TrainingConfig",
+    "Transformer",
+    "TransformerConfig",
+    "clip_grad_norm",
+    "evaluate",
+    "gradcheck",
+    "greedy_decode",
+    "layers",
+    "load_model",
+    "models",
+    "noam_schedule",
+    "tasks",
+    "train_step",
+    "translate",
+]

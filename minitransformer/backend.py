@@ -1,0 +1,168 @@
+"""The array backend: NumPy on the CPU, CuPy on a CUDA GPU. All that differs between the two stands here.
+
+Layers never import an array library. They ask `xp = array_module(x)` for the library that `x` belongs to,
+compute with `xp`, and take constants and random numbers from the functions below.
+"""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from minitransformer.errors import ConfigError
+
+Array: TypeAlias = Any  # numpy.ndarray or cupy.ndarray
+Generator: TypeAlias = np.random.Generator
+Seed: TypeAlias = "Generator | int | None"
+DTypeLike: TypeAlias = Any
+
+
+def array_module(x: Array) -> Any:
+    """The library that `x` belongs to: `numpy`, or `cupy` for an array on a GPU.
+
+    Looks CuPy up among the modules already loaded, so that asking never imports it.
+    """
+    cupy = sys.modules.get("cupy")
+    if cupy is not None and isinstance(x, cupy.ndarray):
+        return cupy
+    return np
+
+
+def device_module(device: str) -> Any:
+    """The library of a device: `numpy` for "cpu", `cupy` for "cuda". Raises ConfigError if there is none."""
+    if device == "cpu":
+        return np
+    if device != "cuda":
+        raise ConfigError(f"device: expected 'cpu' or 'cuda', got {device!r}")
+    try:
+        import cupy  # type: ignore[import-not-found, unused-ignore]
+
+        if cupy.cuda.runtime.getDeviceCount() > 0:
+            return cupy
+    except ImportError:
+        raise ConfigError(
+            "device 'cuda' needs CuPy: pip install 'minitransformer[cuda]', or use device 'cpu'"
+        ) from None
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise ConfigError(f"device 'cuda': no usable GPU ({error}); use device 'cpu'") from None
+    raise ConfigError("device 'cuda': no GPU found; use device 'cpu'")
+
+
+def to_device(x: Array, device: str) -> Array:
+    """`x` as an array on `device`; the same array if it is there already."""
+    return device_module(device).asarray(x if device == "cuda" else to_host(x))
+
+
+def to_host(x: Array) -> np.ndarray:
+    """`x` as a NumPy array; waits for a GPU to finish computing it."""
+    xp = array_module(x)
+    return np.asarray(x) if xp is np else xp.asnumpy(x)
+
+
+def dtype_of(name: DTypeLike) -> np.dtype:
+    """The data type called `name`. Raises ConfigError unless it is one that gradients can be computed in."""
+    message = f"dtype: expected 'float32', 'float64' or a complex type, got {name!r}"
+    try:
+        dtype = np.dtype(name)
+    except TypeError:
+        raise ConfigError(message) from None
+    if dtype.kind not in "fc" or dtype.itemsize < 4:
+        raise ConfigError(message)
+    return dtype
+
+
+def zeros(shape: Sequence[int], dtype: DTypeLike = "float32", like: Array = None) -> Array:
+    """Zeros, in the library of `like` (NumPy by default)."""
+    return array_module(like).zeros(shape, dtype)
+
+
+def arange(n: int) -> Array:
+    """0, 1, …, n - 1 in float64, on the CPU: positions, from which tables are made."""
+    return np.arange(n, dtype=np.float64)
+
+
+def padded(rows: Sequence[Sequence[int]], fill: int) -> Array:
+    """Rows of integers of any lengths as one array, filled up on the right."""
+    ids = np.full((len(rows), max(map(len, rows))), fill)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = row
+    return ids
+
+
+def generator(*seed: Seed) -> Generator:
+    """An explicit random generator.
+
+    `generator(3)` is the stream of seed 3, and `generator(3, 1, 40)` an independent one (seed 3, purpose 1,
+    step 40): whatever a run draws is a function of such numbers, so a resumed run needs no stored state.
+    A generator is passed through; None draws a seed from the operating system.
+    """
+    if len(seed) == 1 and (seed[0] is None or isinstance(seed[0], np.random.Generator)):
+        return np.random.default_rng(seed[0])
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence([int(s) for s in seed])))  # type: ignore[arg-type]
+
+
+def snapshot(rng: Generator | None) -> Generator | None:
+    """A copy of `rng` that will draw what `rng` is about to draw (None stays None)."""
+    return copy.deepcopy(rng)
+
+
+def normal(rng: Generator, shape: Sequence[int], std: float, dtype: DTypeLike) -> Array:
+    """Normal numbers of mean 0. Drawn in float64 on the CPU: the same in every dtype, on every device."""
+    return rng.normal(0.0, std, shape).astype(dtype)
+
+
+def xavier_uniform(rng: Generator, d_in: int, d_out: int, dtype: DTypeLike) -> Array:
+    """Uniform in ±sqrt(6 / (d_in + d_out)): keeps the variance of x and of dx (Glorot and Bengio 2010)."""
+    bound = math.sqrt(6 / (d_in + d_out))
+    return rng.uniform(-bound, bound, (d_in, d_out)).astype(dtype)
+
+
+def dropout_mask(rng: Generator, p: float, x: Array) -> Array:
+    """An array like `x`: 0 with probability `p`, else 1 / (1 - p), so that the mean of mask · x is x."""
+    xp = array_module(x)
+    keep = xp.asarray(rng.random(x.shape, dtype=np.float32) >= p)
+    return keep.astype(x.dtype) * (1 / (1 - p))
+
+
+def add_rows(target: Array, ids: Array, rows: Array) -> None:
+    """target[ids[n]] += rows[n] for every n, where an id may come up many times.
+
+    (`target[ids] += rows` would keep only the last row of each id.) One flat index list is what NumPy's
+    `add.at` has a fast path for.
+    """
+    xp = array_module(target)
+    width = target.shape[1]
+    flat = (ids.reshape(-1, 1) * width + xp.arange(width)).ravel()
+    xp.add.at(target.reshape(-1), flat, rows.astype(target.dtype, copy=False).ravel())
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep memory that was freed, for the next temporary of that size.
+
+    glibc returns every large array to the system and faults it in again, page by page, at the next
+    operation; a training step allocates the same sizes over and over. Does nothing where there is no glibc.
+    """
+    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
+        libc.mallopt(m_top_pad, 64 << 20)
+    except (OSError, AttributeError):
+        pass
+
+
+def peak_memory_mb() -> float | None:
+    """The most memory this process has held so far, in MB (10^6 bytes); None where it cannot be known."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

@@ -1,0 +1,251 @@
+"""The `minitransformer` command. Thin: it reads arguments, calls the package, and prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from minitransformer import __version__
+from minitransformer.backend import generator
+from minitransformer.config import TrainingConfig, TransformerConfig, from_settings, one_of
+from minitransformer.errors import ConfigError, MinitransformerError
+from minitransformer.tasks import TASKS, Task, task_class
+from minitransformer.training.evaluation import evaluate, translate
+from minitransformer.training.progress import Progress
+from minitransformer.training.run_folder import RunFolder, RunSettings
+from minitransformer.training.trainer import EVALUATION_SEED, Interrupted, Trainer, load_model
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
+    arguments = parser().parse_args(argv)
+    try:
+        answer, text = arguments.run(arguments)
+    except (MinitransformerError, OSError, ImportError) as error:
+        print(f"minitransformer: error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except Interrupted:
+        print("\nStopped and saved. Continue with the same command and --resume.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    print(json.dumps(answer) if arguments.json else text)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of all commands."""
+    top = argparse.ArgumentParser(
+        prog="minitransformer",
+        description="The Transformer of 'Attention Is All You Need' in NumPy, forward and backward by hand.",
+    )
+    top.add_argument("--version", action="version", version=f"minitransformer {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, run: Callable[..., Any], help: str, epilog: str = "") -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            help=help,
+            description=help[0].upper() + help[1:] + ".",
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+        sub.set_defaults(run=run)
+        return sub
+
+    def device(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+
+    sub = command("train", train, "train a model on a task", _train_epilog())
+    sub.add_argument("task", metavar="TASK", help=", ".join(TASKS))
+    sub.add_argument("--config", metavar="FILE", type=Path, help="a JSON object of settings")
+    sub.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="change settings, see below",
+    )
+    sub.add_argument("--out", metavar="RUN", type=Path, help="the run folder (default: a new runs/TASK)")
+    sub.add_argument("--resume", action="store_true", help="continue the run in its folder where it stopped")
+    sub.add_argument("--seed", type=int, help="decides the weights, the data and the dropout (default 0)")
+    device(sub)
+
+    sub = command("evaluate", evaluate_run, "measure a trained model on the held-out sequences")
+    sub.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
+    device(sub)
+
+    sub = command("decode", decode, "answer a sequence with a trained model")
+    sub.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
+    sub.add_argument("text", metavar="SEQUENCE", help='symbols separated by blanks, e.g. "3 1 4 1 5"')
+    device(sub)
+
+    sub = command("plot", plot, "draw the loss, the learning rate and the attention of a run (extra: app)")
+    sub.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
+    sub.add_argument("--input", metavar="SEQUENCE", help="whose attention to draw (default: a held-out one)")
+    return top
+
+
+def _train_epilog() -> str:
+    def names(config: type) -> str:
+        return ", ".join(config.__annotations__)
+
+    return (
+        f"settings of the model:    {names(TransformerConfig)}\n"
+        f"settings of the training: {names(TrainingConfig)}\n"
+        "and those of the task. Example:\n"
+        "  minitransformer train reverse --set d_model=128 steps=4000 --out runs/wide"
+    )
+
+
+def train(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Train, print what was reached, and where it lies."""
+    folder = RunFolder(arguments.out or _default_folder(arguments.task, arguments.resume))
+    if arguments.resume:
+        if arguments.set or arguments.config or arguments.seed is not None:
+            raise ConfigError("--resume takes the run's own settings; drop --set, --config and --seed")
+        settings = folder.settings()
+        if settings.task.name != arguments.task:
+            raise ConfigError(
+                f"{folder.path} holds a run of task {settings.task.name!r}, not {arguments.task!r}"
+            )
+        trainer = Trainer(settings, folder, arguments.device)
+        trainer.resume()
+    else:
+        settings = _settings(arguments)
+        trainer = Trainer(settings, folder, arguments.device)
+        folder.create(settings)
+    progress = Progress(settings.training.steps, trainer.step, quiet=arguments.json)
+    progress.say(
+        f"{settings.task.name}: {trainer.model.n_parameters():,} parameters, "
+        f"at most {settings.training.steps} steps, run folder {folder.path}"
+    )
+    result = trainer.run(progress, _stop_on_signal())
+    return {**result, "run": str(folder.path)}, _summary(result["sets"], settings.task) + (
+        f"\n{result['steps']} steps in {result['seconds']:.1f} s"
+        + (f", peak memory {result['peak_memory_mb']:.0f} MB" if result["peak_memory_mb"] else "")
+        + f'\ntry:  minitransformer decode {folder.path} "{_example(settings.task)}"'
+    )
+
+
+def evaluate_run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Measure the newest checkpoint of a run on its held-out sets."""
+    folder = RunFolder(arguments.folder)
+    task = folder.settings().task
+    model = load_model(folder, arguments.device)
+    sets = task.evaluation_sets(generator(EVALUATION_SEED))
+    figures = {name: evaluate(model, pairs) for name, pairs in sets.items() if name != "valid"}
+    return {"run": str(folder.path), "sets": figures}, _summary(figures, task)
+
+
+def decode(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Answer one sequence."""
+    folder = RunFolder(arguments.folder)
+    vocabulary = folder.settings().task.vocabulary
+    source = vocabulary.encode(arguments.text)
+    answer = vocabulary.decode(translate(load_model(folder, arguments.device), [source])[0])
+    return {"input": arguments.text, "output": answer}, answer
+
+
+def plot(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Draw the figures of a run into its folder."""
+    from minitransformer.figures import attention_figure, training_figure
+
+    folder = RunFolder(arguments.folder)
+    task = folder.settings().task
+    text = arguments.input or _example(task)
+    paths = {
+        "training": str(training_figure(folder)),
+        "attention": str(attention_figure(load_model(folder), task.vocabulary, text, folder.path)),
+    }
+    return paths, "\n".join(paths.values())
+
+
+def _settings(arguments: argparse.Namespace) -> RunSettings:
+    """The task's settings, changed by --config, then by --set."""
+    settings: dict[str, Any] = {}
+    if arguments.config is not None:
+        try:
+            settings = json.loads(arguments.config.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{arguments.config}: not JSON ({error})") from None
+        if not isinstance(settings, dict):
+            raise ConfigError(f"{arguments.config}: expected a JSON object of settings")
+    for assignment in arguments.set:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"--set: expected KEY=VALUE, got {assignment!r}")
+        settings[name] = _value(value)
+    cls = task_class(arguments.task)
+    of_task = {name: settings.pop(name) for name in list(settings) if name in cls.__dataclass_fields__}  # type: ignore[attr-defined]
+    for name in settings:  # here, where the task's own names are known too
+        of_models = [*TransformerConfig.__annotations__, *TrainingConfig.__annotations__]
+        one_of("setting", name, [*of_models, *cls.__dataclass_fields__])  # type: ignore[attr-defined]
+    seed = 0 if arguments.seed is None else arguments.seed
+    if seed < 0:
+        raise ConfigError(f"--seed: expected 0 or more, got {seed}")
+    return RunSettings.of(from_settings(cls, of_task), settings, seed)
+
+
+def _value(text: str) -> Any:
+    """What a setting's text means: JSON where it is JSON, a list where it has commas, else the text itself."""
+    words = {"none": None, "true": True, "false": False}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text.split(",") if "," in text else text
+
+
+def _default_folder(task: str, resume: bool) -> Path:
+    """runs/TASK, runs/TASK-2, …: the first that is free, or, to resume, the last that is not."""
+    free, last = Path("runs") / task, Path("runs") / task
+    n = 1
+    while RunFolder(free).exists():
+        n, last = n + 1, free
+        free = Path("runs") / f"{task}-{n}"
+    return last if resume else free
+
+
+def _example(task: Task) -> str:
+    source, _ = task.evaluation_sets(generator(EVALUATION_SEED))["test"][0]
+    return task.vocabulary.decode(source)
+
+
+def _summary(sets: dict[str, Any], task: Task) -> str:
+    lines = [
+        f"{name:<8} exact match {figures['exact_match']:7.2%}   token accuracy {figures['token_accuracy']:7.2%}"
+        f"   ({figures['n']} held-out sequences of length {_lengths(figures)})"
+        for name, figures in sets.items()
+    ]
+    return "\n".join(lines)
+
+
+def _lengths(figures: dict[str, Any]) -> str:
+    lengths = list(figures["exact_match_by_length"])
+    return lengths[0] if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}"
+
+
+def _stop_on_signal() -> Callable[[], bool]:
+    """Have Ctrl-C and SIGTERM ask for a stop at the end of the step; a second one stops at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        return stop.is_set
+
+    def ask(number: int, frame: Any) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, ask)
+    signal.signal(signal.SIGTERM, ask)
+    return stop.is_set

@@ -1,0 +1,193 @@
+"""§3 and §5 as numbers: the settings of a model and of a training run, and the paper's own choices of them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar, get_type_hints
+
+from minitransformer.errors import ConfigError
+
+DROPOUT_PLACES = ("embedding", "residual", "attention", "relu")
+TIES = (True, "source_target", "target_output", False)
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """The shape of a Transformer. Immutable; raises ConfigError for what cannot be built."""
+
+    src_vocab_size: int
+    tgt_vocab_size: int
+    n_layers: int = 6  # N: encoder layers, and as many decoder layers
+    d_model: int = 512
+    n_heads: int = 8  # h
+    d_ff: int = 2048
+    d_k: int | None = None  # width of a head's queries and keys; d_model / h if None
+    d_v: int | None = None  # width of a head's values; d_model / h if None
+    dropout: float = 0.1  # P_drop
+    dropout_on: tuple[str, ...] = (
+        "embedding",
+        "residual",
+    )  # of DROPOUT_PLACES; the paper's §5.4 names these two
+    max_len: int = 512  # longest source, and longest target, in tokens
+    positions: str = "sinusoidal"  # or "learned" (Table 3, row E)
+    norm: str = "post"  # LayerNorm(x + Sublayer(x)), the paper's; or "pre": x + Sublayer(LayerNorm(x))
+    tie_embeddings: bool | str = True  # one E for source, target and output; or a member of TIES
+    attention_bias: bool = False  # b_Q, b_K, b_V, b_O, which the paper's formulas do not have
+    pad_id: int = 0
+    eps: float = 1e-5  # of LayerNorm
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dropout_on", tuple(self.dropout_on))
+        check_types(self)
+        for name in ("src_vocab_size", "tgt_vocab_size", "n_layers", "d_model", "n_heads", "d_ff", "max_len"):
+            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        for name in ("d_k", "d_v"):
+            width = getattr(self, name)
+            require(width is None or width >= 1, name, "at least 1, or None", width)
+            divides = width is not None or self.d_model % self.n_heads == 0
+            require(divides, "n_heads", f"a divisor of d_model={self.d_model}, or {name}", self.n_heads)
+        require(0 <= self.dropout < 1, "dropout", "a probability 0 <= p < 1", self.dropout)
+        require(self.eps > 0, "eps", "a number above 0", self.eps)
+        for place in self.dropout_on:
+            one_of("dropout_on", place, DROPOUT_PLACES)
+        one_of("positions", self.positions, ("sinusoidal", "learned"))
+        one_of("norm", self.norm, ("post", "pre"))
+        one_of("tie_embeddings", self.tie_embeddings, TIES)
+        if self.positions == "sinusoidal":
+            require(self.d_model % 2 == 0, "d_model", "an even number for sinusoidal positions", self.d_model)
+        if self.tie_embeddings in (True, "source_target"):
+            same = self.src_vocab_size == self.tgt_vocab_size
+            sizes = f"src_vocab_size={self.src_vocab_size}, tgt_vocab_size={self.tgt_vocab_size}"
+            require(same, "tie_embeddings", "one vocabulary for source and target, or another tie", sizes)
+        smallest = min(self.src_vocab_size, self.tgt_vocab_size)
+        require(0 <= self.pad_id < smallest, "pad_id", f"an id 0 … {smallest - 1}", self.pad_id)
+
+    def dropout_at(self, place: str) -> float:
+        """P_drop if dropout is on at `place`, else 0."""
+        return self.dropout if place in self.dropout_on else 0.0
+
+    @classmethod
+    def base(cls, vocab_size: int = 37000, **changes: Any) -> TransformerConfig:
+        """The paper's base model (Table 3, first row), with one vocabulary for source and target."""
+        return cls(vocab_size, vocab_size, **changes)
+
+    @classmethod
+    def big(cls, vocab_size: int = 37000, **changes: Any) -> TransformerConfig:
+        """The paper's big model (Table 3, last row)."""
+        return cls.preset("big", vocab_size, **changes)
+
+    @classmethod
+    def preset(cls, name: str, vocab_size: int = 37000, **changes: Any) -> TransformerConfig:
+        """A model by name: "base", "big", a row of Table 3 such as "C d_model=256" (see PRESETS), or "toy"."""
+        one_of("preset", name, PRESETS)
+        return cls(vocab_size, vocab_size, **{**PRESETS[name], **changes})
+
+
+# Table 3 of the paper: what each row changes in the base model. Row D's label smoothing (eps_ls) changes no
+# shape: it belongs to training.
+PRESETS: dict[str, dict[str, Any]] = {
+    "base": {},
+    "A h=1": {"n_heads": 1, "d_k": 512, "d_v": 512},
+    "A h=4": {"n_heads": 4, "d_k": 128, "d_v": 128},
+    "A h=16": {"n_heads": 16, "d_k": 32, "d_v": 32},
+    "A h=32": {"n_heads": 32, "d_k": 16, "d_v": 16},
+    "B d_k=16": {"d_k": 16},
+    "B d_k=32": {"d_k": 32},
+    "C N=2": {"n_layers": 2},
+    "C N=4": {"n_layers": 4},
+    "C N=8": {"n_layers": 8},
+    "C d_model=256": {"d_model": 256, "d_k": 32, "d_v": 32},
+    "C d_model=1024": {"d_model": 1024, "d_k": 128, "d_v": 128},
+    "C d_ff=1024": {"d_ff": 1024},
+    "C d_ff=4096": {"d_ff": 4096},
+    "D P_drop=0": {"dropout": 0.0},
+    "D P_drop=0.2": {"dropout": 0.2},
+    "D eps_ls=0": {},
+    "D eps_ls=0.2": {},
+    "E learned": {"positions": "learned"},
+    "big": {"d_model": 1024, "d_ff": 4096, "n_heads": 16, "dropout": 0.3},
+    "toy": {"n_layers": 2, "d_model": 64, "n_heads": 4, "d_ff": 256, "max_len": 64},
+}
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained (§5). Immutable; raises ConfigError for what cannot be run."""
+
+    steps: int = 100_000  # updates, at most
+    batch_tokens: int = 25_000  # padded tokens of a batch, of its source or of its target, whichever has more
+    accumulate: int = 1  # batches whose gradients make one update
+    schedule: str = "noam"  # §5.3; or "linear": warm-up, then straight down to 0 at the last step
+    warmup_steps: int = 4000
+    learning_rate: float | None = None  # at the peak; None is the paper's (d_model · warmup_steps)^-0.5
+    beta1: float = 0.9
+    beta2: float = 0.98
+    adam_eps: float = 1e-9
+    clip_norm: float | None = None  # longest gradient, as a norm over all parameters; None does not clip
+    eps_ls: float = 0.1  # label smoothing, §5.4
+    log_every: int = 50  # steps between two lines of metrics.jsonl
+    evaluate_every: int = 500  # steps between two evaluations, each followed by a checkpoint
+    solved_at: float | None = None  # exact match on the validation set that ends the training early
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("steps", "batch_tokens", "accumulate", "warmup_steps", "log_every", "evaluate_every"):
+            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        one_of("schedule", self.schedule, ("noam", "linear"))
+        one_of("dtype", self.dtype, ("float32", "float64"))
+        linear = self.schedule == "linear"
+        require(not linear or self.learning_rate is not None, "learning_rate", "a peak for 'linear'", None)
+        in_time = not linear or self.warmup_steps <= self.steps
+        require(in_time, "warmup_steps", f"at most steps={self.steps}", self.warmup_steps)
+        for name in ("beta1", "beta2", "eps_ls"):
+            require(0 <= getattr(self, name) < 1, name, "a number 0 <= x < 1", getattr(self, name))
+        for name in ("adam_eps", "clip_norm", "learning_rate"):
+            value = getattr(self, name)
+            require(value is None or value > 0, name, "a number above 0", value)
+
+
+Config = TypeVar("Config")
+
+
+def from_settings(cls: type[Config], settings: Mapping[str, Any]) -> Config:
+    """A config dataclass from names and values. Raises ConfigError, with the nearest name, for an unknown one."""
+    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    for name in settings:
+        one_of("setting", name, known)
+    try:
+        return cls(**settings)
+    except TypeError as error:
+        raise ConfigError(f"{cls.__name__}: {error}") from None
+
+
+def check_types(config: Any) -> None:
+    """Raise ConfigError if a field does not hold what its annotation says (an int passes for a float).."""
+    hints = get_type_hints(type(config))
+    for field in fields(config):
+        value = getattr(config, field.name)
+        expected = hints[field.name]
+        kinds = getattr(expected, "__args__", (expected,)) if expected != tuple[str, ...] else (tuple,)
+        if float in kinds and isinstance(value, int) and not isinstance(value, bool):
+            continue
+        if not isinstance(value, tuple(kinds)) or (isinstance(value, bool) and bool not in kinds):
+            names = " or ".join(k.__name__ for k in kinds)
+            raise ConfigError(f"{field.name}: expected {names}, got {value!r}")
+
+
+def require(condition: bool, name: str, expected: str, got: Any) -> None:
+    """Raise ConfigError, saying what setting `name` should be, unless `condition` holds."""
+    if not condition:
+        raise ConfigError(f"{name}: expected {expected}, got {got!r}")
+
+
+def one_of(kind: str, name: Any, choices: Iterable[Any]) -> None:
+    """Raise ConfigError, suggesting the nearest, unless `name` is one of `choices`."""
+    choices = list(choices)
+    if name in choices:
+        return
+    near = difflib.get_close_matches(str(name), [str(c) for c in choices], n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ConfigError(f"{kind}: unknown {name!r}{hint} Known: {', '.join(sorted(map(str, choices)))}")

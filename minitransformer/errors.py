@@ -1,0 +1,21 @@
+"""What this package raises when it is given something it cannot use.
+
+All are ValueErrors; the message says what was expected, what came, and what to do.
+The command line prints that message on one line and exits with status 2.
+"""
+
+
+class MinitransformerError(ValueError):
+    """Base of every error below, for code that wants to catch them all."""
+
+
+class InputError(MinitransformerError):
+    """An array, a sequence or a text that a layer, model or task cannot take."""
+
+
+class ConfigError(MinitransformerError):
+    """An unknown, missing or impossible setting."""
+
+
+class CheckpointError(MinitransformerError):
+    """A run folder or checkpoint that is missing, damaged, or belongs to something else."""

@@ -1,0 +1,29 @@
+"""Greedy decoding: at every position the likeliest token."""
+
+from __future__ import annotations
+
+from minitransformer.backend import Array, array_module
+from minitransformer.models.transformer import Transformer
+
+
+def greedy_decode(
+    model: Transformer, src_ids: Array, bos_id: int = 1, eos_id: int = 2, max_len: int = 30
+) -> Array:
+    """Translate a batch: ids (B, T) with T <= max_len, each row up to and with its `eos_id`, then padding.
+
+    Each step reads one token of every sentence and writes the next; all stop when the last one has ended,
+    or after `max_len` tokens. The start symbol is not part of the result.
+    """
+    state = model.start_decoding(src_ids, max_len)
+    xp = array_module(state.src_mask)
+    tokens = xp.full(len(src_ids), bos_id)
+    ended = xp.zeros(len(src_ids), bool)
+    ids = xp.full((len(src_ids), max_len), model.config.pad_id)
+    for position in range(max_len):
+        tokens = model.decode_step(tokens, state).argmax(-1)
+        tokens = xp.where(ended, model.config.pad_id, tokens)
+        ids[:, position] = tokens
+        ended |= tokens == eos_id
+        if bool(ended.all()):
+            return ids[:, : position + 1]
+    return ids

@@ -1,0 +1,33 @@
+"""The blocks of section 3, one a file, each with `forward` and a hand-derived `backward`."""
+
+from minitransformer.layers.activations import ReLU, log_softmax, softmax, softmax_backward
+from minitransformer.layers.add_norm import AddNorm
+from minitransformer.layers.attention import MultiHeadAttention, ScaledDotProductAttention
+from minitransformer.layers.dropout import Dropout
+from minitransformer.layers.embedding import Embedding, OutputProjection
+from minitransformer.layers.feed_forward import FeedForward
+from minitransformer.layers.linear import Linear
+from minitransformer.layers.masks import causal_mask, padding_mask
+from minitransformer.layers.normalization import LayerNorm
+from minitransformer.layers.positional_encoding import LearnedPositions, SinusoidalPositions, sinusoids
+
+__all__ = [
+    "AddNorm",
+    "Dropout",
+    "Embedding",
+    "FeedForward",
+    "LayerNorm",
+    "LearnedPositions",
+    "Linear",
+    "MultiHeadAttention",
+    "OutputProjection",
+    "ReLU",
+    "ScaledDotProductAttention",
+    "SinusoidalPositions",
+    "causal_mask",
+    "log_softmax",
+    "padding_mask",
+    "sinusoids",
+    "softmax",
+    "softmax_backward",
+]

@@ -1,0 +1,39 @@
+"""§3.1, §5.4: the residual step around every sub-layer, "Add & Norm" in figure 1."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from minitransformer.backend import Array, DTypeLike, Generator
+from minitransformer.layers.dropout import Dropout, DropoutCache
+from minitransformer.layers.normalization import LayerNorm, LayerNormCache
+from minitransformer.module import Module
+
+
+class AddNormCache(NamedTuple):
+    dropout: DropoutCache
+    norm: LayerNormCache
+
+
+class AddNorm(Module):
+    """LayerNorm(x + Dropout(Sublayer(x))), the paper's post-norm order, given x and Sublayer(x).
+
+    forward   y = LayerNorm(x + Dropout(s))                   x, s, y: (..., d_model)
+    backward  (dx, ds): the sum hands the norm's gradient to both; ds passes back through dropout
+    """
+
+    def __init__(
+        self, d_model: int, dropout: float = 0.0, eps: float = 1e-5, dtype: DTypeLike = "float32"
+    ) -> None:
+        self.dropout = Dropout(dropout)
+        self.norm = LayerNorm(d_model, eps, dtype)
+
+    def forward(self, x: Array, s: Array, rng: Generator | None = None) -> tuple[Array, AddNormCache]:
+        dropped, cache_dropout = self.dropout.forward(s, rng)
+        y, cache_norm = self.norm.forward(x + dropped)
+        return y, AddNormCache(cache_dropout, cache_norm)
+
+    def backward(self, dy: Array, cache: AddNormCache) -> tuple[Array, Array]:
+        dx = self.norm.backward(dy, cache.norm)
+        ds = self.dropout.backward(dx, cache.dropout)
+        return dx, ds

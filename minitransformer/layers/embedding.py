@@ -1,0 +1,82 @@
+"""§3.4: token embedding and the pre-softmax projection, which may share one matrix E."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from minitransformer.backend import Array, DTypeLike, Generator, Seed, add_rows, generator, normal
+from minitransformer.layers.linear import rows
+from minitransformer.module import Module, Parameter
+
+
+def embedding_matrix(vocab_size: int, d_model: int, rng: Generator, dtype: DTypeLike) -> Parameter:
+    """E: (V, d_model), normal with standard deviation 1 / sqrt(d_model).
+
+    Rows times sqrt(d_model), and logits, then start near unit size.
+    """
+    return Parameter(normal(rng, (vocab_size, d_model), d_model**-0.5, dtype))
+
+
+class EmbeddingCache(NamedTuple):
+    ids: Array  # (B, T)
+
+
+class Embedding(Module):
+    """One row of E for each token, times sqrt(d_model).
+
+    forward   y = E[ids] · sqrt(d_model)              ids: (B, T) integers, E: (V, d_model), y: (B, T, d_model)
+    backward  dE[ids] += dy · sqrt(d_model), once for every occurrence of an id; ids have no gradient
+
+    `E` shares the parameter of another layer (tied weights); without it, E is drawn from `rng`.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        d_model: int,
+        *,
+        E: Parameter | None = None,
+        rng: Seed = None,
+        dtype: DTypeLike = "float32",
+    ) -> None:
+        self.E = E or embedding_matrix(vocab_size, d_model, generator(rng), dtype)
+
+    def forward(self, ids: Array, rng: Seed = None) -> tuple[Array, EmbeddingCache]:
+        return self.E.data[ids] * math.sqrt(self.E.shape[1]), EmbeddingCache(ids)
+
+    def backward(self, dy: Array, cache: EmbeddingCache) -> None:
+        add_rows(self.E.grad, cache.ids, dy * math.sqrt(self.E.shape[1]))
+
+
+class OutputProjectionCache(NamedTuple):
+    x: Array  # (B, T, d_model)
+
+
+class OutputProjection(Module):
+    """The linear map before the last softmax: how much each token of the vocabulary fits each position.
+
+    forward   logits = x Eᵀ                   x: (B, T, d_model), E: (V, d_model), logits: (B, T, V)
+    backward  dx = dlogits E,   dE = dlogitsᵀ x summed over all positions
+
+    E has the embedding's shape, so that it can be the embedding's parameter.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        d_model: int,
+        *,
+        E: Parameter | None = None,
+        rng: Seed = None,
+        dtype: DTypeLike = "float32",
+    ) -> None:
+        self.E = E or embedding_matrix(vocab_size, d_model, generator(rng), dtype)
+
+    def forward(self, x: Array, rng: Seed = None) -> tuple[Array, OutputProjectionCache]:
+        logits = rows(x) @ self.E.data.T
+        return logits.reshape(*x.shape[:-1], -1), OutputProjectionCache(x)
+
+    def backward(self, dlogits: Array, cache: OutputProjectionCache) -> Array:
+        self.E.grad += rows(dlogits).T @ rows(cache.x)
+        return (rows(dlogits) @ self.E.data).reshape(cache.x.shape)

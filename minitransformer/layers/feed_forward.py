@@ -1,0 +1,57 @@
+"""§3.3: the position-wise feed-forward network."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from minitransformer.backend import Array, DTypeLike, Generator, Seed, generator, xavier_uniform, zeros
+from minitransformer.layers.activations import ReLU, ReLUCache
+from minitransformer.layers.dropout import Dropout, DropoutCache
+from minitransformer.layers.linear import linear, linear_backward
+from minitransformer.module import Module, Parameter
+
+
+class FeedForwardCache(NamedTuple):
+    x: Array  # (..., d_model)
+    relu: ReLUCache
+    dropout: DropoutCache
+    hidden: Array  # (..., d_ff) after ReLU and dropout (the ReLU's own array if nothing was dropped)
+
+
+class FeedForward(Module):
+    """Two linear maps with a ReLU between, the same at every position (equation 2).
+
+    forward   y = max(0, x W_1 + b_1) W_2 + b_2    x, y: (..., d_model); W_1: (d_model, d_ff); W_2: (d_ff, d_model)
+    backward  the two linear maps and the ReLU undone, last first
+
+    `dropout` acts on the ReLU's output (the paper does not; its reference implementation can).
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        d_ff: int,
+        dropout: float = 0.0,
+        *,
+        rng: Seed = None,
+        dtype: DTypeLike = "float32",
+    ) -> None:
+        rng = generator(rng)
+        self.W_1 = Parameter(xavier_uniform(rng, d_model, d_ff, dtype))
+        self.b_1 = Parameter(zeros((d_ff,), dtype))
+        self.W_2 = Parameter(xavier_uniform(rng, d_ff, d_model, dtype))
+        self.b_2 = Parameter(zeros((d_model,), dtype))
+        self.relu = ReLU()
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, FeedForwardCache]:
+        hidden, cache_relu = self.relu.forward(linear(x, self.W_1, self.b_1))
+        hidden, cache_dropout = self.dropout.forward(hidden, rng)
+        y = linear(hidden, self.W_2, self.b_2)
+        return y, FeedForwardCache(x, cache_relu, cache_dropout, hidden)
+
+    def backward(self, dy: Array, cache: FeedForwardCache) -> Array:
+        dhidden = linear_backward(dy, cache.hidden, self.W_2, self.b_2)
+        dhidden = self.dropout.backward(dhidden, cache.dropout)
+        dhidden = self.relu.backward(dhidden, cache.relu)
+        return linear_backward(dhidden, cache.x, self.W_1, self.b_1)

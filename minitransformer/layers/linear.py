@@ -1,0 +1,55 @@
+"""§3.2, §3.3: the linear map y = x W + b, which every projection of the paper is."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from minitransformer.backend import Array, DTypeLike, Seed, generator, xavier_uniform, zeros
+from minitransformer.module import Module, Parameter
+
+
+def rows(x: Array) -> Array:
+    """(..., d) -> (all positions, d): a product over them is then a single one, not one for each sentence."""
+    return x.reshape(-1, x.shape[-1])
+
+
+def linear(x: Array, W: Parameter, b: Parameter | None) -> Array:
+    """y = x W + b on the last axis: (..., d_in) -> (..., d_out)."""
+    y = rows(x) @ W.data
+    if b is not None:
+        y += b.data
+    return y.reshape(*x.shape[:-1], -1)
+
+
+def linear_backward(dy: Array, x: Array, W: Parameter, b: Parameter | None) -> Array:
+    """dW = xᵀ dy, db = sum of dy over all positions, dx = dy Wᵀ: adds dW and db into .grad, returns dx."""
+    W.grad += rows(x).T @ rows(dy)
+    if b is not None:
+        b.grad += rows(dy).sum(0)
+    return (rows(dy) @ W.data.T).reshape(x.shape)
+
+
+class LinearCache(NamedTuple):
+    x: Array  # (..., d_in)
+
+
+class Linear(Module):
+    """Linear map on the last axis.
+
+    forward   y = x W + b                    x: (..., d_in), W: (d_in, d_out), b: (d_out,), y: (..., d_out)
+    backward  dx = dy Wᵀ,   dW = xᵀ dy,   db = Σ dy        sums over all positions
+
+    W starts Xavier-uniform, drawn from `rng` (a generator or a seed; None draws a seed), b at zero.
+    """
+
+    def __init__(
+        self, d_in: int, d_out: int, *, bias: bool = True, rng: Seed = None, dtype: DTypeLike = "float32"
+    ) -> None:
+        self.W = Parameter(xavier_uniform(generator(rng), d_in, d_out, dtype))
+        self.b = Parameter(zeros((d_out,), dtype)) if bias else None
+
+    def forward(self, x: Array, rng: Seed = None) -> tuple[Array, LinearCache]:
+        return linear(x, self.W, self.b), LinearCache(x)
+
+    def backward(self, dy: Array, cache: LinearCache) -> Array:
+        return linear_backward(dy, cache.x, self.W, self.b)

@@ -1,0 +1,35 @@
+"""§3.2.3: who may attend to whom.
+
+A mask is a boolean array, True = may be attended to, that broadcasts to (B, h, T_q, T_k).
+It becomes scores in one place, `softmax` in layers/activations.py.
+"""
+
+from __future__ import annotations
+
+from minitransformer.backend import Array, array_module
+from minitransformer.errors import InputError
+
+
+def padding_mask(ids: Array, pad_id: int) -> Array:
+    """True at the keys that are words, False at padding: (B, T) -> (B, 1, 1, T)."""
+    return (ids != pad_id)[:, None, None, :]
+
+
+def causal_mask(ids: Array) -> Array:
+    """Position i may attend to the positions j <= i: (B, T) -> (1, 1, T, T), lower triangle True.
+
+    `ids` gives the length and the array library.
+    """
+    position = array_module(ids).arange(ids.shape[1])
+    return (position[:, None] >= position[None, :])[None, None]
+
+
+def check_mask(mask: Array, scores_shape: tuple[int, ...]) -> None:
+    """Raise InputError unless `mask` is boolean and broadcasts to `scores_shape` = (B, h, T_q, T_k)."""
+    shape = tuple(mask.shape)
+    fits = len(shape) <= 4 and all(m in (1, s) for m, s in zip(shape[::-1], scores_shape[::-1], strict=False))
+    if mask.dtype != bool or not fits:
+        raise InputError(
+            f"mask: expected booleans (True = may be attended to) that broadcast to (B, h, T_q, T_k) = "
+            f"{scores_shape}, got {mask.dtype} of shape {shape}"
+        )

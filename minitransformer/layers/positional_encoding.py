@@ -1,0 +1,62 @@
+"""§3.5: positions, as sinusoids (the paper's choice) or learned (Table 3, row E)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from minitransformer.backend import Array, DTypeLike, Seed, arange, array_module, generator, normal, zeros
+from minitransformer.errors import ConfigError
+from minitransformer.module import Constant, Module, Parameter
+
+
+def sinusoids(max_len: int, d_model: int) -> Array:
+    """PE: (max_len, d_model) in float64. PE[pos, 2i] = sin(pos / 10000^(2i/d_model)), PE[pos, 2i+1] = cos(same)."""
+    if d_model % 2:
+        raise ConfigError(
+            f"d_model: sinusoidal positions pair sines with cosines, so it must be even, got {d_model}"
+        )
+    angle = arange(max_len)[:, None] / 10000 ** (2 * arange(d_model // 2) / d_model)
+    xp = array_module(angle)
+    PE = zeros((max_len, d_model), "float64")
+    PE[:, 0::2] = xp.sin(angle)
+    PE[:, 1::2] = xp.cos(angle)
+    return PE
+
+
+class SinusoidalPositions(Module):
+    """Adds PE to the embeddings.
+
+    forward   y = x + PE[start : start + T]          x, y: (B, T, d_model); `start` is 0 but while decoding
+    backward  dx = dy                                 nothing is learned here
+    """
+
+    def __init__(self, max_len: int, d_model: int, dtype: DTypeLike = "float32") -> None:
+        self.PE = Constant(sinusoids(max_len, d_model).astype(dtype))
+
+    def forward(self, x: Array, rng: Seed = None, start: int = 0) -> tuple[Array, None]:
+        return x + self.PE.data[start : start + x.shape[1]], None
+
+    def backward(self, dy: Array, cache: None) -> Array:
+        return dy
+
+
+class LearnedPositionsCache(NamedTuple):
+    start: int
+
+
+class LearnedPositions(Module):
+    """Adds a learned row P[pos] to the embedding at position pos.
+
+    forward   y = x + P[start : start + T]           x, y: (B, T, d_model), P: (max_len, d_model)
+    backward  dx = dy,   dP[start : start + T] += dy summed over the batch
+    """
+
+    def __init__(self, max_len: int, d_model: int, *, rng: Seed = None, dtype: DTypeLike = "float32") -> None:
+        self.P = Parameter(normal(generator(rng), (max_len, d_model), d_model**-0.5, dtype))
+
+    def forward(self, x: Array, rng: Seed = None, start: int = 0) -> tuple[Array, LearnedPositionsCache]:
+        return x + self.P.data[start : start + x.shape[1]], LearnedPositionsCache(start)
+
+    def backward(self, dy: Array, cache: LearnedPositionsCache) -> Array:
+        self.P.grad[cache.start : cache.start + dy.shape[1]] += dy.sum(0)
+        return dy

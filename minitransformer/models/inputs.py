@@ -1,0 +1,56 @@
+"""§3.4, §3.5, §5.4: what enters the encoder and the decoder: embedding plus position, with dropout on the sum."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from minitransformer.backend import Array, DTypeLike, Generator
+from minitransformer.config import TransformerConfig
+from minitransformer.layers.dropout import Dropout, DropoutCache
+from minitransformer.layers.embedding import Embedding, EmbeddingCache
+from minitransformer.layers.positional_encoding import LearnedPositions, SinusoidalPositions
+from minitransformer.module import Module, Parameter
+
+
+class InputEmbeddingCache(NamedTuple):
+    embedding: EmbeddingCache
+    positions: Any
+    dropout: DropoutCache
+
+
+class InputEmbedding(Module):
+    """Token embedding and position, added.
+
+    forward   y = Dropout(E[ids] · sqrt(d_model) + PE)         ids: (B, T), y: (B, T, d_model)
+    backward  adds into E (and learned positions); ids have no gradient
+    """
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        vocab_size: int,
+        *,
+        E: Parameter | None,
+        rng: Generator,
+        dtype: DTypeLike,
+    ) -> None:
+        self.embedding = Embedding(vocab_size, config.d_model, E=E, rng=rng, dtype=dtype)
+        self.positions: SinusoidalPositions | LearnedPositions
+        if config.positions == "learned":
+            self.positions = LearnedPositions(config.max_len, config.d_model, rng=rng, dtype=dtype)
+        else:
+            self.positions = SinusoidalPositions(config.max_len, config.d_model, dtype)
+        self.dropout = Dropout(config.dropout_at("embedding"))
+
+    def forward(
+        self, ids: Array, rng: Generator | None = None, start: int = 0
+    ) -> tuple[Array, InputEmbeddingCache]:
+        x, cache_embedding = self.embedding.forward(ids)
+        x, cache_positions = self.positions.forward(x, start=start)
+        y, cache_dropout = self.dropout.forward(x, rng)
+        return y, InputEmbeddingCache(cache_embedding, cache_positions, cache_dropout)
+
+    def backward(self, dy: Array, cache: InputEmbeddingCache) -> None:
+        dx = self.dropout.backward(dy, cache.dropout)
+        dx = self.positions.backward(dx, cache.positions)
+        self.embedding.backward(dx, cache.embedding)

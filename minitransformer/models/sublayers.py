@@ -1,0 +1,39 @@
+"""The sub-layers of figure 1, as a TransformerConfig describes them."""
+
+from __future__ import annotations
+
+from minitransformer.backend import DTypeLike, Generator
+from minitransformer.config import TransformerConfig
+from minitransformer.layers.add_norm import AddNorm
+from minitransformer.layers.attention import MultiHeadAttention
+from minitransformer.layers.feed_forward import FeedForward
+from minitransformer.layers.normalization import LayerNorm
+
+
+def multi_head_attention(config: TransformerConfig, rng: Generator, dtype: DTypeLike) -> MultiHeadAttention:
+    """§3.2.2, with the config's heads, widths, bias and attention dropout."""
+    return MultiHeadAttention(
+        config.d_model,
+        config.n_heads,
+        config.d_k,
+        config.d_v,
+        config.dropout_at("attention"),
+        config.attention_bias,
+        rng=rng,
+        dtype=dtype,
+    )
+
+
+def feed_forward(config: TransformerConfig, rng: Generator, dtype: DTypeLike) -> FeedForward:
+    """§3.3, with the config's d_ff and ReLU dropout."""
+    return FeedForward(config.d_model, config.d_ff, config.dropout_at("relu"), rng=rng, dtype=dtype)
+
+
+def add_norm(config: TransformerConfig, dtype: DTypeLike) -> AddNorm:
+    """The post-norm residual step, with the config's residual dropout."""
+    return AddNorm(config.d_model, config.dropout_at("residual"), config.eps, dtype)
+
+
+def layer_norm(config: TransformerConfig, dtype: DTypeLike) -> LayerNorm:
+    """A LayerNorm by itself, for pre-norm."""
+    return LayerNorm(config.d_model, config.eps, dtype)

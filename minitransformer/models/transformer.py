@@ -1,0 +1,123 @@
+"""§3, figure 1: the Transformer."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from minitransformer.backend import Array, DTypeLike, array_module, device_module, dtype_of, generator
+from minitransformer.config import TransformerConfig
+from minitransformer.errors import InputError
+from minitransformer.layers.embedding import OutputProjection, OutputProjectionCache
+from minitransformer.layers.masks import causal_mask, padding_mask
+from minitransformer.models.decoder import Decoder, DecoderCache
+from minitransformer.models.decoder_state import DecoderState
+from minitransformer.models.encoder import Encoder, EncoderCache
+from minitransformer.models.inputs import InputEmbedding, InputEmbeddingCache
+from minitransformer.models.recompute import Keep
+from minitransformer.module import Module
+
+
+class TransformerCache(NamedTuple):
+    src_embedding: InputEmbeddingCache
+    encoder: EncoderCache
+    tgt_embedding: InputEmbeddingCache
+    decoder: DecoderCache
+    output: OutputProjectionCache
+
+
+class Transformer(Module):
+    """From source ids and the target read so far to the logits of each next token.
+
+    forward   memory = Encoder(embed(src_ids))
+              logits = Decoder(embed(tgt_in), memory) Eᵀ                  (B, T_tgt, V)
+    backward  the same, last first; returns nothing, since ids have no gradient
+
+    src_ids: (B, T_src), tgt_in: (B, T_tgt), integers; padding is config.pad_id. tgt_in is the target shifted
+    right: it begins with the start symbol, and logits[:, t] predict what follows tgt_in[:, : t + 1].
+    The softmax is part of the loss. The parameters lie in one flat buffer (see Module.flatten).
+    `seed` (a number or a generator) decides the initial weights; dtype and device do not change them.
+    Raises InputError for ids of the wrong type, shape, range or length.
+    """
+
+    def __init__(
+        self, config: TransformerConfig, seed: int = 0, dtype: DTypeLike = "float32", device: str = "cpu"
+    ) -> None:
+        device_module(device)
+        dtype, rng, tie = dtype_of(dtype), generator(seed), config.tie_embeddings
+        self.config = config
+        self.src_embedding = InputEmbedding(config, config.src_vocab_size, E=None, rng=rng, dtype=dtype)
+        src_E = self.src_embedding.embedding.E if tie in (True, "source_target") else None
+        self.tgt_embedding = InputEmbedding(config, config.tgt_vocab_size, E=src_E, rng=rng, dtype=dtype)
+        tgt_E = self.tgt_embedding.embedding.E if tie in (True, "target_output") else None
+        self.encoder = Encoder(config, rng=rng, dtype=dtype)
+        self.decoder = Decoder(config, rng=rng, dtype=dtype)
+        self.output = OutputProjection(config.tgt_vocab_size, config.d_model, E=tgt_E, rng=rng, dtype=dtype)
+        self.to(device)
+        self.flatten()
+
+    def forward(
+        self, src_ids: Array, tgt_in: Array, rng: object = None, keep: Keep = "caches"
+    ) -> tuple[Array, TransformerCache]:
+        rng = None if rng is None else generator(rng)  # type: ignore[arg-type]
+        tgt_in = self._checked(tgt_in, "tgt_in", self.config.tgt_vocab_size)
+        memory, src_mask, cache_src, cache_encoder = self._encode(src_ids, rng, keep)
+        if tgt_in.shape[0] != memory.shape[0]:
+            raise InputError(
+                f"src_ids and tgt_in: expected one batch, got {memory.shape[0]} and {len(tgt_in)} rows"
+            )
+        tgt_mask = padding_mask(tgt_in, self.config.pad_id) & causal_mask(tgt_in)
+        x, cache_tgt = self.tgt_embedding.forward(tgt_in, rng)
+        x, cache_decoder = self.decoder.forward(x, memory, tgt_mask, src_mask, rng, keep)
+        logits, cache_output = self.output.forward(x)
+        return logits, TransformerCache(cache_src, cache_encoder, cache_tgt, cache_decoder, cache_output)
+
+    def backward(self, dlogits: Array, cache: TransformerCache) -> None:
+        dx = self.output.backward(dlogits, cache.output)
+        dx, dmemory = self.decoder.backward(dx, cache.decoder)
+        self.tgt_embedding.backward(dx, cache.tgt_embedding)
+        dx = self.encoder.backward(dmemory, cache.encoder)
+        self.src_embedding.backward(dx, cache.src_embedding)
+
+    def start_decoding(self, src_ids: Array, max_len: int) -> DecoderState:
+        """Encode the source; the state before the first target token, with room for `max_len` of them."""
+        if not 1 <= max_len <= self.config.max_len:
+            raise InputError(
+                f"max_len: expected 1 … {self.config.max_len} (the model's max_len), got {max_len}"
+            )
+        memory, src_mask, *_ = self._encode(src_ids, None, "nothing")
+        return self.decoder.start(memory, src_mask, max_len)
+
+    def decode_step(self, ids: Array, state: DecoderState) -> Array:
+        """Read one more target token of each sentence, ids: (B,); the logits of the next, (B, V).
+
+        The same as forward on all tokens read so far, at the cost of one. Writes to `state`.
+        """
+        x, _ = self.tgt_embedding.forward(ids[:, None], start=state.length)
+        logits, _ = self.output.forward(self.decoder.step(x, state))
+        return logits[:, 0]
+
+    def _encode(
+        self, src_ids: Array, rng: object, keep: Keep
+    ) -> tuple[Array, Array, InputEmbeddingCache, EncoderCache]:
+        src_ids = self._checked(src_ids, "src_ids", self.config.src_vocab_size)
+        src_mask = padding_mask(src_ids, self.config.pad_id)
+        x, cache_src = self.src_embedding.forward(src_ids, rng)  # type: ignore[arg-type]
+        memory, cache_encoder = self.encoder.forward(x, src_mask, rng, keep)  # type: ignore[arg-type]
+        return memory, src_mask, cache_src, cache_encoder
+
+    def _checked(self, ids: Array, name: str, vocab_size: int) -> Array:
+        """`ids` as an array of the model's library, if it is one that the model can read."""
+        xp = array_module(self.output.E.data)
+        ids = xp.asarray(ids)
+        if ids.dtype.kind not in "iu":
+            raise InputError(f"{name}: expected integer ids, got {ids.dtype}")
+        if ids.ndim != 2 or ids.size == 0:
+            raise InputError(f"{name}: expected ids of shape (B, T), none of them 0, got shape {ids.shape}")
+        if ids.shape[1] > self.config.max_len:
+            raise InputError(
+                f"{name}: expected at most max_len={self.config.max_len} tokens, got {ids.shape[1]}"
+            )
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or high >= vocab_size:
+            raise InputError(f"{name}: expected ids 0 … {vocab_size - 1}, got {low if low < 0 else high}")
+        return ids

@@ -1,0 +1,186 @@
+"""Parameter and Module: what every layer and model of this package is made of.
+
+The contract of a layer is two methods and an explicit cache:
+
+    y, cache = layer.forward(x, ..., rng=None)    # pure: writes to no input, no parameter, not to itself
+    dx = layer.backward(dy, cache)                # adds into Parameter.grad, returns the gradient(s) of x, ...
+
+`cache` is a NamedTuple that holds what backward needs. Since it is not kept on the layer, a layer may be used
+twice in one model, two forward passes may be in flight, and dropping the cache drops the memory.
+`rng=None` is evaluation; with a generator, dropout draws from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from minitransformer.backend import Array, DTypeLike, array_module, dtype_of, to_device, to_host
+from minitransformer.errors import CheckpointError
+
+
+class Parameter:
+    """A learned array `data` and its gradient `grad`, of one shape and dtype.
+
+    Assigning writes into the memory that is there (`p.data = x` is `p.data[...] = x`), so that a parameter may
+    live in a buffer shared by the whole model. Gradients are added: `p.grad += ...`.
+    """
+
+    def __init__(self, data: Array) -> None:
+        self._data = data
+        self._grad = array_module(data).zeros_like(data)
+
+    @property
+    def data(self) -> Array:
+        return self._data
+
+    @data.setter
+    def data(self, value: Array) -> None:
+        if value is not self._data:  # after `p.data -= ...` all is done
+            array_module(value).copyto(self._data, value, casting="same_kind")
+
+    @property
+    def grad(self) -> Array:
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Array) -> None:
+        if value is not self._grad:  # after `p.grad += ...` all is done
+            array_module(value).copyto(self._grad, value, casting="same_kind")
+
+    def rebind(self, data: Array, grad: Array) -> None:
+        """Live in other memory from now on: another dtype, another device, or a part of a larger buffer."""
+        self._data, self._grad = data, grad
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self._data.shape)
+
+    @property
+    def size(self) -> int:
+        return int(self._data.size)
+
+    def __repr__(self) -> str:
+        return f"Parameter(shape={self.shape}, dtype={self._data.dtype})"
+
+
+class Constant:
+    """An array that follows its module to another dtype or device but is not learned."""
+
+    def __init__(self, data: Array) -> None:
+        self.data = data
+
+
+class Flat(NamedTuple):
+    """All parameters of a module in one buffer, and all gradients in its twin."""
+
+    data: Array  # (n_parameters,)
+    grad: Array  # (n_parameters,)
+
+
+class _Views(NamedTuple):
+    """A flat buffer and the parameters that live in it."""
+
+    flat: Flat
+    parameters: list[Parameter]
+
+
+class Module:
+    """Base of layers and models: finds the parameters below it by walking its attributes."""
+
+    _views: _Views | None = None
+
+    def forward(self, *inputs: Any, **kwargs: Any) -> tuple[Any, Any]:
+        raise TypeError(f"{type(self).__name__} defines no forward")
+
+    def backward(self, dy: Any, cache: Any) -> Any:
+        raise TypeError(f"{type(self).__name__} defines no backward")
+
+    def parameters(self) -> dict[str, Parameter]:
+        """Path -> Parameter, in the order of definition, e.g. "encoder.layers.0.self_attention.W_Q".
+
+        A tied weight is one Parameter object: it is listed once, under its first path.
+        """
+        found: dict[int, tuple[str, Parameter]] = {}
+        for path, leaf in _leaves(self, ""):
+            if isinstance(leaf, Parameter):
+                found.setdefault(id(leaf), (path, leaf))
+        return dict(found.values())
+
+    def n_parameters(self) -> int:
+        """The number of learned numbers."""
+        return sum(p.size for p in self.parameters().values())
+
+    def zero_grad(self) -> None:
+        """Set every gradient to zero."""
+        self.flatten().grad[...] = 0
+
+    def flatten(self) -> Flat:
+        """Put all parameters into one flat buffer, and all gradients into another; return the two.
+
+        Each Parameter becomes a view, so zeroing, the global norm, Adam and averaging are one operation
+        each. Done once: called again, it returns the same buffers, unless a parameter has moved since.
+        """
+        if self._views and all(p.data.base is self._views.flat.data for p in self._views.parameters):
+            return self._views.flat
+        parameters = list(self.parameters().values())
+        xp = array_module(parameters[0].data)
+        flat = Flat(
+            xp.concatenate([p.data.ravel() for p in parameters]),
+            xp.concatenate([p.grad.ravel() for p in parameters]),
+        )
+        start = 0
+        for p in parameters:
+            stop = start + p.size
+            p.rebind(flat.data[start:stop].reshape(p.shape), flat.grad[start:stop].reshape(p.shape))
+            start = stop
+        self._views = _Views(flat, parameters)
+        return flat
+
+    def to(self, device: str | None = None, dtype: DTypeLike = None) -> Module:
+        """Move to a device ("cpu", "cuda") and/or convert to a dtype, in place; returns itself."""
+
+        def moved(x: Array) -> Array:
+            x = x if dtype is None else x.astype(dtype_of(dtype))
+            return x if device is None else to_device(x, device)
+
+        for _, leaf in _leaves(self, ""):
+            if isinstance(leaf, Constant):
+                leaf.data = moved(leaf.data)
+        for p in self.parameters().values():
+            p.rebind(moved(p.data), moved(p.grad))
+        return self
+
+    def state_dict(self) -> dict[str, Array]:
+        """Path -> a copy of the parameter as a NumPy array."""
+        return {name: to_host(p.data).copy() for name, p in self.parameters().items()}
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Set all parameters from what `state_dict` returned.
+
+        Raises CheckpointError, and changes nothing, if a name is missing or unknown or a shape differs.
+        """
+        parameters = self.parameters()
+        if missing := [name for name in parameters if name not in state]:
+            raise CheckpointError(
+                f"state lacks {len(missing)} parameter(s) of the model, e.g. {missing[0]!r}"
+            )
+        if unknown := [name for name in state if name not in parameters]:
+            raise CheckpointError(f"state has {len(unknown)} name(s) the model lacks, e.g. {unknown[0]!r}")
+        for name, p in parameters.items():
+            if tuple(state[name].shape) != p.shape:
+                raise CheckpointError(f"{name}: expected shape {p.shape}, got {tuple(state[name].shape)}")
+        for name, p in parameters.items():
+            p.data = array_module(p.data).asarray(state[name])
+
+
+def _leaves(node: Any, path: str) -> Iterator[tuple[str, Parameter | Constant]]:
+    """All Parameters and Constants reachable from `node`, with their paths."""
+    if isinstance(node, Parameter | Constant):
+        yield path, node
+    elif isinstance(node, Module):
+        for name, child in vars(node).items():
+            yield from _leaves(child, f"{path}.{name}" if path else name)
+    elif isinstance(node, list | tuple) and not isinstance(node, _Views):
+        for index, child in enumerate(node):
+            yield from _leaves(child, f"{path}.{index}")

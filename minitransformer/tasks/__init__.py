@@ -1,0 +1,35 @@
+"""What a model can learn. `TASKS` are those that the command line knows by name."""
+
+from __future__ import annotations
+
+from minitransformer.config import one_of
+from minitransformer.tasks.copy import Copy
+from minitransformer.tasks.reverse import Reverse
+from minitransformer.tasks.sequence import SequenceTask
+from minitransformer.tasks.sort import Sort
+from minitransformer.tasks.task import Pair, Task
+from minitransformer.tasks.vocabulary import BOS, EOS, PAD, Vocabulary
+
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Copy, Reverse, Sort)}
+
+
+def task_class(name: str) -> type[Task]:
+    """The task called `name`. Raises ConfigError, suggesting the nearest, if there is none."""
+    one_of("task", name, TASKS)
+    return TASKS[name]
+
+
+__all__ = [
+    "BOS",
+    "EOS",
+    "PAD",
+    "TASKS",
+    "Copy",
+    "Pair",
+    "Reverse",
+    "SequenceTask",
+    "Sort",
+    "Task",
+    "Vocabulary",
+    "task_class",
+]

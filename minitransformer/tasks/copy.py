@@ -1,0 +1,35 @@
+"""Copy: the answer is the sequence itself (the first example of many a Transformer)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from minitransformer.tasks.sequence import SequenceTask
+
+
+@dataclass(frozen=True)
+class Copy(SequenceTask):
+    """Symbols 1 … 10, length 10: "3 1 4 1 5 9 2 6 5 3" -> the same."""
+
+    name: ClassVar[str] = "copy"
+    model: ClassVar = {"n_layers": 2, "d_model": 64, "n_heads": 4, "d_ff": 256, "max_len": 64, "dropout": 0.0}
+    training: ClassVar = {
+        "steps": 600,
+        "batch_tokens": 704,
+        "schedule": "linear",
+        "warmup_steps": 100,
+        "learning_rate": 3e-3,
+        "clip_norm": 1.0,
+        "evaluate_every": 100,
+        "solved_at": 1.0,
+    }
+    first_symbol: int = 1
+    n_symbols: int = 10
+    min_length: int = 10
+    max_length: int = 10
+
+    def answer(self, sequence: np.ndarray) -> np.ndarray:
+        return sequence

@@ -1,0 +1,33 @@
+"""Reverse: the answer is the sequence read backwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from minitransformer.tasks.sequence import SequenceTask
+
+
+@dataclass(frozen=True)
+class Reverse(SequenceTask):
+    """Integers 0 … 49, lengths 1 … 25, and 26 … 30 as a test of lengths never seen: "3 1 4" -> "4 1 3"."""
+
+    name: ClassVar[str] = "reverse"
+    model: ClassVar = {"n_layers": 2, "d_model": 64, "n_heads": 4, "d_ff": 256, "max_len": 64, "dropout": 0.0}
+    training: ClassVar = {
+        "steps": 3000,
+        "batch_tokens": 1024,
+        "schedule": "linear",
+        "warmup_steps": 300,
+        "learning_rate": 5e-3,
+        "clip_norm": 1.0,
+        "evaluate_every": 500,
+    }
+    n_symbols: int = 50
+    max_length: int = 25
+    longest: int = 30
+
+    def answer(self, sequence: np.ndarray) -> np.ndarray:
+        return sequence[::-1]

@@ -1,0 +1,74 @@
+"""Tasks on random sequences of symbols: copy, reverse, sort, and those of your own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from minitransformer.backend import Generator
+from minitransformer.config import check_types, require
+from minitransformer.tasks.task import Pair, Task
+from minitransformer.tasks.vocabulary import SPECIALS, Vocabulary
+
+
+@dataclass(frozen=True)
+class SequenceTask(Task):
+    """Answer a random sequence of numbers with another. A subclass says how, in `answer`.
+
+    Numbers are first_symbol … first_symbol + n_symbols - 1, lengths min_length … max_length, all equally
+    likely. Held out means never trained on, by construction: a sequence whose numbers add up to a multiple
+    of 10 is in the test sets, one whose sum ends in 1 in the validation set, all others are for training.
+    With `longest` > max_length there is a test set of lengths that training never shows.
+    """
+
+    first_symbol: int = 0
+    n_symbols: int = 10
+    min_length: int = 1
+    max_length: int = 10
+    longest: int = 0
+    epoch_size: int = 10_000  # pairs drawn, then batched by length
+    test_size: int = 1000
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        require(self.n_symbols >= 2, "n_symbols", "at least 2", self.n_symbols)
+        require(1 <= self.min_length <= self.max_length, "min_length", "1 … max_length", self.min_length)
+        require(self.epoch_size >= 1 and self.test_size >= 1, "epoch_size, test_size", "at least 1", 0)
+
+    def answer(self, sequence: np.ndarray) -> np.ndarray:
+        """The target of a source sequence, both as numbers of the task."""
+        raise NotImplementedError(f"{type(self).__name__} defines no answer")
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary(str(self.first_symbol + i) for i in range(self.n_symbols))
+
+    def training_pairs(self, rng: Generator) -> list[Pair]:
+        return self._pairs(rng, self.epoch_size, self.min_length, self.max_length, tuple(range(2, 10)))
+
+    def evaluation_sets(self, rng: Generator) -> dict[str, list[Pair]]:
+        sets = {
+            "valid": self._pairs(rng, self.test_size, self.min_length, self.max_length, (1,)),
+            "test": self._pairs(rng, self.test_size, self.min_length, self.max_length, (0,)),
+        }
+        if self.longest > self.max_length:
+            sets["longer"] = self._pairs(rng, self.test_size, self.max_length + 1, self.longest, (0,))
+        return sets
+
+    def _pairs(
+        self, rng: Generator, n: int, shortest: int, longest: int, last_digits: tuple[int, ...]
+    ) -> list[Pair]:
+        """`n` pairs whose source adds up to a number that ends in one of `last_digits`."""
+        pairs: list[Pair] = []
+        while len(pairs) < n:
+            lengths = rng.integers(shortest, longest + 1, 2 * n)
+            numbers = rng.integers(self.first_symbol, self.first_symbol + self.n_symbols, (2 * n, longest))
+            inside = np.arange(longest) < lengths[:, None]
+            wanted = np.isin((numbers * inside).sum(1) % 10, last_digits)
+            for length, row in zip(lengths[wanted], numbers[wanted], strict=True):
+                pairs.append((self._ids(row[:length]), self._ids(self.answer(row[:length]))))
+        return pairs[:n]
+
+    def _ids(self, numbers: np.ndarray) -> list[int]:
+        return (np.asarray(numbers) - self.first_symbol + len(SPECIALS)).tolist()

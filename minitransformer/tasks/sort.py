@@ -1,0 +1,32 @@
+"""Sort: the answer is the sequence in ascending order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from minitransformer.tasks.sequence import SequenceTask
+
+
+@dataclass(frozen=True)
+class Sort(SequenceTask):
+    """Digits 0 … 9, lengths 1 … 12: "3 1 4 1 5" -> "1 1 3 4 5"."""
+
+    name: ClassVar[str] = "sort"
+    model: ClassVar = {"n_layers": 2, "d_model": 64, "n_heads": 4, "d_ff": 256, "max_len": 64, "dropout": 0.0}
+    training: ClassVar = {
+        "steps": 1500,
+        "batch_tokens": 1024,
+        "schedule": "linear",
+        "warmup_steps": 200,
+        "learning_rate": 3e-3,
+        "clip_norm": 1.0,
+        "evaluate_every": 250,
+        "solved_at": 1.0,
+    }
+    max_length: int = 12
+
+    def answer(self, sequence: np.ndarray) -> np.ndarray:
+        return np.sort(sequence)

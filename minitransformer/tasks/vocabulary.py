@@ -1,0 +1,42 @@
+"""Symbols and their ids."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from minitransformer.errors import InputError
+
+PAD, BOS, EOS = 0, 1, 2  # padding, start and end: three different ids, none of them a symbol's
+SPECIALS = ("<pad>", "<s>", "</s>")
+
+
+class Vocabulary:
+    """The symbols of a task; the first one has the id 3, after PAD, BOS and EOS."""
+
+    def __init__(self, symbols: Iterable[str]) -> None:
+        self.symbols = (*SPECIALS, *symbols)
+        self._id_of = {symbol: i for i, symbol in enumerate(self.symbols) if i >= len(SPECIALS)}
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the symbols in `text`, which blanks separate. Raises InputError for none or an unknown one."""
+        words = text.split()
+        if not words:
+            raise InputError("expected symbols separated by blanks, got an empty text")
+        for word in words:
+            if word not in self._id_of:
+                near = difflib.get_close_matches(word, self._id_of, n=1)
+                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                some = " ".join(self.symbols[len(SPECIALS) :][:10])
+                raise InputError(f"unknown symbol {word!r}{hint}; the task's symbols begin: {some}")
+        return [self._id_of[word] for word in words]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The symbols of `ids`, up to EOS."""
+        ids = [int(i) for i in ids]
+        if EOS in ids:
+            ids = ids[: ids.index(EOS)]
+        return " ".join(self.symbols[i] for i in ids)

@@ -1,0 +1,28 @@
+"""§5: the loss, the optimiser, the schedule, batching, and the loop that uses them."""
+
+from minitransformer.training.batching import Batch, BatchStream, by_length, make_batch
+from minitransformer.training.evaluation import evaluate, translate
+from minitransformer.training.loss import LabelSmoothedCrossEntropy
+from minitransformer.training.optimizer import Adam, clip_grad_norm
+from minitransformer.training.run_folder import RunFolder, RunSettings
+from minitransformer.training.schedule import linear_schedule, noam_schedule
+from minitransformer.training.trainer import Trainer, load_model, train_step
+
+__all__ = [
+    "Adam",
+    "Batch",
+    "BatchStream",
+    "LabelSmoothedCrossEntropy",
+    "RunFolder",
+    "RunSettings",
+    "Trainer",
+    "by_length",
+    "clip_grad_norm",
+    "evaluate",
+    "linear_schedule",
+    "load_model",
+    "make_batch",
+    "noam_schedule",
+    "train_step",
+    "translate",
+]

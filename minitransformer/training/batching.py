@@ -1,0 +1,72 @@
+"""§5.1: sentence pairs of about the same length, batched up to a budget of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from minitransformer.backend import Array, Generator, generator, padded
+from minitransformer.tasks.task import Pair, Task
+from minitransformer.tasks.vocabulary import BOS, EOS, PAD
+
+
+class Batch(NamedTuple):
+    """What one training step reads, padded on the right."""
+
+    src_ids: Array  # (B, T_src) symbols, EOS
+    tgt_in: Array  # (B, T_tgt) BOS, symbols: the target shifted right
+    tgt_out: Array  # (B, T_tgt) symbols, EOS: what tgt_in should be followed by
+    n_tokens: int  # target tokens that are not padding
+
+
+def make_batch(pairs: Sequence[Pair]) -> Batch:
+    """Add BOS, EOS and padding."""
+    return Batch(
+        padded([[*source, EOS] for source, _ in pairs], PAD),
+        padded([[BOS, *target] for _, target in pairs], PAD),
+        padded([[*target, EOS] for _, target in pairs], PAD),
+        sum(len(target) + 1 for _, target in pairs),
+    )
+
+
+def by_length(pairs: Sequence[Pair], batch_tokens: int) -> list[list[int]]:
+    """Indices of `pairs` in batches: neighbours in length, and at most `batch_tokens` tokens with padding.
+
+    The tokens of a batch are its rows times its longest source or target, whichever is longer. A pair beyond
+    the budget is a batch of its own.
+    """
+    length = [max(len(source), len(target)) + 1 for source, target in pairs]
+    batches: list[list[int]] = [[]]
+    for i in sorted(range(len(pairs)), key=length.__getitem__):  # ascending: the newest row is the longest
+        if batches[-1] and (len(batches[-1]) + 1) * length[i] > batch_tokens:
+            batches.append([])
+        batches[-1].append(i)
+    return batches
+
+
+class BatchStream:
+    """The batches of a training run, one after the other, epoch after epoch.
+
+    What comes is a function of (seed, epoch, index): setting these two numbers continues anywhere.
+    """
+
+    def __init__(self, task: Task, batch_tokens: int, seed: int) -> None:
+        self.task, self.batch_tokens, self.seed = task, batch_tokens, seed
+        self.epoch, self.index = 0, 0  # of the next batch
+        self._drawn: tuple[int, list[list[Pair]]] | None = None  # an epoch and its batches
+
+    def next(self) -> Batch:
+        """The next batch."""
+        if self._drawn is None or self._drawn[0] != self.epoch:
+            self._drawn = self.epoch, self._draw(generator(self.seed, 1, self.epoch))
+        batches = self._drawn[1]
+        batch = make_batch(batches[self.index])
+        self.index += 1
+        if self.index == len(batches):
+            self.epoch, self.index = self.epoch + 1, 0
+        return batch
+
+    def _draw(self, rng: Generator) -> list[list[Pair]]:
+        pairs = self.task.training_pairs(rng)
+        batches = by_length(pairs, self.batch_tokens)
+        return [[pairs[i] for i in batches[b]] for b in rng.permutation(len(batches))]

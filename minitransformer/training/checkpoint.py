@@ -1,0 +1,53 @@
+"""Checkpoints: arrays and a few numbers in one .npz file that is either whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minitransformer.errors import CheckpointError
+
+META = "meta.json"  # the name under which the numbers lie in the file, as the bytes of a JSON text
+
+
+def save_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+    """Write `arrays` and `meta` (what JSON can hold) to `path`, replacing it only once all is on disk."""
+    text = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        np.savez(file, allow_pickle=False, **{META: text, **arrays})
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays and the numbers of a checkpoint. Raises CheckpointError if it is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        meta = json.loads(arrays.pop(META).tobytes())
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: expected a checkpoint, found no such file") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path}: damaged or not a checkpoint ({error}); move it away to go on from an earlier one"
+        ) from None
+    return arrays, meta
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file so that it is either the old or the new one, never half of it."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,74 @@
+"""§5.3: Adam (Kingma and Ba 2015), and clipping by the global norm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from minitransformer.backend import Array, array_module, to_host
+from minitransformer.errors import CheckpointError
+from minitransformer.module import Module
+
+CHUNK = 1 << 16  # numbers updated at a time: what the update touches stays in the processor's cache
+
+
+class Adam:
+    """One update of all parameters of `model`, which lie in one flat buffer.
+
+    With g the gradient and t the number of this step, for each number p:
+
+        m = beta1 · m + (1 - beta1) · g            m_hat = m / (1 - beta1^t)
+        v = beta2 · v + (1 - beta2) · g²           v_hat = v / (1 - beta2^t)
+        p = p - lr · m_hat / (sqrt(v_hat) + adam_eps)
+    """
+
+    def __init__(
+        self, model: Module, betas: tuple[float, float] = (0.9, 0.98), adam_eps: float = 1e-9
+    ) -> None:
+        self.model = model
+        self.betas = betas
+        self.adam_eps = adam_eps
+        self.t = 0
+        flat = model.flatten().data
+        xp = array_module(flat)
+        self.m, self.v = xp.zeros_like(flat), xp.zeros_like(flat)
+
+    def step(self, lr: float) -> None:
+        """Move every parameter against its gradient."""
+        data, grad = self.model.flatten()
+        xp = array_module(data)
+        self.t += 1
+        beta1, beta2 = self.betas
+        m_hat, v_hat = 1 / (1 - beta1**self.t), 1 / (1 - beta2**self.t)
+        for start in range(0, data.size, CHUNK):
+            part = slice(start, start + CHUNK)
+            p, g, m, v = data[part], grad[part], self.m[part], self.v[part]
+            m *= beta1
+            m += (1 - beta1) * g
+            v *= beta2
+            v += (1 - beta2) * (g * g)
+            p -= lr * m_hat * m / (xp.sqrt(v * v_hat) + self.adam_eps)
+
+    def state_dict(self) -> dict[str, Array]:
+        """What a resumed run needs: m, v and t."""
+        return {"m": to_host(self.m).copy(), "v": to_host(self.v).copy(), "t": to_host(self.t)}
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Continue from what `state_dict` returned. Raises CheckpointError if it is another model's."""
+        xp = array_module(self.m)
+        if state["m"].shape != self.m.shape or state["v"].shape != self.v.shape:
+            raise CheckpointError(f"Adam: expected {self.m.size} numbers, got {state['m'].size}")
+        self.m[...], self.v[...] = xp.asarray(state["m"]), xp.asarray(state["v"])
+        self.t = int(state["t"])
+
+
+def clip_grad_norm(model: Module, max_norm: float | None) -> float:
+    """Scale all gradients so that their common Euclidean norm is at most `max_norm`; the norm before that.
+
+    None leaves them as they are.
+    """
+    grad: Array = model.flatten().grad
+    norm = math.sqrt(float(grad @ grad))
+    if max_norm is not None and norm > max_norm:
+        grad *= max_norm / norm
+    return norm

@@ -1,0 +1,55 @@
+"""How far a run has come: a line per report and, in a terminal where tqdm is installed, a bar below them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+
+class Progress:
+    """Writes to standard error; `quiet` writes nothing."""
+
+    def __init__(self, steps: int, done: int = 0, quiet: bool = False) -> None:
+        self.steps, self.quiet = steps, quiet
+        self._bar: Any = None
+        if quiet or not sys.stderr.isatty():
+            return
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            return
+        self._bar = tqdm(total=steps, initial=done, unit="step", leave=False)
+
+    def advance(self) -> None:
+        """One step more."""
+        if self._bar is not None:
+            self._bar.update(1)
+
+    def report(self, record: dict[str, Any]) -> None:
+        """Say what a line of metrics.jsonl says."""
+        left = record["seconds"] * (self.steps / record["step"] - 1)
+        text = (
+            f"step {record['step']:>{len(str(self.steps))}}/{self.steps}  loss {record['loss']:.4f}"
+            f"  lr {record['lr']:.1e}  {record['tokens_per_s']:,.0f} tokens/s"
+            f"  {_clock(record['seconds'])}, left {_clock(left)}"
+        )
+        if "valid" in record:
+            text += f"  valid: {record['valid']['exact_match']:.2%} exact"
+        self.say(text)
+
+    def say(self, text: str) -> None:
+        """One line."""
+        if self.quiet:
+            return
+        if self._bar is not None:
+            self._bar.clear()
+        print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _clock(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"

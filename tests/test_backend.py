@@ -1,0 +1,81 @@
+"""The array backend: random numbers, scatter-add, and what it says when there is no GPU."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minitransformer as mt
+from minitransformer import backend
+
+
+@given(seed=st.integers(0, 2**32))
+def test_add_rows_adds_every_occurrence(seed):
+    rng = np.random.default_rng(seed)
+    target, ids, rows = rng.normal(size=(7, 3)), rng.integers(0, 7, (5, 11)), rng.normal(size=(5, 11, 3))
+    expected = target.copy()
+    for id_, row in zip(ids.ravel(), rows.reshape(-1, 3), strict=True):
+        expected[id_] += row
+    backend.add_rows(target, ids, rows)
+    np.testing.assert_allclose(target, expected, rtol=1e-12)
+
+
+def test_add_rows_reaches_a_view_of_a_larger_buffer():
+    buffer = np.zeros(10)
+    backend.add_rows(buffer[2:8].reshape(3, 2), np.array([1, 1]), np.ones((2, 2)))
+    assert buffer.tolist() == [0, 0, 0, 0, 2, 2, 0, 0, 0, 0]
+
+
+def test_a_generator_is_a_function_of_its_numbers():
+    first = backend.generator(3, 1, 40).random(4)
+    assert (backend.generator(3, 1, 40).random(4) == first).all()
+    for other in ((3, 1, 41), (3, 2, 40), (4, 1, 40), (3,), (3, 1)):
+        assert (backend.generator(*other).random(4) != first).all()
+    rng = np.random.default_rng(0)
+    assert backend.generator(rng) is rng
+    assert backend.generator(None).random() != backend.generator(None).random()
+
+
+def test_a_snapshot_draws_what_the_generator_will_draw():
+    rng = backend.generator(5)
+    twin = backend.snapshot(rng)
+    assert (twin.random(3) == rng.random(3)).all() and backend.snapshot(None) is None
+
+
+def test_xavier_bounds_and_variance():
+    W = backend.xavier_uniform(backend.generator(0), 300, 500, "float64")
+    bound = math.sqrt(6 / 800)
+    assert abs(W).max() <= bound and abs(W).max() > 0.999 * bound
+    assert W.var() == pytest.approx(2 / 800, rel=0.01)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_dropout_mask_drops_the_share_p_and_keeps_the_mean(p, dtype):
+    x = np.zeros((400, 501), dtype)
+    mask = backend.dropout_mask(backend.generator(1), p, x)
+    assert mask.dtype == dtype and len(np.unique(mask)) == 2
+    sigma = math.sqrt(p * (1 - p) / mask.size)
+    assert abs((mask == 0).mean() - p) < 5 * sigma and abs(mask.mean() - 1) < 5 * sigma / (1 - p)
+
+
+def test_without_a_gpu_cuda_is_refused_in_one_line(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "cupy", None)  # import cupy raises ImportError
+    with pytest.raises(
+        mt.ConfigError, match=r"device 'cuda' needs CuPy: pip install 'minitransformer\[cuda\]'"
+    ):
+        mt.Transformer(mt.TransformerConfig.preset("toy", 11), device="cuda")
+
+
+@pytest.mark.parametrize("name", ["int64", "float16", "bool", "flot32", None, object])
+def test_only_dtypes_that_carry_gradients_are_taken(name):
+    if name is None:
+        name = "nothing"
+    with pytest.raises(mt.ConfigError, match="dtype: expected 'float32', 'float64' or a complex type, got"):
+        backend.dtype_of(name)

@@ -1,0 +1,105 @@
+"""Settings: what can be built, and what is refused with which words."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+import minitransformer as mt
+from minitransformer.config import PRESETS, TrainingConfig, from_settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"d_model": 7}, "n_heads: expected a divisor of d_model=7"),
+        (
+            {"d_model": 7, "d_k": 2, "d_v": 2},
+            "d_model: expected an even number for sinusoidal positions, got 7",
+        ),
+        ({"d_model": 0}, "d_model: expected at least 1, got 0"),
+        ({"n_layers": -1}, "n_layers: expected at least 1"),
+        ({"n_layers": 2.5}, "n_layers: expected int, got 2.5"),
+        ({"n_layers": True}, "n_layers: expected int, got True"),
+        ({"dropout": 1.0}, "dropout: expected a probability"),
+        ({"dropout": "high"}, "dropout: expected float, got 'high'"),
+        ({"dropout_on": ("residul",)}, "dropout_on: unknown 'residul'; did you mean 'residual'"),
+        ({"norm": "prenorm"}, "norm: unknown 'prenorm'; did you mean 'pre'"),
+        ({"positions": "sinusoid"}, "positions: unknown 'sinusoid'; did you mean 'sinusoidal'"),
+        ({"tie_embeddings": "all"}, "tie_embeddings: unknown 'all'"),
+        ({"src_vocab_size": 12}, "tie_embeddings: expected one vocabulary"),
+        ({"pad_id": 11}, "pad_id: expected an id 0 … 10, got 11"),
+        ({"pad_id": -1}, "pad_id: expected an id"),
+        ({"eps": 0.0}, "eps: expected a number above 0"),
+        ({"d_k": 0}, "d_k: expected at least 1, or None, got 0"),
+    ],
+)
+def test_a_model_that_cannot_be_built_is_refused(settings, message):
+    with pytest.raises(mt.ConfigError, match=message):
+        mt.TransformerConfig(**{"src_vocab_size": 11, "tgt_vocab_size": 11, **settings})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 0}, "steps: expected at least 1"),
+        ({"schedule": "cosine"}, "schedule: unknown 'cosine'"),
+        ({"schedule": "linear"}, "learning_rate: expected a peak"),
+        ({"schedule": "linear", "learning_rate": 0.1, "steps": 9}, "warmup_steps: expected at most steps=9"),
+        ({"learning_rate": -1.0}, "learning_rate: expected a number above 0"),
+        ({"eps_ls": 1.0}, "eps_ls: expected a number 0 <= x < 1"),
+        ({"dtype": "float16"}, "dtype: unknown 'float16'"),
+        ({"clip_norm": 0.0}, "clip_norm: expected a number above 0"),
+    ],
+)
+def test_a_training_that_cannot_be_run_is_refused(settings, message):
+    with pytest.raises(mt.ConfigError, match=message):
+        TrainingConfig(**settings)
+
+
+def test_the_nearest_name_is_suggested():
+    with pytest.raises(mt.ConfigError, match="setting: unknown 'n_head'; did you mean 'n_heads'"):
+        from_settings(mt.TransformerConfig, {"n_head": 3})
+    with pytest.raises(mt.ConfigError, match="preset: unknown 'bse'; did you mean 'base'"):
+        mt.TransformerConfig.preset("bse")
+    with pytest.raises(mt.ConfigError, match="missing 2 required positional arguments"):
+        from_settings(mt.TransformerConfig, {})
+
+
+def test_base_and_big_are_the_papers():
+    base, big = mt.TransformerConfig.base(), mt.TransformerConfig.big()
+    assert (base.n_layers, base.d_model, base.d_ff, base.n_heads, base.dropout) == (6, 512, 2048, 8, 0.1)
+    assert (big.n_layers, big.d_model, big.d_ff, big.n_heads, big.dropout) == (6, 1024, 4096, 16, 0.3)
+    assert base.norm == "post" and base.tie_embeddings is True and not base.attention_bias
+    assert base.dropout_on == ("embedding", "residual")
+    training = TrainingConfig()
+    assert (training.beta1, training.beta2, training.adam_eps, training.warmup_steps) == (
+        0.9,
+        0.98,
+        1e-9,
+        4000,
+    )
+    assert training.eps_ls == 0.1 and training.steps == 100_000
+
+
+def test_rows_a_of_table_3_keep_the_width_of_all_heads_together():
+    for name in PRESETS:
+        if name.startswith("A"):
+            config = mt.TransformerConfig.preset(name)
+            assert config.n_heads * config.d_k == config.n_heads * config.d_v == config.d_model
+
+
+def test_dropout_is_on_where_the_config_says():
+    config = mt.TransformerConfig(11, 11, dropout=0.25, dropout_on=["attention"])
+    assert [config.dropout_at(place) for place in ("embedding", "residual", "attention", "relu")] == [
+        0,
+        0,
+        0.25,
+        0,
+    ]
+
+
+def test_configs_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        mt.TransformerConfig.base().d_model = 3
