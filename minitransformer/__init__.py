@@ -28,6 +28,7 @@ from minitransformer.module import Module, Parameter
 from minitransformer.training import (
     Adam,
     LabelSmoothedCrossEntropy,
+    Replicas,
     RunFolder,
     RunSettings,
     Trainer,
@@ -51,6 +52,7 @@ __all__ = [
     "MinitransformerError",
     "Module",
     "Parameter",
+    "Replicas",
     "RunFolder",
     "RunSettings",
     "Trainer",

@@ -10,7 +10,8 @@ import copy
 import ctypes
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -130,6 +131,20 @@ def dropout_mask(rng: Generator, p: float, x: Array) -> Array:
     return keep.astype(x.dtype) * (1 / (1 - p))
 
 
+def sum_last(x: Array) -> Array:
+    """x.sum(-1, keepdims=True), as a matrix product with ones.
+
+    NumPy adds up rows of some tens of numbers ten times slower than the matrix product does.
+    """
+    return (x @ array_module(x).ones(x.shape[-1], x.dtype))[..., None]
+
+
+def sum_positions(x: Array) -> Array:
+    """x summed over all axes but the last, (..., d) -> (d,), as a matrix product with ones."""
+    rows = x.reshape(-1, x.shape[-1])
+    return array_module(x).ones(len(rows), x.dtype) @ rows
+
+
 def add_rows(target: Array, ids: Array, rows: Array) -> None:
     """target[ids[n]] += rows[n] for every n, where an id may come up many times.
 
@@ -140,6 +155,28 @@ def add_rows(target: Array, ids: Array, rows: Array) -> None:
     width = target.shape[1]
     flat = (ids.reshape(-1, 1) * width + xp.arange(width)).ravel()
     xp.add.at(target.reshape(-1), flat, rows.astype(target.dtype, copy=False).ravel())
+
+
+def silent_overflow() -> AbstractContextManager[None]:
+    """A block in which numbers may overflow to inf and NaN without a warning, as on a GPU."""
+    return np.errstate(over="ignore", invalid="ignore")
+
+
+@contextmanager
+def single_blas_thread(wanted: bool) -> Iterator[bool]:
+    """A block in which a matrix product runs on one thread, so that several of them can run side by side.
+
+    Yields whether that could be arranged: it takes the package threadpoolctl, and someone who wants it.
+    """
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        wanted = False
+    if not wanted:
+        yield False
+        return
+    with threadpool_limits(1, user_api="blas"):
+        yield True
 
 
 def keep_freed_memory() -> None:

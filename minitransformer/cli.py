@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from minitransformer import __version__
 from minitransformer.backend import generator
@@ -34,15 +36,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"minitransformer: error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except Interrupted:
-        print("\nStopped and saved. Continue with the same command and --resume.", file=sys.stderr)
+        print("Stopped and saved. Continue with the same command and --resume.", file=sys.stderr)
         return EXIT_INTERRUPTED
     print(json.dumps(answer) if arguments.json else text)
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments on one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_BAD_INPUT, f"minitransformer: error: {message} (see {self.prog} --help)\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """The arguments of all commands."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="minitransformer",
         description="The Transformer of 'Attention Is All You Need' in NumPy, forward and backward by hand.",
     )
@@ -92,18 +101,21 @@ def parser() -> argparse.ArgumentParser:
     sub = command("plot", plot, "draw the loss, the learning rate and the attention of a run (extra: app)")
     sub.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
     sub.add_argument("--input", metavar="SEQUENCE", help="whose attention to draw (default: a held-out one)")
+    sub.add_argument(
+        "--attention", nargs="+", choices=("encoder", "decoder", "cross"), help="which to draw (default: all)"
+    )
     return top
 
 
 def _train_epilog() -> str:
     def names(config: type) -> str:
-        return ", ".join(config.__annotations__)
+        return textwrap.fill(", ".join(_fields(config)), 100, subsequent_indent=" " * 29).strip()
 
     return (
-        f"settings of the model:    {names(TransformerConfig)}\n"
-        f"settings of the training: {names(TrainingConfig)}\n"
-        "and those of the task. Example:\n"
-        "  minitransformer train reverse --set d_model=128 steps=4000 --out runs/wide"
+        f"settings of the model:       {names(TransformerConfig)}\n"
+        f"settings of the training:    {names(TrainingConfig)}\n"
+        + "".join(f"settings of {name + ':':<17}{names(task)}\n" for name, task in TASKS.items())
+        + "example:\n  minitransformer train reverse --set d_model=128 steps=4000 --out runs/wide\n "
     )
 
 
@@ -158,15 +170,16 @@ def decode(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 def plot(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Draw the figures of a run into its folder."""
-    from minitransformer.figures import attention_figure, training_figure
+    from minitransformer.figures import KINDS, attention_figure, save, training_figure
 
     folder = RunFolder(arguments.folder)
-    task = folder.settings().task
-    text = arguments.input or _example(task)
-    paths = {
-        "training": str(training_figure(folder)),
-        "attention": str(attention_figure(load_model(folder), task.vocabulary, text, folder.path)),
+    task, model = folder.settings().task, load_model(folder)
+    text, kinds = arguments.input or _example(task), arguments.attention or KINDS
+    figures = {
+        "training": training_figure(folder.path.name, folder.metrics()),
+        "attention": attention_figure(model, task.vocabulary, text, kinds),
     }
+    paths = {name: str(save(figure, folder.path / f"{name}.png")) for name, figure in figures.items()}
     return paths, "\n".join(paths.values())
 
 
@@ -186,14 +199,16 @@ def _settings(arguments: argparse.Namespace) -> RunSettings:
             raise ConfigError(f"--set: expected KEY=VALUE, got {assignment!r}")
         settings[name] = _value(value)
     cls = task_class(arguments.task)
-    of_task = {name: settings.pop(name) for name in list(settings) if name in cls.__dataclass_fields__}  # type: ignore[attr-defined]
-    for name in settings:  # here, where the task's own names are known too
-        of_models = [*TransformerConfig.__annotations__, *TrainingConfig.__annotations__]
-        one_of("setting", name, [*of_models, *cls.__dataclass_fields__])  # type: ignore[attr-defined]
+    known = [name for config in (cls, TransformerConfig, TrainingConfig) for name in _fields(config)]
+    for name in settings:
+        one_of("setting", name, known)
+    of_task = {name: settings.pop(name) for name in list(settings) if name in _fields(cls)}
     seed = 0 if arguments.seed is None else arguments.seed
-    if seed < 0:
-        raise ConfigError(f"--seed: expected 0 or more, got {seed}")
     return RunSettings.of(from_settings(cls, of_task), settings, seed)
+
+
+def _fields(config: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(config)]
 
 
 def _value(text: str) -> Any:

@@ -39,7 +39,9 @@ class TransformerConfig:
     eps: float = 1e-5  # of LayerNorm
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dropout_on", tuple(self.dropout_on))
+        if isinstance(self.dropout_on, str | list):  # one place, or JSON's kind of sequence
+            places = [self.dropout_on] if isinstance(self.dropout_on, str) else self.dropout_on
+            object.__setattr__(self, "dropout_on", tuple(places))
         check_types(self)
         for name in ("src_vocab_size", "tgt_vocab_size", "n_layers", "d_model", "n_heads", "d_ff", "max_len"):
             require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
@@ -119,7 +121,8 @@ class TrainingConfig:
     steps: int = 100_000  # updates, at most
     batch_tokens: int = 25_000  # padded tokens of a batch, of its source or of its target, whichever has more
     accumulate: int = 1  # batches whose gradients make one update
-    schedule: str = "noam"  # §5.3; or "linear": warm-up, then straight down to 0 at the last step
+    threads: int = 1  # that share these batches; set accumulate to a multiple
+    schedule: str = "noam"  # §5.3; or "cosine": warm-up, then half a cosine down to 0
     warmup_steps: int = 4000
     learning_rate: float | None = None  # at the peak; None is the paper's (d_model · warmup_steps)^-0.5
     beta1: float = 0.9
@@ -134,13 +137,21 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("steps", "batch_tokens", "accumulate", "warmup_steps", "log_every", "evaluate_every"):
+        for name in (
+            "steps",
+            "batch_tokens",
+            "accumulate",
+            "threads",
+            "warmup_steps",
+            "log_every",
+            "evaluate_every",
+        ):
             require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
-        one_of("schedule", self.schedule, ("noam", "linear"))
+        one_of("schedule", self.schedule, ("noam", "cosine"))
         one_of("dtype", self.dtype, ("float32", "float64"))
-        linear = self.schedule == "linear"
-        require(not linear or self.learning_rate is not None, "learning_rate", "a peak for 'linear'", None)
-        in_time = not linear or self.warmup_steps <= self.steps
+        cosine = self.schedule == "cosine"
+        require(not cosine or self.learning_rate is not None, "learning_rate", "a peak for 'cosine'", None)
+        in_time = not cosine or self.warmup_steps <= self.steps
         require(in_time, "warmup_steps", f"at most steps={self.steps}", self.warmup_steps)
         for name in ("beta1", "beta2", "eps_ls"):
             require(0 <= getattr(self, name) < 1, name, "a number 0 <= x < 1", getattr(self, name))

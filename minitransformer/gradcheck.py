@@ -11,6 +11,7 @@ the same gradient from forward alone:
 from __future__ import annotations
 
 import copy
+import inspect
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -114,9 +115,8 @@ class _Check:
         self.layer = copy.deepcopy(layer).to(dtype="float64")
         self.inputs = [x.astype("float64") if _is_float(x) else x for x in inputs]
         self.dropout_seed, self.rng = dropout_seed, generator(seed)
-        self.variables: dict[str, Array] = {
-            f"input {i}": x for i, x in enumerate(self.inputs) if _is_float(x)
-        }
+        named = zip(_input_names(layer, len(inputs)), self.inputs, strict=True)
+        self.variables: dict[str, Array] = {name: x for name, x in named if _is_float(x)}
         self.n_inputs = len(self.variables)
         self.variables |= {name: p.data for name, p in self.layer.parameters().items()}
         if not self.variables:
@@ -261,6 +261,13 @@ class _Check:
             x += 1j * (COMPLEX_STEP / length) * direction[name]
         y, _ = self.forward(layer, inputs)
         return float((y.imag / COMPLEX_STEP * self.dy).sum())
+
+
+def _input_names(layer: Module, n: int) -> list[str]:
+    """What forward calls its inputs, e.g. query, key, value; "input 0" … where it does not say."""
+    parameters = inspect.signature(layer.forward).parameters.values()
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return [names[i] if i < len(names) else f"input {i}" for i in range(n)]
 
 
 def _is_float(x: Any) -> bool:

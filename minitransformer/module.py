@@ -12,11 +12,14 @@ twice in one model, two forward passes may be in flight, and dropping the cache 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from minitransformer.backend import Array, DTypeLike, array_module, dtype_of, to_device, to_host
 from minitransformer.errors import CheckpointError
+
+M = TypeVar("M", bound="Module")
 
 
 class Parameter:
@@ -84,6 +87,15 @@ class _Views(NamedTuple):
     flat: Flat
     parameters: list[Parameter]
 
+    def bind(self) -> None:
+        """Make each parameter a view of its part of the buffer."""
+        start = 0
+        for p in self.parameters:
+            stop = start + p.size
+            data, grad = self.flat.data[start:stop], self.flat.grad[start:stop]
+            p.rebind(data.reshape(p.shape), grad.reshape(p.shape))
+            start = stop
+
 
 class Module:
     """Base of layers and models: finds the parameters below it by walking its attributes."""
@@ -129,15 +141,24 @@ class Module:
             xp.concatenate([p.data.ravel() for p in parameters]),
             xp.concatenate([p.grad.ravel() for p in parameters]),
         )
-        start = 0
-        for p in parameters:
-            stop = start + p.size
-            p.rebind(flat.data[start:stop].reshape(p.shape), flat.grad[start:stop].reshape(p.shape))
-            start = stop
         self._views = _Views(flat, parameters)
+        self._views.bind()
         return flat
 
-    def to(self, device: str | None = None, dtype: DTypeLike = None) -> Module:
+    def replica(self: M) -> M:
+        """A copy that shares this module's weights, but adds up gradients of its own.
+
+        A change of a weight is seen by both, until one of them is moved to another dtype or device.
+        """
+        flat = self.flatten()
+        shared = [flat.data, *(leaf.data for _, leaf in _leaves(self, ""))]
+        twin = copy.deepcopy(self, {id(x): x for x in shared})  # deepcopy takes these for copied already
+        parameters = list(twin.parameters().values())
+        twin._views = _Views(Flat(flat.data, array_module(flat.data).zeros_like(flat.grad)), parameters)
+        twin._views.bind()
+        return twin
+
+    def to(self: M, device: str | None = None, dtype: DTypeLike = None) -> M:
         """Move to a device ("cpu", "cuda") and/or convert to a dtype, in place; returns itself."""
 
         def moved(x: Array) -> Array:

@@ -30,6 +30,21 @@ def test_add_rows_reaches_a_view_of_a_larger_buffer():
     assert buffer.tolist() == [0, 0, 0, 0, 2, 2, 0, 0, 0, 0]
 
 
+@given(seed=st.integers(0, 2**32), dtype=st.sampled_from(["float32", "float64", "complex128"]))
+def test_sums_as_products_are_sums(seed, dtype):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(3, 5, 7, 11)).astype(dtype)[:, ::-2]
+    if dtype == "complex128":
+        x = x + 1j * rng.normal(size=x.shape)
+    tolerance = {"rtol": 1e-5, "atol": 1e-5} if dtype == "float32" else {"rtol": 1e-12, "atol": 1e-12}
+    for got, expected in (
+        (backend.sum_last(x), x.sum(-1, keepdims=True)),
+        (backend.sum_positions(x), x.sum((0, 1, 2))),
+    ):
+        assert got.dtype == x.dtype and got.shape == expected.shape
+        np.testing.assert_allclose(got, expected, **tolerance)
+
+
 def test_a_generator_is_a_function_of_its_numbers():
     first = backend.generator(3, 1, 40).random(4)
     assert (backend.generator(3, 1, 40).random(4) == first).all()

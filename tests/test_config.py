@@ -44,9 +44,9 @@ def test_a_model_that_cannot_be_built_is_refused(settings, message):
     ("settings", "message"),
     [
         ({"steps": 0}, "steps: expected at least 1"),
-        ({"schedule": "cosine"}, "schedule: unknown 'cosine'"),
-        ({"schedule": "linear"}, "learning_rate: expected a peak"),
-        ({"schedule": "linear", "learning_rate": 0.1, "steps": 9}, "warmup_steps: expected at most steps=9"),
+        ({"schedule": "sine"}, "schedule: unknown 'sine'"),
+        ({"schedule": "cosine"}, "learning_rate: expected a peak"),
+        ({"schedule": "cosine", "learning_rate": 0.1, "steps": 9}, "warmup_steps: expected at most steps=9"),
         ({"learning_rate": -1.0}, "learning_rate: expected a number above 0"),
         ({"eps_ls": 1.0}, "eps_ls: expected a number 0 <= x < 1"),
         ({"dtype": "float16"}, "dtype: unknown 'float16'"),

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
-from minitransformer.errors import CheckpointError
-from minitransformer.figures.canvas import new_figure, save
-from minitransformer.training.run_folder import RunFolder
+from minitransformer.errors import InputError
+from minitransformer.figures.canvas import new_figure
 
 
-def training_figure(folder: RunFolder) -> Path:
-    """Draw metrics.jsonl as training.png in the run's folder."""
-    metrics = folder.metrics()
+def training_figure(name: str, metrics: list[dict[str, Any]]) -> Any:
+    """The lines of a run's metrics.jsonl as three curves over the steps. Raises InputError for no lines."""
     if not metrics:
-        raise CheckpointError(f"{folder.path}: expected reports in metrics.jsonl, found none; train it first")
+        raise InputError(f"run {name}: expected reports in its metrics.jsonl, found none; train it first")
     steps = [record["step"] for record in metrics]
     evaluations = [record for record in metrics if "valid" in record]
     figure = new_figure(7, 6)
@@ -31,5 +29,5 @@ def training_figure(folder: RunFolder) -> Path:
     exact.set_ylim(0, 105)
     exact.set_ylabel("exact match (%),\nvalidation set")
     exact.set_xlabel("step")
-    figure.suptitle(f"training run {folder.path.name}")
-    return save(figure, folder.path / "training.png")
+    figure.suptitle(f"training run {name}")
+    return figure

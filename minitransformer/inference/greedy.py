@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from minitransformer.backend import Array, array_module
+from minitransformer.errors import InputError
 from minitransformer.models.transformer import Transformer
 
 
@@ -14,6 +15,8 @@ def greedy_decode(
     Each step reads one token of every sentence and writes the next; all stop when the last one has ended,
     or after `max_len` tokens. The start symbol is not part of the result.
     """
+    if not 0 <= bos_id < model.config.tgt_vocab_size:
+        raise InputError(f"bos_id: expected an id 0 … {model.config.tgt_vocab_size - 1}, got {bos_id}")
     state = model.start_decoding(src_ids, max_len)
     xp = array_module(state.src_mask)
     tokens = xp.full(len(src_ids), bos_id)

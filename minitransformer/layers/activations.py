@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from minitransformer.backend import Array, Seed, array_module
+from minitransformer.backend import Array, Generator, array_module, sum_last
 from minitransformer.module import Module
 
 
@@ -19,7 +19,7 @@ class ReLU(Module):
     backward  dx = dy where x > 0, else 0    (at the kink x = 0 the derivative is taken to be 0)
     """
 
-    def forward(self, x: Array, rng: Seed = None) -> tuple[Array, ReLUCache]:
+    def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, ReLUCache]:
         y = array_module(x).maximum(x, 0)
         return y, ReLUCache(y)
 
@@ -40,11 +40,13 @@ def softmax(scores: Array, mask: Array | None = None) -> Array:
     top = scores.max(-1, keepdims=True)
     if mask is not None:
         top = xp.where(xp.isfinite(top), top, 0)  # a fully masked row: exp(-inf - 0) = 0
-    weights = xp.exp(scores - top)
-    total = weights.sum(-1, keepdims=True)
+    weights = scores - top
+    xp.exp(weights, out=weights)
+    total = sum_last(weights)
     if mask is not None:
         total = xp.where(total == 0, 1, total)  # ... and 0 / 1 = 0
-    return weights / total
+    weights /= total
+    return weights
 
 
 def softmax_backward(dweights: Array, weights: Array) -> Array:
@@ -52,11 +54,13 @@ def softmax_backward(dweights: Array, weights: Array) -> Array:
 
     A weight of 0 (masked) gives a gradient of 0.
     """
-    return weights * (dweights - (dweights * weights).sum(-1, keepdims=True))
+    dscores = dweights - sum_last(dweights * weights)
+    dscores *= weights
+    return dscores
 
 
 def log_softmax(logits: Array) -> Array:
     """log(exp(logits) / Σ exp(logits)) over the last axis, without ever forming a quotient that can be 0."""
     xp = array_module(logits)
     shifted = logits - logits.max(-1, keepdims=True)
-    return shifted - xp.log(xp.exp(shifted).sum(-1, keepdims=True))
+    return shifted - xp.log(sum_last(xp.exp(shifted)))

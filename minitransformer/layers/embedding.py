@@ -42,7 +42,7 @@ class Embedding(Module):
     ) -> None:
         self.E = E or embedding_matrix(vocab_size, d_model, generator(rng), dtype)
 
-    def forward(self, ids: Array, rng: Seed = None) -> tuple[Array, EmbeddingCache]:
+    def forward(self, ids: Array, rng: Generator | None = None) -> tuple[Array, EmbeddingCache]:
         return self.E.data[ids] * math.sqrt(self.E.shape[1]), EmbeddingCache(ids)
 
     def backward(self, dy: Array, cache: EmbeddingCache) -> None:
@@ -73,7 +73,7 @@ class OutputProjection(Module):
     ) -> None:
         self.E = E or embedding_matrix(vocab_size, d_model, generator(rng), dtype)
 
-    def forward(self, x: Array, rng: Seed = None) -> tuple[Array, OutputProjectionCache]:
+    def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, OutputProjectionCache]:
         logits = rows(x) @ self.E.data.T
         return logits.reshape(*x.shape[:-1], -1), OutputProjectionCache(x)
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from minitransformer.backend import Array, DTypeLike, Seed, generator, xavier_uniform, zeros
+from minitransformer.backend import (
+    Array,
+    DTypeLike,
+    Generator,
+    Seed,
+    generator,
+    sum_positions,
+    xavier_uniform,
+    zeros,
+)
 from minitransformer.module import Module, Parameter
 
 
@@ -25,7 +34,7 @@ def linear_backward(dy: Array, x: Array, W: Parameter, b: Parameter | None) -> A
     """dW = xᵀ dy, db = sum of dy over all positions, dx = dy Wᵀ: adds dW and db into .grad, returns dx."""
     W.grad += rows(x).T @ rows(dy)
     if b is not None:
-        b.grad += rows(dy).sum(0)
+        b.grad += sum_positions(dy)
     return (rows(dy) @ W.data.T).reshape(x.shape)
 
 
@@ -48,7 +57,7 @@ class Linear(Module):
         self.W = Parameter(xavier_uniform(generator(rng), d_in, d_out, dtype))
         self.b = Parameter(zeros((d_out,), dtype)) if bias else None
 
-    def forward(self, x: Array, rng: Seed = None) -> tuple[Array, LinearCache]:
+    def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, LinearCache]:
         return linear(x, self.W, self.b), LinearCache(x)
 
     def backward(self, dy: Array, cache: LinearCache) -> Array:

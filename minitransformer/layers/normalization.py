@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from minitransformer.backend import Array, DTypeLike, Seed, array_module, zeros
+from minitransformer.backend import Array, DTypeLike, Generator, array_module, sum_last, sum_positions, zeros
 from minitransformer.module import Module, Parameter
 
 
@@ -30,19 +30,20 @@ class LayerNorm(Module):
         self.gamma = Parameter(zeros((d_model,), dtype) + 1)
         self.beta = Parameter(zeros((d_model,), dtype))
 
-    def forward(self, x: Array, rng: Seed = None) -> tuple[Array, LayerNormCache]:
+    def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, LayerNormCache]:
         xp = array_module(x)
-        centred = x - x.mean(-1, keepdims=True)
-        var = (centred * centred).mean(-1, keepdims=True)
+        d_model = x.shape[-1]
+        centred = x - sum_last(x) / d_model
+        var = sum_last(centred * centred) / d_model
         rstd = 1 / xp.sqrt(var + self.eps)
         x_hat = centred * rstd
         return self.gamma.data * x_hat + self.beta.data, LayerNormCache(x_hat, rstd)
 
     def backward(self, dy: Array, cache: LayerNormCache) -> Array:
         x_hat, rstd = cache
-        positions = tuple(range(dy.ndim - 1))
-        self.gamma.grad += (dy * x_hat).sum(positions)
-        self.beta.grad += dy.sum(positions)
+        d_model = x_hat.shape[-1]
+        self.gamma.grad += sum_positions(dy * x_hat)
+        self.beta.grad += sum_positions(dy)
         dx_hat = dy * self.gamma.data
-        projection = (dx_hat * x_hat).mean(-1, keepdims=True)
-        return rstd * (dx_hat - dx_hat.mean(-1, keepdims=True) - x_hat * projection)
+        mean, projection = sum_last(dx_hat) / d_model, sum_last(dx_hat * x_hat) / d_model
+        return rstd * (dx_hat - mean - x_hat * projection)

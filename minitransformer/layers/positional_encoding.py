@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from minitransformer.backend import Array, DTypeLike, Seed, arange, array_module, generator, normal, zeros
+from minitransformer.backend import (
+    Array,
+    DTypeLike,
+    Generator,
+    Seed,
+    arange,
+    array_module,
+    generator,
+    normal,
+    zeros,
+)
 from minitransformer.errors import ConfigError
 from minitransformer.module import Constant, Module, Parameter
 
@@ -33,7 +43,7 @@ class SinusoidalPositions(Module):
     def __init__(self, max_len: int, d_model: int, dtype: DTypeLike = "float32") -> None:
         self.PE = Constant(sinusoids(max_len, d_model).astype(dtype))
 
-    def forward(self, x: Array, rng: Seed = None, start: int = 0) -> tuple[Array, None]:
+    def forward(self, x: Array, rng: Generator | None = None, start: int = 0) -> tuple[Array, None]:
         return x + self.PE.data[start : start + x.shape[1]], None
 
     def backward(self, dy: Array, cache: None) -> Array:
@@ -54,7 +64,9 @@ class LearnedPositions(Module):
     def __init__(self, max_len: int, d_model: int, *, rng: Seed = None, dtype: DTypeLike = "float32") -> None:
         self.P = Parameter(normal(generator(rng), (max_len, d_model), d_model**-0.5, dtype))
 
-    def forward(self, x: Array, rng: Seed = None, start: int = 0) -> tuple[Array, LearnedPositionsCache]:
+    def forward(
+        self, x: Array, rng: Generator | None = None, start: int = 0
+    ) -> tuple[Array, LearnedPositionsCache]:
         return x + self.P.data[start : start + x.shape[1]], LearnedPositionsCache(start)
 
     def backward(self, dy: Array, cache: LearnedPositionsCache) -> Array:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from minitransformer.backend import Array, DTypeLike, array_module, device_module, dtype_of, generator
+from minitransformer.backend import (
+    Array,
+    DTypeLike,
+    Generator,
+    Seed,
+    array_module,
+    device_module,
+    dtype_of,
+    generator,
+)
 from minitransformer.config import TransformerConfig
 from minitransformer.errors import InputError
 from minitransformer.layers.embedding import OutputProjection, OutputProjectionCache
@@ -40,7 +49,7 @@ class Transformer(Module):
     """
 
     def __init__(
-        self, config: TransformerConfig, seed: int = 0, dtype: DTypeLike = "float32", device: str = "cpu"
+        self, config: TransformerConfig, seed: Seed = 0, dtype: DTypeLike = "float32", device: str = "cpu"
     ) -> None:
         device_module(device)
         dtype, rng, tie = dtype_of(dtype), generator(seed), config.tie_embeddings
@@ -56,16 +65,15 @@ class Transformer(Module):
         self.flatten()
 
     def forward(
-        self, src_ids: Array, tgt_in: Array, rng: object = None, keep: Keep = "caches"
+        self, src_ids: Array, tgt_in: Array, rng: Generator | None = None, keep: Keep = "caches"
     ) -> tuple[Array, TransformerCache]:
-        rng = None if rng is None else generator(rng)  # type: ignore[arg-type]
         tgt_in = self._checked(tgt_in, "tgt_in", self.config.tgt_vocab_size)
         memory, src_mask, cache_src, cache_encoder = self._encode(src_ids, rng, keep)
         if tgt_in.shape[0] != memory.shape[0]:
             raise InputError(
                 f"src_ids and tgt_in: expected one batch, got {memory.shape[0]} and {len(tgt_in)} rows"
             )
-        tgt_mask = padding_mask(tgt_in, self.config.pad_id) & causal_mask(tgt_in)
+        tgt_mask = causal_mask(tgt_in)  # words never see the padding that follows them, either
         x, cache_tgt = self.tgt_embedding.forward(tgt_in, rng)
         x, cache_decoder = self.decoder.forward(x, memory, tgt_mask, src_mask, rng, keep)
         logits, cache_output = self.output.forward(x)
@@ -97,12 +105,12 @@ class Transformer(Module):
         return logits[:, 0]
 
     def _encode(
-        self, src_ids: Array, rng: object, keep: Keep
+        self, src_ids: Array, rng: Generator | None, keep: Keep
     ) -> tuple[Array, Array, InputEmbeddingCache, EncoderCache]:
         src_ids = self._checked(src_ids, "src_ids", self.config.src_vocab_size)
         src_mask = padding_mask(src_ids, self.config.pad_id)
-        x, cache_src = self.src_embedding.forward(src_ids, rng)  # type: ignore[arg-type]
-        memory, cache_encoder = self.encoder.forward(x, src_mask, rng, keep)  # type: ignore[arg-type]
+        x, cache_src = self.src_embedding.forward(src_ids, rng)
+        memory, cache_encoder = self.encoder.forward(x, src_mask, rng, keep)
         return memory, src_mask, cache_src, cache_encoder
 
     def _checked(self, ids: Array, name: str, vocab_size: int) -> Array:

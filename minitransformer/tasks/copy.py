@@ -19,10 +19,11 @@ class Copy(SequenceTask):
     training: ClassVar = {
         "steps": 600,
         "batch_tokens": 704,
-        "schedule": "linear",
+        "schedule": "cosine",
         "warmup_steps": 100,
         "learning_rate": 3e-3,
         "clip_norm": 1.0,
+        "log_every": 100,
         "evaluate_every": 100,
         "solved_at": 1.0,
     }

@@ -18,16 +18,22 @@ class Reverse(SequenceTask):
     model: ClassVar = {"n_layers": 2, "d_model": 64, "n_heads": 4, "d_ff": 256, "max_len": 64, "dropout": 0.0}
     training: ClassVar = {
         "steps": 3000,
-        "batch_tokens": 1024,
-        "schedule": "linear",
-        "warmup_steps": 300,
-        "learning_rate": 5e-3,
+        "batch_tokens": 512,
+        "accumulate": 2,
+        "threads": 2,
+        "schedule": "cosine",
+        "warmup_steps": 200,
+        "learning_rate": 6e-3,
         "clip_norm": 1.0,
+        "log_every": 250,
         "evaluate_every": 500,
     }
     n_symbols: int = 50
     max_length: int = 25
     longest: int = 30
+    epoch_size: int = (
+        160  # a few batches: sorted by length to save padding, yet every few steps see all lengths
+    )
 
     def answer(self, sequence: np.ndarray) -> np.ndarray:
         return sequence[::-1]

@@ -8,6 +8,7 @@ import numpy as np
 
 from minitransformer.backend import Generator
 from minitransformer.config import check_types, require
+from minitransformer.errors import InputError
 from minitransformer.tasks.task import Pair, Task
 from minitransformer.tasks.vocabulary import SPECIALS, Vocabulary
 
@@ -34,7 +35,8 @@ class SequenceTask(Task):
         check_types(self)
         require(self.n_symbols >= 2, "n_symbols", "at least 2", self.n_symbols)
         require(1 <= self.min_length <= self.max_length, "min_length", "1 … max_length", self.min_length)
-        require(self.epoch_size >= 1 and self.test_size >= 1, "epoch_size, test_size", "at least 1", 0)
+        require(self.epoch_size >= 1, "epoch_size", "at least 1", self.epoch_size)
+        require(self.test_size >= 1, "test_size", "at least 1", self.test_size)
 
     def answer(self, sequence: np.ndarray) -> np.ndarray:
         """The target of a source sequence, both as numbers of the task."""
@@ -61,14 +63,28 @@ class SequenceTask(Task):
     ) -> list[Pair]:
         """`n` pairs whose source adds up to a number that ends in one of `last_digits`."""
         pairs: list[Pair] = []
+        attempts = 0
         while len(pairs) < n:
+            attempts += 1
+            possible = attempts < 100 or bool(pairs)
+            require(
+                possible, "n_symbols", f"enough of them for a sum that ends in {last_digits}", self.n_symbols
+            )
             lengths = rng.integers(shortest, longest + 1, 2 * n)
             numbers = rng.integers(self.first_symbol, self.first_symbol + self.n_symbols, (2 * n, longest))
             inside = np.arange(longest) < lengths[:, None]
-            wanted = np.isin((numbers * inside).sum(1) % 10, last_digits)
-            for length, row in zip(lengths[wanted], numbers[wanted], strict=True):
-                pairs.append((self._ids(row[:length]), self._ids(self.answer(row[:length]))))
-        return pairs[:n]
+            wanted = np.flatnonzero(np.isin((numbers * inside).sum(1) % 10, last_digits))
+            for i in wanted[: n - len(pairs)]:
+                sequence = numbers[i, : lengths[i]]
+                pairs.append((self._ids(sequence), self._ids(self.answer(sequence))))
+        return pairs
 
     def _ids(self, numbers: np.ndarray) -> list[int]:
-        return (np.asarray(numbers) - self.first_symbol + len(SPECIALS)).tolist()
+        numbers = np.asarray(numbers) - self.first_symbol
+        if numbers.size and not 0 <= numbers.min() <= numbers.max() < self.n_symbols:
+            last = self.first_symbol + self.n_symbols - 1
+            raise InputError(
+                f"{self.name}: expected answers made of the numbers {self.first_symbol} … {last}, "
+                f"got {numbers.min() + self.first_symbol} … {numbers.max() + self.first_symbol}"
+            )
+        return (numbers + len(SPECIALS)).tolist()

@@ -19,10 +19,11 @@ class Sort(SequenceTask):
     training: ClassVar = {
         "steps": 1500,
         "batch_tokens": 1024,
-        "schedule": "linear",
+        "schedule": "cosine",
         "warmup_steps": 200,
         "learning_rate": 3e-3,
         "clip_norm": 1.0,
+        "log_every": 250,
         "evaluate_every": 250,
         "solved_at": 1.0,
     }

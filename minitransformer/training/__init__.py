@@ -4,8 +4,9 @@ from minitransformer.training.batching import Batch, BatchStream, by_length, mak
 from minitransformer.training.evaluation import evaluate, translate
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.training.optimizer import Adam, clip_grad_norm
+from minitransformer.training.replicas import Replicas
 from minitransformer.training.run_folder import RunFolder, RunSettings
-from minitransformer.training.schedule import linear_schedule, noam_schedule
+from minitransformer.training.schedule import cosine_schedule, noam_schedule
 from minitransformer.training.trainer import Trainer, load_model, train_step
 
 __all__ = [
@@ -13,13 +14,14 @@ __all__ = [
     "Batch",
     "BatchStream",
     "LabelSmoothedCrossEntropy",
+    "Replicas",
     "RunFolder",
     "RunSettings",
     "Trainer",
     "by_length",
     "clip_grad_norm",
+    "cosine_schedule",
     "evaluate",
-    "linear_schedule",
     "load_model",
     "make_batch",
     "noam_schedule",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from minitransformer.backend import Array, Generator, generator, padded
+from minitransformer.errors import InputError
 from minitransformer.tasks.task import Pair, Task
 from minitransformer.tasks.vocabulary import BOS, EOS, PAD
 
@@ -20,7 +21,9 @@ class Batch(NamedTuple):
 
 
 def make_batch(pairs: Sequence[Pair]) -> Batch:
-    """Add BOS, EOS and padding."""
+    """Add BOS, EOS and padding. Raises InputError if there are no pairs."""
+    if not pairs:
+        raise InputError("expected at least one pair to make a batch of, got none")
     return Batch(
         padded([[*source, EOS] for source, _ in pairs], PAD),
         padded([[BOS, *target] for _, target in pairs], PAD),
@@ -36,9 +39,9 @@ def by_length(pairs: Sequence[Pair], batch_tokens: int) -> list[list[int]]:
     the budget is a batch of its own.
     """
     length = [max(len(source), len(target)) + 1 for source, target in pairs]
-    batches: list[list[int]] = [[]]
+    batches: list[list[int]] = []
     for i in sorted(range(len(pairs)), key=length.__getitem__):  # ascending: the newest row is the longest
-        if batches[-1] and (len(batches[-1]) + 1) * length[i] > batch_tokens:
+        if not batches or (len(batches[-1]) + 1) * length[i] > batch_tokens:
             batches.append([])
         batches[-1].append(i)
     return batches

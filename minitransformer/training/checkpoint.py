@@ -31,12 +31,18 @@ def save_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[
 def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays and the numbers of a checkpoint. Raises CheckpointError if it is missing or damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        with open(path, "rb") as opened:  # here, because np.load leaves a damaged file open
+            if not zipfile.is_zipfile(opened):
+                raise ValueError("not an .npz file")
+            opened.seek(0)
+            with np.load(opened, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
         meta = json.loads(arrays.pop(META).tobytes())
+        if not isinstance(meta, dict):
+            raise ValueError("its numbers are no JSON object")
     except FileNotFoundError:
         raise CheckpointError(f"{path}: expected a checkpoint, found no such file") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(
             f"{path}: damaged or not a checkpoint ({error}); move it away to go on from an earlier one"
         ) from None

@@ -3,45 +3,65 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from minitransformer.backend import to_host
+from minitransformer.errors import InputError
 from minitransformer.inference.greedy import greedy_decode
 from minitransformer.models.transformer import Transformer
 from minitransformer.tasks.task import Pair
 from minitransformer.tasks.vocabulary import BOS, EOS
 from minitransformer.training.batching import by_length, make_batch
 
-BATCH_TOKENS = 8192
+BATCH_TOKENS = 4096
 LONGER_THAN_SOURCE = 50  # §6.1: output of at most the input's length + 50
 
 
 def translate(model: Transformer, sources: Sequence[Sequence[int]]) -> list[list[int]]:
     """Greedy translations of sources of any lengths, in their order, without BOS and EOS."""
+    return [row[:-1] if row[-1:] == [EOS] else row for row in decode(model, sources)]
+
+
+def decode(
+    model: Transformer, sources: Sequence[Sequence[int]], map: Callable[..., Iterable[Any]] = map
+) -> list[list[int]]:
+    """The same, each with its EOS, unless it grew too long before it ended.
+
+    `map` applies a function to each batch; that of a thread pool does several at a time.
+    """
     pairs = [(source, ()) for source in sources]
-    translations: list[list[int]] = [[] for _ in sources]
-    for indices in by_length(pairs, BATCH_TOKENS):
+    batches = by_length(pairs, BATCH_TOKENS)
+
+    def translated(indices: list[int]) -> list[list[int]]:
         src_ids = make_batch([pairs[i] for i in indices]).src_ids
         max_len = min(model.config.max_len, src_ids.shape[1] + LONGER_THAN_SOURCE)
         rows = to_host(greedy_decode(model, src_ids, BOS, EOS, max_len)).tolist()
+        return [row[: len(sources[i]) + 1 + LONGER_THAN_SOURCE] for i, row in zip(indices, rows, strict=True)]
+
+    translations: list[list[int]] = [[] for _ in sources]
+    for indices, rows in zip(batches, map(translated, batches), strict=True):
         for i, row in zip(indices, rows, strict=True):
-            translations[i] = row[: row.index(EOS)] if EOS in row else row
+            translations[i] = row[: row.index(EOS) + 1] if EOS in row else row
     return translations
 
 
-def evaluate(model: Transformer, pairs: Sequence[Pair]) -> dict[str, Any]:
+def evaluate(
+    model: Transformer, pairs: Sequence[Pair], map: Callable[..., Iterable[Any]] = map
+) -> dict[str, Any]:
     """What share of the answers is right.
 
     exact_match: answers right to the last symbol and ended in the right place; token_accuracy: positions of
     the right answer (its end included) that hold the right symbol; exact_match_by_length: by source length.
     """
-    translations = translate(model, [source for source, _ in pairs])
+    if not pairs:
+        raise InputError("expected at least one pair to evaluate, got none")
+    answers = decode(model, [source for source, _ in pairs], map)
     n_exact = n_tokens = n_right = 0
     of_length: dict[int, list[bool]] = defaultdict(list)
-    for (source, target), translation in zip(pairs, translations, strict=True):
-        exact = list(target) == translation
-        expected, got = [*target, EOS], [*translation, EOS]
+    for (source, target), got in zip(pairs, answers, strict=True):
+        expected = [*target, EOS]
+        exact = got == expected
         n_exact += exact
         n_tokens += len(expected)
         n_right += sum(e == g for e, g in zip(expected, got, strict=False))

@@ -37,17 +37,9 @@ class LabelSmoothedCrossEntropy:
         xp = array_module(logits)
         V = logits.shape[-1]
         tgt_out = xp.asarray(tgt_out)
-        if tuple(logits.shape[:-1]) != tuple(tgt_out.shape) or tgt_out.dtype.kind not in "iu":
-            raise InputError(
-                f"tgt_out: expected integers of shape {tuple(logits.shape[:-1])}, "
-                f"got {tgt_out.dtype} of shape {tuple(tgt_out.shape)}"
-            )
-        if int(tgt_out.min()) < 0 or int(tgt_out.max()) >= V:
-            raise InputError(
-                f"tgt_out: expected ids 0 … {V - 1}, got {int(tgt_out.min())} … {int(tgt_out.max())}"
-            )
+        check_targets(tgt_out, tuple(logits.shape))
         is_word = tgt_out != self.pad_id
-        n_tokens = n_tokens or int(is_word.sum())
+        n_tokens = int(is_word.sum()) if n_tokens is None else n_tokens
         if n_tokens == 0:
             raise InputError("tgt_out: expected at least one token that is not padding")
         weight = is_word[..., None].astype(logits.dtype) / n_tokens
@@ -60,3 +52,16 @@ class LabelSmoothedCrossEntropy:
 
     def backward(self, cache: LossCache) -> Array:
         return cache.dlogits
+
+
+def check_targets(tgt_out: Array, logits_shape: tuple[int, ...]) -> None:
+    """Raise InputError unless `tgt_out` holds an id of the vocabulary for each of the logits' positions."""
+    *positions, V = logits_shape
+    if list(tgt_out.shape) != positions or tgt_out.dtype.kind not in "iu" or tgt_out.size == 0:
+        raise InputError(
+            f"tgt_out: expected integers of shape {tuple(positions)}, none of it 0, "
+            f"got {tgt_out.dtype} of shape {tuple(tgt_out.shape)}"
+        )
+    low, high = int(tgt_out.min()), int(tgt_out.max())
+    if low < 0 or high >= V:
+        raise InputError(f"tgt_out: expected ids 0 … {V - 1}, got {low if low < 0 else high}")

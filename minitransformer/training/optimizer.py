@@ -56,6 +56,8 @@ class Adam:
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Continue from what `state_dict` returned. Raises CheckpointError if it is another model's."""
         xp = array_module(self.m)
+        if missing := [name for name in ("m", "v", "t") if name not in state]:
+            raise CheckpointError(f"Adam: the state lacks {', '.join(missing)}")
         if state["m"].shape != self.m.shape or state["v"].shape != self.v.shape:
             raise CheckpointError(f"Adam: expected {self.m.size} numbers, got {state['m'].size}")
         self.m[...], self.v[...] = xp.asarray(state["m"]), xp.asarray(state["v"])

@@ -9,17 +9,19 @@ result.json          the final figures, once the run has ended
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from minitransformer.backend import Array
-from minitransformer.config import TrainingConfig, TransformerConfig, from_settings, one_of
+from minitransformer.config import TrainingConfig, TransformerConfig, from_settings, one_of, require
 from minitransformer.errors import CheckpointError, ConfigError
-from minitransformer.tasks import Task, task_class
+from minitransformer.tasks import PAD, Task, task_class
 from minitransformer.training.checkpoint import load_checkpoint, save_checkpoint, write_text
 
 KEPT_CHECKPOINTS = 2
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,20 @@ class RunSettings:
     training: TrainingConfig
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        require(type(self.seed) is int and self.seed >= 0, "seed", "a whole number, 0 or more", self.seed)
+
     @classmethod
     def of(cls, task: Task, settings: dict[str, Any] | None = None, seed: int = 0) -> RunSettings:
         """The task's own settings, with `settings` of the model and the training changed."""
         V = len(task.vocabulary)
-        model = {"src_vocab_size": V, "tgt_vocab_size": V, **task.model}
-        training = dict(task.training)
+        of_task = {"src_vocab_size": V, "tgt_vocab_size": V, "pad_id": PAD}
+        model, training = {**task.model, **of_task}, dict(task.training)
+        of_model = TransformerConfig.__annotations__
         for name, value in (settings or {}).items():
-            one_of("setting", name, [*TransformerConfig.__annotations__, *TrainingConfig.__annotations__])
-            (model if name in TransformerConfig.__annotations__ else training)[name] = value
+            require(name not in of_task, name, f"to be left to the task ({of_task.get(name)})", value)
+            one_of("setting", name, [*of_model, *TrainingConfig.__annotations__])
+            (model if name in of_model else training)[name] = value
         return cls(
             task, from_settings(TransformerConfig, model), from_settings(TrainingConfig, training), seed
         )
@@ -47,7 +54,7 @@ class RunSettings:
     def as_dict(self) -> dict[str, Any]:
         return {
             "task": self.task.name,
-            "task_settings": asdict(self.task),  # type: ignore[call-overload]
+            "task_settings": asdict(self.task) if is_dataclass(self.task) else {},
             "model": asdict(self.model),
             "training": asdict(self.training),
             "seed": self.seed,
@@ -55,7 +62,7 @@ class RunSettings:
 
     @classmethod
     def from_dict(cls, config: dict[str, Any], task: Task | None = None) -> RunSettings:
-        """`task` stands in for one that the command line does not know by name."""
+        """The inverse of `as_dict`; `task` stands in for one that the command line does not know by name."""
         return cls(
             task or from_settings(task_class(config["task"]), config["task_settings"]),
             from_settings(TransformerConfig, config["model"]),
@@ -83,22 +90,35 @@ class RunFolder:
         write_text(self.path / "config.json", json.dumps(settings.as_dict(), indent=2) + "\n")
 
     def exists(self) -> bool:
-        """Whether a run was begun here."""
-        return (self.path / "config.json").exists()
+        """Whether there is anything of a run here."""
+        names = ("config.json", "metrics.jsonl", "result.json")
+        return any((self.path / name).exists() for name in names) or bool(self.checkpoints())
 
     def settings(self, task: Task | None = None) -> RunSettings:
-        """What config.json says. Raises CheckpointError if there is none or it cannot be read."""
+        """What config.json says. Raises CheckpointError if there is none or it cannot be read.
+
+        `task` stands in for one that the command line does not know by name.
+        """
+        return self._read_config(lambda config: RunSettings.from_dict(config, task))
+
+    def model_settings(self) -> tuple[TransformerConfig, str]:
+        """The settings and the dtype of the model alone, which need no task."""
+        return self._read_config(
+            lambda config: (from_settings(TransformerConfig, config["model"]), config["training"]["dtype"])
+        )
+
+    def _read_config(self, parse: Callable[[Any], T]) -> T:
+        path = self.path / "config.json"
         try:
-            config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
-            return RunSettings.from_dict(config, task)
+            return parse(json.loads(path.read_text(encoding="utf-8")))
         except OSError:
             raise CheckpointError(f"{self.path}: expected a run folder, found no config.json in it") from None
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{self.path / 'config.json'}: damaged ({error!r})") from None
+            raise CheckpointError(f"{path}: damaged ({error!r})") from None
 
     def checkpoints(self) -> list[Path]:
         """All checkpoints, the oldest first."""
-        return sorted(self.path.glob("checkpoint-*.npz"))
+        return sorted(self.path.glob("checkpoint-*.npz"), key=lambda path: (len(path.name), path.name))
 
     def save(self, step: int, arrays: dict[str, Array], meta: dict[str, Any]) -> None:
         """Write the checkpoint of `step`, then delete all but the last few."""
@@ -121,12 +141,22 @@ class RunFolder:
             file.write(json.dumps(record) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; a last line that a killed run left unfinished is not one."""
+        """The lines of metrics.jsonl; a last line that a killed run left unfinished is not one.
+
+        Raises CheckpointError if another line cannot be read.
+        """
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
-        lines = path.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1]]
+        try:
+            records = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+            if not all(
+                isinstance(record, dict) and isinstance(record.get("step"), int) for record in records
+            ):
+                raise ValueError("a line has no step")
+            return records
+        except ValueError as error:
+            raise CheckpointError(f"{path}: damaged ({error}); move it away to go on without it") from None
 
     def forget_after(self, step: int) -> None:
         """Drop the metrics of later steps: a resumed run will write them again."""
@@ -134,4 +164,5 @@ class RunFolder:
         write_text(self.path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
 
     def write_result(self, result: dict[str, Any]) -> None:
+        """Write result.json."""
         write_text(self.path / "result.json", json.dumps(result, indent=2) + "\n")

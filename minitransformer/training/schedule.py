@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from minitransformer.config import TrainingConfig
 
 
@@ -13,15 +15,22 @@ def noam_schedule(step: int, d_model: int, warmup_steps: int = 4000) -> float:
     return float(d_model**-0.5 * min(step**-0.5, step * warmup_steps**-1.5))
 
 
-def linear_schedule(step: int, peak: float, warmup_steps: int, steps: int) -> float:
-    """Not in the paper: a straight line up to `peak` at `warmup_steps`, then another down to 0 after `steps`."""
-    return peak * min(step / warmup_steps, (steps + 1 - step) / (steps + 1 - warmup_steps))
+def cosine_schedule(step: int, peak: float, warmup_steps: int, steps: int) -> float:
+    """Not in the paper: a straight line up to `peak` at `warmup_steps`, then half a cosine down to 0.
+
+    lr = peak · (1 + cos(π · t)) / 2 with t the share of the steps after warm-up that are done (Loshchilov
+    and Hutter 2017). For runs of a known length: the last steps are small enough to settle.
+    """
+    if step <= warmup_steps:
+        return peak * step / warmup_steps
+    done = (step - warmup_steps) / (steps + 1 - warmup_steps)
+    return peak * (1 + math.cos(math.pi * done)) / 2
 
 
 def learning_rate(step: int, d_model: int, config: TrainingConfig) -> float:
     """The rate that `config` asks for at `step`."""
-    if config.schedule == "linear":
-        return linear_schedule(step, config.learning_rate or 0.0, config.warmup_steps, config.steps)
+    if config.schedule == "cosine":
+        return cosine_schedule(step, config.learning_rate or 0.0, config.warmup_steps, config.steps)
     lr = noam_schedule(step, d_model, config.warmup_steps)
     if config.learning_rate is not None:  # the paper's curve, scaled to another peak
         lr *= config.learning_rate / noam_schedule(config.warmup_steps, d_model, config.warmup_steps)

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from minitransformer.backend import Array, generator, keep_freed_memory, peak_memory_mb
-from minitransformer.errors import MinitransformerError
+from minitransformer.backend import (
+    Array,
+    Generator,
+    generator,
+    keep_freed_memory,
+    peak_memory_mb,
+    silent_overflow,
+)
+from minitransformer.config import require
+from minitransformer.errors import CheckpointError, MinitransformerError
 from minitransformer.models.transformer import Transformer
 from minitransformer.training.batching import Batch, BatchStream
 from minitransformer.training.evaluation import evaluate
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.training.optimizer import Adam, clip_grad_norm
 from minitransformer.training.progress import Progress
+from minitransformer.training.replicas import Replicas
 from minitransformer.training.run_folder import RunFolder, RunSettings
 from minitransformer.training.schedule import learning_rate
 
@@ -27,30 +36,22 @@ class Interrupted(Exception):
 
 
 def train_step(
-    model: Transformer,
+    replicas: Replicas,
     loss_fn: LabelSmoothedCrossEntropy,
     optimizer: Adam,
-    batches: list[Batch],
+    batches: Sequence[Batch],
     lr: float,
     clip_norm: float | None = None,
-    rngs: list[Any] | None = None,
+    rngs: Sequence[Generator | None] | None = None,
 ) -> tuple[float, float]:
     """One update from one or more batches: the mean loss of their tokens, and the gradient's norm.
 
-    The gradients of several batches add up to that of one batch with all their sentences, because each loss
-    is divided by the number of tokens of all. `rngs`: a generator for each batch's dropout.
+    `rngs`: a generator for the dropout of each batch; without them nothing is dropped.
     """
-    n_tokens = sum(batch.n_tokens for batch in batches)
-    model.zero_grad()
-    total = 0.0
-    for batch, rng in zip(batches, rngs or [None] * len(batches), strict=True):
-        logits, cache = model.forward(batch.src_ids, batch.tgt_in, rng)
-        loss, loss_cache = loss_fn.forward(logits, batch.tgt_out, n_tokens)
-        model.backward(loss_fn.backward(loss_cache), cache)
-        total += float(loss)
-    norm = clip_grad_norm(model, clip_norm)
+    loss = replicas.loss_and_gradients(loss_fn, batches, rngs or [None] * len(batches))
+    norm = clip_grad_norm(replicas.models[0], clip_norm)
     optimizer.step(lr)
-    return total, norm
+    return loss, norm
 
 
 class Trainer:
@@ -64,10 +65,14 @@ class Trainer:
         self.settings, self.folder = settings, folder
         config = settings.training
         self.model = Transformer(settings.model, settings.seed, config.dtype, device)
+        self.replicas = Replicas(self.model, config.threads)
         self.loss_fn = LabelSmoothedCrossEntropy(config.eps_ls, settings.model.pad_id)
         self.optimizer = Adam(self.model, (config.beta1, config.beta2), config.adam_eps)
         self.stream = BatchStream(settings.task, config.batch_tokens, settings.seed)
         self.sets = settings.task.evaluation_sets(generator(EVALUATION_SEED))
+        longest = 1 + max(len(side) for pairs in self.sets.values() for pair in pairs for side in pair)
+        fits = longest <= settings.model.max_len
+        require(fits, "max_len", f"at least {longest} for the sequences of this task", settings.model.max_len)
         self.step = 0
         self.seconds = 0.0
         self.solved = False
@@ -78,8 +83,14 @@ class Trainer:
     ) -> dict[str, Any]:
         """Train to the end and return the result. Raises Interrupted when `stop_requested()` turns true."""
         keep_freed_memory()
+        progress = progress or Progress(self.settings.training.steps, self.step)
+        with self.replicas.threads():
+            self._train(progress, stop_requested)
+            progress.close()
+            return self._result()
+
+    def _train(self, progress: Progress, stop_requested: Callable[[], bool]) -> None:
         config = self.settings.training
-        progress = progress or Progress(config.steps, self.step)
         while self.step < config.steps and not self.solved:
             started = time.perf_counter()
             lr, norm = self._update()
@@ -92,15 +103,16 @@ class Trainer:
                 self.save()
                 progress.close()
                 raise Interrupted
-        progress.close()
-        return self._result()
 
     def _update(self) -> tuple[float, float]:
         config, self.step = self.settings.training, self.step + 1
         lr = learning_rate(self.step, self.settings.model.d_model, config)
         batches = [self.stream.next() for _ in range(config.accumulate)]
         rngs = [generator(self.settings.seed, DROPOUT, self.step, i) for i in range(config.accumulate)]
-        loss, norm = train_step(self.model, self.loss_fn, self.optimizer, batches, lr, config.clip_norm, rngs)
+        with silent_overflow():  # it shows in the loss
+            loss, norm = train_step(
+                self.replicas, self.loss_fn, self.optimizer, batches, lr, config.clip_norm, rngs
+            )
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise MinitransformerError(
                 f"step {self.step}: loss {loss}, gradient norm {norm}; try a lower learning_rate or a clip_norm"
@@ -127,7 +139,7 @@ class Trainer:
         }
         if evaluating:
             started = time.perf_counter()
-            record["valid"] = evaluate(self.model, self.sets["valid"])
+            record["valid"] = evaluate(self.model, self.sets["valid"], self.replicas.map)
             self.seconds += time.perf_counter() - started
             solved_at = self.settings.training.solved_at
             self.solved = solved_at is not None and record["valid"]["exact_match"] >= solved_at
@@ -142,7 +154,11 @@ class Trainer:
     def _result(self) -> dict[str, Any]:
         """The final figures, from the sets that neither trained nor steered."""
         started = time.perf_counter()
-        tests = {name: evaluate(self.model, pairs) for name, pairs in self.sets.items() if name != "valid"}
+        tests = {
+            name: evaluate(self.model, pairs, self.replicas.map)
+            for name, pairs in self.sets.items()
+            if name != "valid"
+        }
         self.seconds += time.perf_counter() - started
         result = {
             "task": self.settings.task.name,
@@ -165,7 +181,11 @@ class Trainer:
             return
         arrays: dict[str, Array] = {f"model.{name}": x for name, x in self.model.state_dict().items()}
         arrays |= {f"adam.{name}": x for name, x in self.optimizer.state_dict().items()}
-        meta = {
+        self.folder.save(self.step, arrays, self._numbers())
+
+    def _numbers(self) -> dict[str, Any]:
+        """What a checkpoint holds besides arrays."""
+        return {
             "step": self.step,
             "epoch": self.stream.epoch,
             "index": self.stream.index,
@@ -173,13 +193,17 @@ class Trainer:
             "solved": self.solved,
             "since_report": self.since_report,
         }
-        self.folder.save(self.step, arrays, meta)
 
     def resume(self) -> None:
         """Continue from the folder's newest checkpoint; from the start if there is none yet."""
-        if self.folder is None or not self.folder.checkpoints():
+        if self.folder is None:
+            return
+        if not self.folder.checkpoints():
+            self.folder.forget_after(0)
             return
         arrays, meta = self.folder.load()
+        if missing := [name for name in self._numbers() if name not in meta]:
+            raise CheckpointError(f"{self.folder.path}: the newest checkpoint lacks {', '.join(missing)}")
         self.model.load_state_dict(_under("model.", arrays))
         self.optimizer.load_state_dict(_under("adam.", arrays))
         self.step, self.seconds, self.solved = meta["step"], meta["seconds"], meta["solved"]
@@ -190,9 +214,9 @@ class Trainer:
 
 def load_model(folder: RunFolder, device: str = "cpu") -> Transformer:
     """The model of a run, with the weights of its newest checkpoint."""
-    settings = folder.settings()
+    config, dtype = folder.model_settings()
     arrays, _ = folder.load()
-    model = Transformer(settings.model, settings.seed, settings.training.dtype, device)
+    model = Transformer(config, 0, dtype, device)
     model.load_state_dict(_under("model.", arrays))
     return model
 

@@ -1,0 +1,71 @@
+"""Several threads, one model: data parallelism inside a process.
+
+A replica is a copy of the model that shares its weights and adds up gradients of its own. Each thread takes its
+share of the batches of a step through its replica; then the gradients are summed, always in the same order, so
+the result does not depend on which thread was faster. Layers keep nothing between forward and backward (the
+cache is explicit), and NumPy lets other threads run during its operations: that is all it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from minitransformer.backend import Generator, single_blas_thread
+from minitransformer.models.transformer import Transformer
+from minitransformer.training.batching import Batch
+from minitransformer.training.loss import LabelSmoothedCrossEntropy
+
+
+class Replicas:
+    """`model` and n - 1 replicas of it. Their work is done in threads inside a `with replicas.threads():`."""
+
+    def __init__(self, model: Transformer, n: int = 1) -> None:
+        self.models = [model, *(model.replica() for _ in range(n - 1))]
+        self.map: Callable[..., Iterable[Any]] = (
+            map  # applies a function to many arguments, in threads or not
+        )
+
+    @contextmanager
+    def threads(self) -> Iterator[None]:
+        """Work in threads, one for each replica, with one thread for each of their matrix products.
+
+        Where the latter cannot be arranged (threadpoolctl is not installed), all work stays in this thread.
+        """
+        n = len(self.models)
+        with single_blas_thread(wanted=n > 1) as single, ThreadPoolExecutor(n) as pool:
+            self.map = pool.map if single else map
+            try:
+                yield
+            finally:
+                self.map = map
+
+    def loss_and_gradients(
+        self,
+        loss_fn: LabelSmoothedCrossEntropy,
+        batches: Sequence[Batch],
+        rngs: Sequence[Generator | None],
+    ) -> float:
+        """Mean loss over the tokens of all batches; its gradient goes into the model's flat .grad.
+
+        It is that of one batch with all the sentences, because each part is divided by the tokens of all.
+        """
+        n_tokens = sum(batch.n_tokens for batch in batches)
+
+        def work(i: int) -> float:
+            model, total = self.models[i], 0.0
+            model.zero_grad()
+            for batch, rng in list(zip(batches, rngs, strict=True))[i :: len(self.models)]:
+                logits, cache = model.forward(batch.src_ids, batch.tgt_in, rng)
+                loss, loss_cache = loss_fn.forward(logits, batch.tgt_out, n_tokens)
+                model.backward(loss_fn.backward(loss_cache), cache)
+                total += float(loss)
+            return total
+
+        losses = list(self.map(work, range(len(self.models))))
+        grad = self.models[0].flatten().grad
+        for replica in self.models[1:]:
+            grad += replica.flatten().grad
+        return sum(losses)

@@ -1,0 +1,220 @@
+"""§6.1, greedy decoding: equal to a loop that runs the whole model again for every token."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minitransformer as mt
+
+PAD, BOS, EOS = 0, 1, 2
+
+CONFIGS = {
+    "post-norm": {},
+    "pre-norm": {"norm": "pre"},
+    "learned positions": {"positions": "learned"},
+    "odd width": {"positions": "learned", "d_model": 15},
+    "untied": {"tie_embeddings": False, "tgt_vocab_size": 11},
+    "source and target tied": {"tie_embeddings": "source_target"},
+    "target and output tied": {"tie_embeddings": "target_output", "tgt_vocab_size": 17},
+    "attention bias": {"attention_bias": True, "norm": "pre"},
+    "d_k and d_v": {"d_k": 5, "d_v": 7},
+    "one layer, dropout": {"n_layers": 1, "dropout": 0.5, "dropout_on": ("embedding", "attention", "relu")},
+}
+
+
+def random_model(seed, dtype="float64", **changes):
+    """A model with random gains and biases, in which a token's embedding does not drown its position."""
+    settings = {
+        "src_vocab_size": 13,
+        "tgt_vocab_size": 13,
+        "n_layers": 2,
+        "d_model": 12,
+        "n_heads": 3,
+        "d_ff": 19,
+        "max_len": 23,
+        **changes,
+    }
+    model = mt.Transformer(mt.TransformerConfig(**settings), seed, dtype)
+    rng = np.random.default_rng(seed)
+    for name, p in model.parameters().items():
+        if p.data.ndim == 1:
+            p.data = p.data + 0.1 * rng.normal(size=p.shape)
+        elif name.endswith(".E"):
+            p.data = 0.3 * p.data
+    return model
+
+
+def random_sources(seed, lengths, vocab_size=13):
+    """Rows of these lengths, ended by EOS, padded to the longest."""
+    rng = np.random.default_rng(seed)
+    src_ids = np.full((len(lengths), max(lengths)), PAD)
+    for row, length in zip(src_ids, lengths, strict=True):
+        row[: length - 1] = rng.integers(3, vocab_size, length - 1)
+        row[length - 1] = EOS
+    return src_ids
+
+
+def naive_greedy(model, src_ids, bos_id, eos_id, max_len):
+    """Every step reads all that was written so far, of all rows, whether they have ended or not."""
+    written = np.full((len(src_ids), 1), bos_id)
+    ended = np.zeros(len(src_ids), bool)
+    for _ in range(max_len):
+        logits, _ = model.forward(src_ids, written)
+        token = np.where(ended, model.config.pad_id, logits[:, -1].argmax(-1))
+        ended |= token == eos_id
+        written = np.concatenate([written, token[:, None]], 1)
+        if ended.all():
+            break
+    return written[:, 1:]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@given(seed=st.integers(0, 2**32 - 1), lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4))
+def test_each_step_has_the_logits_of_the_whole_prefix(name, seed, lengths):
+    """What greedy decoding chooses from, along a random target instead of the model's own."""
+    model = random_model(seed, **CONFIGS[name])
+    src_ids = random_sources(seed, lengths)
+    tgt_in = np.random.default_rng(seed).integers(1, model.config.tgt_vocab_size, (len(lengths), 11))
+    expected, _ = model.forward(src_ids, tgt_in)
+    state = model.start_decoding(src_ids, 11)
+    for position in range(11):
+        logits = model.decode_step(tgt_in[:, position], state)
+        np.testing.assert_allclose(logits, expected[:, position], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@given(seed=st.integers(0, 2**32 - 1), lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4))
+def test_equals_full_recomputation(name, seed, lengths):
+    model = random_model(seed, **CONFIGS[name])
+    src_ids = random_sources(seed, lengths)
+    # the most frequent token as EOS: rows then end, and at different steps
+    free = naive_greedy(model, src_ids, BOS, -1, 11)
+    eos_id = int(np.bincount(free[:, 2:].ravel()).argmax())
+    for end in (EOS, eos_id):
+        expected = naive_greedy(model, src_ids, BOS, end, 11)
+        np.testing.assert_array_equal(mt.greedy_decode(model, src_ids, BOS, end, 11), expected, strict=True)
+
+
+def test_equals_full_recomputation_where_the_model_writes_padding():
+    """An untrained model may find the padding symbol likeliest; as a key it is masked, written or not."""
+    found = 0
+    for seed in range(40):
+        model = random_model(seed, tie_embeddings="source_target")
+        src_ids = random_sources(seed, [4, 7, 2])
+        expected = naive_greedy(model, src_ids, BOS, EOS, 9)
+        is_word = expected != PAD
+        found += bool((is_word[:, 1:] & ~is_word[:, :-1]).any())  # padding, then a word
+        np.testing.assert_array_equal(mt.greedy_decode(model, src_ids, BOS, EOS, 9), expected)
+    assert found >= 3
+
+
+@given(seed=st.integers(0, 2**32 - 1), lengths=st.lists(st.integers(1, 9), min_size=2, max_size=5))
+def test_a_row_does_not_depend_on_its_neighbours_or_their_padding(seed, lengths):
+    model = random_model(seed)
+    src_ids = random_sources(seed, lengths)
+    together = mt.greedy_decode(model, src_ids, BOS, EOS, 8)
+    for row, source, length in zip(together, src_ids, lengths, strict=True):
+        alone = mt.greedy_decode(model, source[None, :length], BOS, EOS, 8)[0]
+        np.testing.assert_array_equal(row[: len(alone)], alone)
+        assert not row[len(alone) :].any()
+
+
+def ending_model(seed):
+    """A model and an id that it writes in every row, but not at the same step."""
+    for attempt in range(seed, seed + 500):
+        model = random_model(attempt, norm="pre", positions="learned")
+        src_ids = random_sources(attempt, [3, 8, 5])
+        free = naive_greedy(model, src_ids, BOS, -1, 10)
+        for eos_id in range(3, 13):
+            first = [row.tolist().index(eos_id) if eos_id in row else 99 for row in free]
+            if max(first) < 8 and len(set(first)) == 3 and PAD not in free:
+                return model, src_ids, eos_id, first
+    raise AssertionError("no such model")
+
+
+def test_stops_when_all_rows_have_ended_and_pads_after_the_end():
+    model, src_ids, eos_id, first = ending_model(1)
+    steps = []
+    step = model.decode_step
+    model.decode_step = lambda *arguments: steps.append(1) or step(*arguments)
+    ids = mt.greedy_decode(model, src_ids, BOS, eos_id, 10)
+    assert ids.shape == (3, max(first) + 1)
+    assert len(steps) == max(first) + 1
+    for row, at in zip(ids, first, strict=True):
+        assert row[at] == eos_id
+        assert eos_id not in row[:at]
+        assert (row[at + 1 :] == PAD).all()
+
+
+def test_pads_with_the_models_own_padding():
+    model = random_model(3, pad_id=5)
+    src_ids = np.array([[7, 8, 2], [9, 5, 5]])
+    for eos_id in range(13):
+        ids = mt.greedy_decode(model, src_ids, BOS, eos_id, 9)
+        for row in ids.tolist():
+            if eos_id in row:
+                assert set(row[row.index(eos_id) + 1 :]) <= {5}
+
+
+@pytest.mark.parametrize("max_len", [1, 2, 7, 23])
+def test_writes_at_most_max_len_tokens(max_len):
+    model = random_model(4)
+    src_ids = random_sources(4, [3, 6])
+    free = naive_greedy(model, src_ids, BOS, -1, 23)
+    never = min(set(range(3, 13)) - set(free.ravel().tolist()))
+    ids = mt.greedy_decode(model, src_ids, BOS, never, max_len)
+    assert ids.shape == (2, max_len)
+    np.testing.assert_array_equal(ids, free[:, :max_len])
+
+
+def test_the_start_symbol_is_the_callers():
+    differ = 0
+    for seed in range(12):
+        model = random_model(seed, positions="learned", norm="pre")
+        src_ids = random_sources(seed, [4, 6, 3])
+        outputs = [mt.greedy_decode(model, src_ids, bos_id, EOS, 6).tolist() for bos_id in (1, 7, 12)]
+        differ += outputs[0] != outputs[1] != outputs[2]
+        for bos_id, ids in zip((1, 7, 12), outputs, strict=True):
+            assert ids == naive_greedy(model, src_ids, bos_id, EOS, 6).tolist()
+    assert differ >= 2
+
+
+def test_decoding_changes_neither_model_nor_input():
+    model = random_model(6)
+    src_ids = random_sources(6, [4, 6])
+    before = model.flatten().data.copy(), model.flatten().grad.copy(), src_ids.copy()
+    src_ids.flags.writeable = False
+    mt.greedy_decode(model, src_ids, BOS, EOS, 9)
+    np.testing.assert_array_equal(model.flatten().data, before[0])
+    np.testing.assert_array_equal(model.flatten().grad, before[1])
+    np.testing.assert_array_equal(src_ids, before[2])
+
+
+def test_sources_may_be_lists():
+    model = random_model(7)
+    src_ids = random_sources(7, [4, 6])
+    np.testing.assert_array_equal(
+        mt.greedy_decode(model, src_ids.tolist(), BOS, EOS, 9), mt.greedy_decode(model, src_ids, BOS, EOS, 9)
+    )
+
+
+@pytest.mark.parametrize(
+    ("src_ids", "options", "what"),
+    [
+        ([[3.0, 2.0]], {}, "integer"),
+        ([[3, 13]], {}, "0 … 12"),
+        ([[3, -1]], {}, "0 … 12"),
+        ([[3] * 24], {}, "max_len=23"),
+        (np.zeros((0, 4), int), {}, "shape"),
+        (np.zeros((4, 0), int), {}, "shape"),
+        ([3, 4], {}, "shape"),
+        ([[3, 2]], {"max_len": 0}, "max_len"),
+        ([[3, 2]], {"max_len": 24}, "max_len"),
+        ([[3, 2]], {"bos_id": -1}, "-1"),
+        ([[3, 2]], {"bos_id": 13}, "13"),
+    ],
+)
+def test_bad_input_is_refused(src_ids, options, what):
+    with pytest.raises(mt.InputError, match=what):
+        mt.greedy_decode(random_model(8), src_ids, **{"max_len": 5, **options})

@@ -1,0 +1,131 @@
+"""§5.1: batches of neighbours in length, within a budget of tokens."""
+
+import itertools
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minitransformer as mt
+from minitransformer.tasks import BOS, EOS, PAD, SequenceTask
+from minitransformer.training import BatchStream, by_length, make_batch
+
+SYMBOLS = st.lists(st.integers(3, 99), max_size=13)
+PAIRS = st.lists(st.tuples(SYMBOLS, SYMBOLS), min_size=1, max_size=40)
+
+
+@dataclass(frozen=True)
+class Shift(SequenceTask):
+    """A task of the tests' own: every number plus one, the largest to the smallest."""
+
+    name: ClassVar[str] = "shift"
+    max_length: int = 7
+    epoch_size: int = 61
+    test_size: int = 5
+
+    def answer(self, sequence):
+        return (sequence + 1) % self.n_symbols
+
+
+def length(pair):
+    return max(len(pair[0]), len(pair[1])) + 1
+
+
+@given(PAIRS, st.integers(1, 120))
+def test_every_pair_is_in_exactly_one_batch(pairs, batch_tokens):
+    batches = by_length(pairs, batch_tokens)
+    assert sorted(itertools.chain.from_iterable(batches)) == list(range(len(pairs)))
+    assert all(batches)
+
+
+@given(PAIRS, st.integers(1, 120))
+def test_the_budget_is_kept_with_padding(pairs, batch_tokens):
+    for indices in by_length(pairs, batch_tokens):
+        batch = make_batch([pairs[i] for i in indices])
+        assert len(indices) == 1 or max(batch.src_ids.size, batch.tgt_in.size) <= batch_tokens
+
+
+@given(PAIRS, st.integers(1, 120))
+def test_batches_are_neighbours_in_length_and_full(pairs, batch_tokens):
+    batches = [[length(pairs[i]) for i in indices] for indices in by_length(pairs, batch_tokens)]
+    in_order = list(itertools.chain.from_iterable(batches))
+    assert in_order == sorted(in_order)
+    for batch, following in itertools.pairwise(batches):  # the next pair would not have fitted
+        assert (len(batch) + 1) * following[0] > batch_tokens
+
+
+def test_no_pairs_make_no_batches():
+    assert by_length([], 100) == []
+
+
+def test_an_empty_batch_is_refused():
+    with pytest.raises(mt.InputError):
+        make_batch([])
+
+
+def test_a_batch_has_the_target_shifted_by_one():
+    batch = make_batch([([7, 8, 9], [5]), ([6], [4, 3, 10, 11])])
+    assert (PAD, BOS, EOS) == (0, 1, 2)
+    assert batch.src_ids.tolist() == [[7, 8, 9, EOS], [6, EOS, PAD, PAD]]
+    assert batch.tgt_in.tolist() == [[BOS, 5, PAD, PAD, PAD], [BOS, 4, 3, 10, 11]]
+    assert batch.tgt_out.tolist() == [[5, EOS, PAD, PAD, PAD], [4, 3, 10, 11, EOS]]
+    assert batch.n_tokens == 7
+
+
+@given(PAIRS)
+def test_a_batch_is_its_pairs_with_specials_and_padding(pairs):
+    batch = make_batch(pairs)
+    assert batch.n_tokens == np.count_nonzero(batch.tgt_out != PAD) == np.count_nonzero(batch.tgt_in != PAD)
+    for (source, target), src, tgt_in, tgt_out in zip(
+        pairs, batch.src_ids.tolist(), batch.tgt_in.tolist(), batch.tgt_out.tolist(), strict=True
+    ):
+        n, k = len(source), len(target)
+        assert src[:n] == list(source) and src[n] == EOS and not any(src[n + 1 :])
+        assert tgt_in[0] == BOS and tgt_in[1 : k + 1] == list(target) and not any(tgt_in[k + 1 :])
+        assert tgt_out[:k] == list(target) and tgt_out[k] == EOS and not any(tgt_out[k + 1 :])
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("skipped", [1, 8, 23])
+def test_a_stream_continues_from_epoch_and_index(skipped):
+    stream = BatchStream(Shift(), 64, seed=5)
+    for _ in range(skipped):
+        stream.next()
+    place = stream.epoch, stream.index
+    expected = [stream.next() for _ in range(20)]
+    assert stream.epoch > place[0]  # it went over the end of an epoch
+    resumed = BatchStream(Shift(), 64, seed=5)
+    resumed.epoch, resumed.index = place
+    assert all(same(resumed.next(), batch) for batch in expected)
+
+
+def test_a_stream_depends_on_its_seed():
+    batches = {seed: [BatchStream(Shift(), 64, seed).next() for _ in range(2)] for seed in (5, 6)}
+    assert same(batches[5][0], batches[5][1])
+    assert not same(batches[5][0], batches[6][0])
+
+
+def test_an_epoch_shows_every_pair_once_and_the_next_one_others():
+    stream = BatchStream(Shift(), 64, seed=7)
+    epochs = {0: [], 1: []}
+    while stream.epoch < 2:
+        epoch = stream.epoch
+        epochs[epoch] += stream.next().src_ids.tolist()
+    rows = {epoch: sorted([i for i in row if i != PAD] for row in rows) for epoch, rows in epochs.items()}
+    assert len(rows[0]) == len(rows[1]) == Shift().epoch_size
+    assert rows[0] != rows[1]
+
+
+def test_batches_of_an_epoch_are_not_sorted_by_length():
+    stream = BatchStream(Shift(epoch_size=400), 64, seed=8)
+    widths = []
+    while stream.epoch == 0:
+        widths.append(stream.next().src_ids.shape[1])
+    assert widths != sorted(widths)
+    assert sorted(set(widths)) == list(range(2, 9))

@@ -1,0 +1,179 @@
+"""§5.4: label-smoothed cross-entropy, against a loop over tokens and against numerical derivatives."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minitransformer as mt
+
+PAD = 0
+SEEDS = st.integers(0, 2**32 - 1)
+SMOOTHING = st.sampled_from([0.0, 0.1, 0.3, 0.9])
+
+
+def random_case(seed, B=3, T=5, V=7, scale=3.0, dtype="float64"):
+    """Logits and targets with padding in it, and never padding alone."""
+    rng = np.random.default_rng(seed)
+    logits = (scale * rng.normal(size=(B, T, V))).astype(dtype)
+    tgt_out = rng.integers(1, V, (B, T))
+    for row, length in zip(tgt_out, rng.integers(0, T + 1, B), strict=True):
+        row[length:] = PAD
+    tgt_out[rng.integers(B), 0] = rng.integers(1, V)
+    return logits, tgt_out
+
+
+def loss_by_loop(logits, tgt_out, eps_ls, pad_id=PAD):
+    """The definition, a token at a time, in Python's own numbers."""
+    V = logits.shape[-1]
+    total, n_tokens = 0.0, 0
+    for scores, target in zip(logits.reshape(-1, V).tolist(), tgt_out.ravel().tolist(), strict=True):
+        if target == pad_id:
+            continue
+        top = max(scores)
+        log_z = top + math.log(math.fsum(math.exp(s - top) for s in scores))
+        q = [eps_ls / V + (1 - eps_ls if v == target else 0.0) for v in range(V)]
+        total += math.fsum(q_v * (log_z - s) for q_v, s in zip(q, scores, strict=True))
+        n_tokens += 1
+    return total / n_tokens
+
+
+@given(SEEDS, SMOOTHING, st.integers(1, 4), st.integers(1, 6), st.integers(2, 9))
+def test_loss_is_its_definition_token_by_token(seed, eps_ls, B, T, V):
+    logits, tgt_out = random_case(seed, B, T, V)
+    loss, _ = mt.LabelSmoothedCrossEntropy(eps_ls, PAD).forward(logits, tgt_out)
+    assert float(loss) == pytest.approx(loss_by_loop(logits, tgt_out, eps_ls), rel=1e-12)
+
+
+@pytest.mark.parametrize("eps_ls", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("pad_id", [0, 4])
+def test_gradient_agrees_with_central_differences(eps_ls, pad_id):
+    logits, tgt_out = random_case(11)
+    tgt_out = np.where(tgt_out == PAD, pad_id, tgt_out)
+    loss_fn = mt.LabelSmoothedCrossEntropy(eps_ls, pad_id)
+    _, cache = loss_fn.forward(logits, tgt_out)
+    analytic = loss_fn.backward(cache)
+    numeric = np.zeros_like(logits)
+    h = 1e-3  # the error of this five-point formula is of order h^4 = 1e-12, that of rounding 1e-13
+    for i in np.ndindex(logits.shape):
+        moved = []
+        for t in (h, -h, 2 * h, -2 * h):
+            nudged = logits.copy()
+            nudged[i] += t
+            moved.append(float(loss_fn.forward(nudged, tgt_out)[0]))
+        numeric[i] = (8 * (moved[0] - moved[1]) - (moved[2] - moved[3])) / (12 * h)
+    assert np.abs(analytic - numeric).max() < 1e-9 * np.abs(numeric).max()
+    words = tgt_out != pad_id
+    assert (np.abs(numeric[words]).max(-1) > 0).all()  # the comparison above was not of zeros
+
+
+@given(SEEDS, SMOOTHING)
+def test_padding_contributes_nothing(seed, eps_ls):
+    logits, tgt_out = random_case(seed)
+    tgt_out[1, 3:] = PAD
+    loss_fn = mt.LabelSmoothedCrossEntropy(eps_ls, PAD)
+    loss, cache = loss_fn.forward(logits, tgt_out)
+    other = logits.copy()
+    padding = tgt_out == PAD
+    other[padding] = np.random.default_rng(seed + 1).normal(size=other[padding].shape) * 100
+    loss_other, cache_other = loss_fn.forward(other, tgt_out)
+    assert loss == loss_other
+    assert (loss_fn.backward(cache)[padding] == 0).all()
+    np.testing.assert_array_equal(loss_fn.backward(cache), loss_fn.backward(cache_other))
+
+
+@given(SEEDS, SMOOTHING)
+def test_gradient_of_each_word_sums_to_zero(seed, eps_ls):
+    """Adding a number to all logits of a position changes no probability."""
+    logits, tgt_out = random_case(seed)
+    loss_fn = mt.LabelSmoothedCrossEntropy(eps_ls, PAD)
+    dlogits = loss_fn.backward(loss_fn.forward(logits, tgt_out)[1])
+    assert np.abs(dlogits.sum(-1)).max() < 1e-14
+    assert np.abs(dlogits).max() > 1e-3
+
+
+@given(SEEDS, SMOOTHING, st.integers(1, 4))
+def test_parts_divided_by_the_tokens_of_all_add_up_to_the_whole(seed, eps_ls, cut):
+    logits, tgt_out = random_case(seed, B=5)
+    loss_fn = mt.LabelSmoothedCrossEntropy(eps_ls, PAD)
+    whole, cache = loss_fn.forward(logits, tgt_out)
+    n_tokens = int((tgt_out != PAD).sum())
+    parts = [
+        loss_fn.forward(logits[part], tgt_out[part], n_tokens) for part in (slice(0, cut), slice(cut, None))
+    ]
+    assert sum(float(loss) for loss, _ in parts) == pytest.approx(float(whole), rel=1e-13)
+    gradients = np.concatenate([loss_fn.backward(cache_part) for _, cache_part in parts])
+    np.testing.assert_allclose(gradients, loss_fn.backward(cache), rtol=1e-13, atol=0)
+
+
+def test_a_part_that_is_padding_alone_adds_nothing():
+    logits, tgt_out = random_case(3)
+    loss_fn = mt.LabelSmoothedCrossEntropy(0.1, PAD)
+    loss, cache = loss_fn.forward(logits, np.zeros_like(tgt_out), n_tokens=7)
+    assert float(loss) == 0
+    assert not loss_fn.backward(cache).any()
+
+
+@pytest.mark.parametrize("size", [1e4, 1e30])
+@pytest.mark.parametrize("eps_ls", [0.0, 0.1])
+def test_huge_logits_give_finite_loss_and_gradient(size, eps_ls):
+    rng = np.random.default_rng(5)
+    logits = (size * rng.choice([-1.0, 0.5, 1.0], (3, 5, 7))).astype("float32")
+    tgt_out = rng.integers(1, 7, (3, 5))
+    loss_fn = mt.LabelSmoothedCrossEntropy(eps_ls, PAD)
+    loss, cache = loss_fn.forward(logits, tgt_out)
+    dlogits = loss_fn.backward(cache)
+    assert float(loss) == pytest.approx(loss_by_loop(logits.astype("float64"), tgt_out, eps_ls), rel=1e-5)
+    assert np.isfinite(dlogits).all()
+    assert dlogits.any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_loss_and_gradient_keep_the_dtype_of_the_logits(dtype):
+    logits, tgt_out = random_case(9, dtype=dtype)
+    loss_fn = mt.LabelSmoothedCrossEntropy(0.1, PAD)
+    loss, cache = loss_fn.forward(logits, tgt_out)
+    assert loss.dtype == dtype
+    assert loss_fn.backward(cache).dtype == dtype
+    assert float(loss) == pytest.approx(loss_by_loop(logits.astype("float64"), tgt_out, 0.1), rel=1e-5)
+
+
+def test_forward_and_backward_write_to_nothing():
+    logits, tgt_out = random_case(21)
+    logits.flags.writeable = tgt_out.flags.writeable = False
+    loss_fn = mt.LabelSmoothedCrossEntropy(0.1, PAD)
+    loss, cache = loss_fn.forward(logits, tgt_out)
+    first = loss_fn.backward(cache).copy()
+    loss_fn.forward(logits[::-1], tgt_out[::-1])  # another one in flight
+    np.testing.assert_array_equal(loss_fn.backward(cache), first)
+    again, _ = loss_fn.forward(logits, tgt_out)
+    assert loss == again
+
+
+@pytest.mark.parametrize(
+    ("tgt_out", "what"),
+    [
+        (np.ones((3, 4), int), "shape"),
+        (np.ones((3, 5)), "integers"),
+        (np.ones((3, 5), bool), "integers"),
+        (np.full((3, 5), 7), "0 … 6"),
+        (np.full((3, 5), -1), "0 … 6"),
+        (np.zeros((3, 5), int), "padding"),
+    ],
+)
+def test_targets_that_do_not_fit_are_refused(tgt_out, what):
+    with pytest.raises(mt.InputError, match=what):
+        mt.LabelSmoothedCrossEntropy(0.1, PAD).forward(np.zeros((3, 5, 7)), tgt_out)
+
+
+def test_an_empty_batch_is_refused():
+    with pytest.raises(mt.InputError):
+        mt.LabelSmoothedCrossEntropy(0.1, PAD).forward(np.zeros((0, 5, 7)), np.zeros((0, 5), int))
+
+
+@pytest.mark.parametrize("eps_ls", [-0.1, 1.0, math.nan])
+def test_smoothing_outside_0_to_1_is_refused(eps_ls):
+    with pytest.raises(mt.ConfigError, match="eps_ls"):
+        mt.LabelSmoothedCrossEntropy(eps_ls)

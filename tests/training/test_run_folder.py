@@ -1,0 +1,262 @@
+"""The folder of a run: begun once, readable for ever, and never half written."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minitransformer as mt
+from minitransformer.tasks import Copy, Reverse, Sort
+
+TASK = Sort(n_symbols=7, max_length=4, epoch_size=11, test_size=3)
+
+
+def settings_of(**changes):
+    return mt.RunSettings.of(
+        TASK, {"d_model": 6, "n_heads": 2, "max_len": 9, "steps": 1500, **changes}, seed=7
+    )
+
+
+def contents(path):
+    return {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+# --- settings -------------------------------------------------------------------------------------------
+
+
+def test_settings_are_the_tasks_then_the_callers():
+    settings = mt.RunSettings.of(Reverse(), {"d_ff": 100, "steps": 5000}, seed=2)
+    assert (settings.model.src_vocab_size, settings.model.tgt_vocab_size) == (53, 53)
+    assert (settings.model.d_ff, settings.training.steps, settings.seed) == (100, 5000, 2)
+    for name, value in Reverse.model.items():
+        assert name == "d_ff" or getattr(settings.model, name) == value
+    for name, value in Reverse.training.items():
+        assert name == "steps" or getattr(settings.training, name) == value
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"d_modle": 6}, r"'d_modle'.*'d_model'"),
+        ({"warmup": 6}, r"'warmup'.*'warmup_steps'"),
+        ({"steps": 1.5}, "steps"),
+        ({"steps": "ten"}, "steps.*'ten'"),
+        ({"steps": True}, "steps"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"dropout": math.nan}, "dropout"),
+        ({"learning_rate": -1}, "learning_rate"),
+        ({"learning_rate": None, "schedule": "cosine"}, "learning_rate"),
+        ({"schedule": "triangle"}, "schedule.*'triangle'"),
+        ({"norm": "poste"}, r"'poste'.*'post'"),
+        ({"d_model": 33, "n_heads": 3}, "d_model.*even.*33"),
+        ({"d_model": 32, "n_heads": 3}, "n_heads.*3"),
+        ({"dropout_on": ["residule"]}, r"'residule'.*'residual'"),
+        ({"warmup_steps": 9999, "schedule": "cosine"}, "warmup_steps"),
+        ({"dtype": "float16"}, "dtype.*'float16'"),
+        ({"batch_tokens": 0}, "batch_tokens.*0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, what):
+    with pytest.raises(mt.ConfigError, match=what) as raised:
+        mt.RunSettings.of(TASK, settings)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        settings_of(),
+        settings_of(dropout_on=("relu",), d_k=5, d_v=7, positions="learned", tie_embeddings="source_target"),
+        settings_of(clip_norm=0.1 + 0.2, solved_at=None, learning_rate=1, dtype="float64", accumulate=3),
+        mt.RunSettings.of(Copy(first_symbol=-3, n_symbols=4), {}, 2**40),
+    ],
+    ids=["plain", "model", "training", "task"],
+)
+def test_config_json_rebuilds_the_settings(tmp_path, settings):
+    folder = mt.RunFolder(tmp_path / "a" / "b")
+    assert not folder.exists()
+    folder.create(settings)
+    assert folder.exists()
+    assert mt.RunFolder(str(tmp_path / "a" / "b")).settings() == settings
+    json.loads((tmp_path / "a" / "b" / "config.json").read_text())
+    assert list(contents(tmp_path)) == ["a/b/config.json"]
+
+
+# --- a folder is begun once -----------------------------------------------------------------------------
+
+
+def test_a_second_run_in_the_folder_is_refused_and_the_first_is_intact(tmp_path):
+    folder = mt.RunFolder(tmp_path / "run")
+    folder.create(settings_of())
+    folder.log({"step": 1})
+    folder.save(1, {"x": np.arange(3)}, {})
+    before = contents(tmp_path)
+    with pytest.raises(mt.ConfigError, match=r"already holds a run.*--resume.*--out"):
+        mt.RunFolder(tmp_path / "run").create(settings_of(d_ff=12))
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["checkpoint-00000500.npz", "metrics.jsonl", "result.json"])
+def test_a_folder_with_the_rest_of_a_run_is_refused_too(tmp_path, name):
+    """Its config.json is gone, but what is there would be mixed with the new run, or deleted by it."""
+    (tmp_path / name).write_bytes(b"the only copy")
+    with pytest.raises(mt.ConfigError, match="already holds"):
+        mt.RunFolder(tmp_path).create(settings_of())
+    assert contents(tmp_path) == {name: b"the only copy"}
+
+
+def test_a_folder_that_is_no_run_may_become_one(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    mt.RunFolder(tmp_path).create(settings_of())
+    assert contents(tmp_path).keys() == {"notes.txt", "config.json"}
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("path", ["file", "file/below"])
+def test_a_file_in_the_way_is_refused(tmp_path, path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(mt.ConfigError, match="file"):
+        mt.RunFolder(tmp_path / path).create(settings_of())
+    assert contents(tmp_path) == {"file": b"mine"}
+
+
+# --- reading what is damaged ----------------------------------------------------------------------------
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    for path in (tmp_path, tmp_path / "nothing here"):
+        with pytest.raises(mt.CheckpointError, match=r"config\.json"):
+            mt.RunFolder(path).settings()
+        with pytest.raises(mt.CheckpointError):
+            mt.load_model(mt.RunFolder(path))
+    mt.RunFolder(tmp_path).create(settings_of())
+    with pytest.raises(mt.CheckpointError, match="found none"):
+        mt.load_model(mt.RunFolder(tmp_path))
+
+
+def damaged(**changes):
+    config = {**settings_of().as_dict(), **changes}
+    return json.dumps({name: value for name, value in config.items() if value is not ...})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[1, 2]",
+        "null",
+        "7",
+        '"text"',
+        damaged(task=...),
+        damaged(model=...),
+        damaged(seed=...),
+        damaged(task="sorte"),
+        damaged(task=["sort"]),
+        damaged(task_settings=[1]),
+        damaged(model={"d_model": 6}),
+        damaged(model=None),
+        damaged(model={**settings_of().as_dict()["model"], "d_modle": 6}),
+        damaged(training={"steps": "many"}),
+        damaged(seed="seven"),
+        damaged(seed=None),
+        damaged(seed=-1),
+    ],
+)
+def test_a_damaged_config_is_refused(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(mt.MinitransformerError) as raised:
+        mt.RunFolder(tmp_path).settings()
+    assert "\n" not in str(raised.value)
+    assert (tmp_path / "config.json").read_text() == text
+
+
+def test_a_config_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "config.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(mt.CheckpointError, match=r"config\.json"):
+        mt.RunFolder(tmp_path).settings()
+
+
+# --- checkpoints ----------------------------------------------------------------------------------------
+
+
+def test_the_last_two_checkpoints_are_kept(tmp_path):
+    folder = mt.RunFolder(tmp_path)
+    folder.create(settings_of())
+    for step in (9, 10, 99, 100, 12345678):
+        folder.save(step, {"x": np.full(3, step)}, {"step": step})
+        arrays, meta = folder.load()
+        assert meta == {"step": step}
+        np.testing.assert_array_equal(arrays["x"], np.full(3, step))
+    assert [path.name for path in folder.checkpoints()] == [
+        "checkpoint-00000100.npz",
+        "checkpoint-12345678.npz",
+    ]
+
+
+def test_the_newest_checkpoint_is_the_one_of_the_highest_step(tmp_path):
+    folder = mt.RunFolder(tmp_path)
+    folder.create(settings_of())
+    for step in (99_999_999, 100_000_000):  # a digit more
+        folder.save(step, {"x": np.full(3, step)}, {"step": step})
+    assert folder.load()[1] == {"step": 100_000_000}
+
+
+def test_a_checkpoint_half_written_is_not_one(tmp_path):
+    folder = mt.RunFolder(tmp_path)
+    folder.create(settings_of())
+    folder.save(5, {"x": np.arange(3)}, {"step": 5})
+    (tmp_path / "checkpoint-00000010.npz.tmp").write_bytes(b"PK\x03\x04 half")
+    assert [path.name for path in folder.checkpoints()] == ["checkpoint-00000005.npz"]
+    assert folder.load()[1] == {"step": 5}
+
+
+# --- metrics --------------------------------------------------------------------------------------------
+
+RECORDS = st.lists(
+    st.fixed_dictionaries(
+        {"step": st.integers(1, 99), "loss": st.floats(allow_nan=False, allow_infinity=False)}
+    ),
+    max_size=8,
+)
+
+
+@given(RECORDS, st.integers(0, 100), st.text('{}":,.0123abc', max_size=12))
+def test_metrics_are_what_was_logged_up_to_a_step(tmp_path_factory, records, step, unfinished):
+    folder = mt.RunFolder(tmp_path_factory.mktemp("run"))
+    assert folder.metrics() == []
+    for record in records:
+        folder.log(record)
+    with open(folder.path / "metrics.jsonl", "a") as file:
+        file.write(unfinished)  # by a process that was killed
+    assert folder.metrics() == records
+    folder.forget_after(step)
+    kept = [record for record in records if record["step"] <= step]
+    assert folder.metrics() == kept
+    folder.log({"step": 100})
+    assert folder.metrics() == [*kept, {"step": 100}]
+
+
+@pytest.mark.parametrize("line", ["not json", "[1]", "{}", '{"loss": 1.0}'])
+def test_damaged_metrics_are_refused(tmp_path, line):
+    folder = mt.RunFolder(tmp_path)
+    folder.log({"step": 1, "loss": 2.0})
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write(line + "\n")
+    folder.log({"step": 2, "loss": 1.5})
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    with pytest.raises(mt.CheckpointError, match=r"metrics\.jsonl"):
+        folder.forget_after(1)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_the_result_is_written_whole(tmp_path):
+    folder = mt.RunFolder(tmp_path)
+    result = {"exact_match": 0.1 + 0.2, "sets": {"test": {"n": 3}}}
+    folder.write_result({"steps": 1})
+    folder.write_result(result)
+    assert json.loads((tmp_path / "result.json").read_text()) == result
+    assert list(contents(tmp_path)) == ["result.json"]
