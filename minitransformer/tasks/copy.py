@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,8 +16,15 @@ class Copy(SequenceTask):
     """Symbols 1 … 10, length 10: "3 1 4 1 5 9 2 6 5 3" -> the same."""
 
     name: ClassVar[str] = "copy"
-    model: ClassVar = {"n_layers": 2, "d_model": 64, "n_heads": 4, "d_ff": 256, "max_len": 64, "dropout": 0.0}
-    training: ClassVar = {
+    model: ClassVar[Mapping[str, Any]] = {
+        "n_layers": 2,
+        "d_model": 64,
+        "n_heads": 4,
+        "d_ff": 256,
+        "max_len": 64,
+        "dropout": 0.0,
+    }
+    training: ClassVar[Mapping[str, Any]] = {
         "steps": 600,
         "batch_tokens": 704,
         "schedule": "cosine",

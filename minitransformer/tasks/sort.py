@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,8 +16,15 @@ class Sort(SequenceTask):
     """Digits 0 … 9, lengths 1 … 12: "3 1 4 1 5" -> "1 1 3 4 5"."""
 
     name: ClassVar[str] = "sort"
-    model: ClassVar = {"n_layers": 2, "d_model": 64, "n_heads": 4, "d_ff": 256, "max_len": 64, "dropout": 0.0}
-    training: ClassVar = {
+    model: ClassVar[Mapping[str, Any]] = {
+        "n_layers": 2,
+        "d_model": 64,
+        "n_heads": 4,
+        "d_ff": 256,
+        "max_len": 64,
+        "dropout": 0.0,
+    }
+    training: ClassVar[Mapping[str, Any]] = {
         "steps": 1500,
         "batch_tokens": 1024,
         "schedule": "cosine",

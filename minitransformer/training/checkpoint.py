@@ -19,10 +19,12 @@ META = "meta.json"  # the name under which the numbers lie in the file, as the b
 
 def save_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
     """Write `arrays` and `meta` (what JSON can hold) to `path`, replacing it only once all is on disk."""
+    if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
+        raise CheckpointError(f"checkpoints hold numbers only, never pickled objects; got {objects[0]!r}")
     text = np.frombuffer(json.dumps(meta).encode(), np.uint8)
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "wb") as file:
-        np.savez(file, allow_pickle=False, **{META: text, **arrays})
+        np.savez(file, **{META: text, **arrays})  # type: ignore[arg-type, unused-ignore]
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)

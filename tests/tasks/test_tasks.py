@@ -232,7 +232,7 @@ class Double(SequenceTask):
     """A user's task on numbers: every one doubled, modulo n_symbols."""
 
     name: ClassVar[str] = "double"
-    training: ClassVar = {"steps": 5}
+    training: ClassVar[dict] = {"steps": 5}
     max_length: int = 5
     epoch_size: int = 20
     test_size: int = 4
