@@ -2,7 +2,7 @@
 
     python examples/train_by_hand.py
 
-learns to copy five symbols in a few seconds.
+learns in a few seconds to copy most sequences of ten symbols that it has never seen.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ optimizer = mt.Adam(model, betas=(0.9, 0.98), adam_eps=1e-9)
 rng = np.random.default_rng(0)
 
 for step in range(1, 301):
-    symbols = rng.integers(3, 13, (64, 5))
+    symbols = rng.integers(3, 13, (64, 10))
     start, end = np.full((64, 1), BOS), np.full((64, 1), EOS)
     tgt_in, tgt_out = np.hstack([start, symbols]), np.hstack([symbols, end])
 
@@ -30,6 +30,6 @@ for step in range(1, 301):
     if step % 100 == 0:
         print(f"step {step}  loss {loss:.3f} nats per token")
 
-new = rng.integers(3, 13, (200, 5))
-answers = mt.greedy_decode(model, new, bos_id=BOS, eos_id=EOS, max_len=6)[:, :5]
+new = rng.integers(3, 13, (200, 10))  # of 10^10 sequences: none that was trained on, in all likelihood
+answers = mt.greedy_decode(model, new, bos_id=BOS, eos_id=EOS, max_len=11)[:, :10]
 print(f"copied without a mistake: {(answers == new).all(axis=1).mean():.1%} of 200 new sequences")

@@ -66,6 +66,11 @@ def to_host(x: Array) -> np.ndarray:
     return np.asarray(x) if xp is np else xp.asnumpy(x)
 
 
+def castable(x: Array, like: Array) -> bool:
+    """Whether numbers of x's dtype may become numbers of like's: float64 float32, but no complex a real one."""
+    return bool(np.can_cast(x.dtype, like.dtype, "same_kind"))
+
+
 def dtype_of(name: DTypeLike) -> np.dtype:
     """The data type called `name`. Raises ConfigError unless it is one that gradients can be computed in."""
     message = f"dtype: expected 'float32', 'float64' or a complex type, got {name!r}"
@@ -101,11 +106,15 @@ def generator(*seed: Seed) -> Generator:
 
     `generator(3)` is the stream of seed 3, and `generator(3, 1, 40)` an independent one (seed 3, purpose 1,
     step 40): whatever a run draws is a function of such numbers, so a resumed run needs no stored state.
-    A generator is passed through; None draws a seed from the operating system.
+    (Zeros at the end do not count.) A generator is passed through; None draws a seed from the operating
+    system. Raises ConfigError for a negative number.
     """
     if len(seed) == 1 and (seed[0] is None or isinstance(seed[0], np.random.Generator)):
         return np.random.default_rng(seed[0])
-    return np.random.Generator(np.random.SFC64(np.random.SeedSequence([int(s) for s in seed])))  # type: ignore[arg-type]
+    numbers = [int(s) for s in seed]  # type: ignore[arg-type]
+    if min(numbers) < 0:
+        raise ConfigError(f"seed: expected a whole number, 0 or more, got {min(numbers)}")
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(numbers)))
 
 
 def snapshot(rng: Generator | None) -> Generator | None:
@@ -153,7 +162,7 @@ def add_rows(target: Array, ids: Array, rows: Array) -> None:
     """
     xp = array_module(target)
     width = target.shape[1]
-    flat = (ids.reshape(-1, 1) * width + xp.arange(width)).ravel()
+    flat = (ids.reshape(-1, 1).astype("int64") * width + xp.arange(width)).ravel()
     xp.add.at(target.reshape(-1), flat, rows.astype(target.dtype, copy=False).ravel())
 
 

@@ -9,7 +9,8 @@ import signal
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,8 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MinitransformerError, OSError, ImportError) as error:
         print(f"minitransformer: error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except MemoryError:
+        message = "not enough memory; try a smaller model, or a smaller batch_tokens"
+        print(f"minitransformer: error: {message}", file=sys.stderr)
+        return EXIT_BAD_INPUT
     except Interrupted:
         print("Stopped and saved. Continue with the same command and --resume.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     print(json.dumps(answer) if arguments.json else text)
     return 0
@@ -135,17 +142,13 @@ def train(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     else:
         settings = _settings(arguments)
         trainer = Trainer(settings, folder, arguments.device)
-        folder.create(settings)
     progress = Progress(settings.training.steps, trainer.step, quiet=arguments.json)
-    progress.say(
-        f"{settings.task.name}: {trainer.model.n_parameters():,} parameters, "
-        f"at most {settings.training.steps} steps, run folder {folder.path}"
-    )
-    result = trainer.run(progress, _stop_on_signal())
-    return {**result, "run": str(folder.path)}, _summary(result["sets"], settings.task) + (
+    with _stop_on_signal() as stop_requested:
+        result = trainer.run(progress, stop_requested)
+    return {**result, "run": str(folder.path)}, _summary(result["sets"]) + (
         f"\n{result['steps']} steps in {result['seconds']:.1f} s"
         + (f", peak memory {result['peak_memory_mb']:.0f} MB" if result["peak_memory_mb"] else "")
-        + f'\ntry:  minitransformer decode {folder.path} "{_example(settings.task)}"'
+        + f'\ntry:  {_program()} decode {folder.path} "{_example(settings.task)}"'
     )
 
 
@@ -156,7 +159,7 @@ def evaluate_run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     model = load_model(folder, arguments.device)
     sets = task.evaluation_sets(generator(EVALUATION_SEED))
     figures = {name: evaluate(model, pairs) for name, pairs in sets.items() if name != "valid"}
-    return {"run": str(folder.path), "sets": figures}, _summary(figures, task)
+    return {"run": str(folder.path), "sets": figures}, _summary(figures)
 
 
 def decode(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -237,7 +240,7 @@ def _example(task: Task) -> str:
     return task.vocabulary.decode(source)
 
 
-def _summary(sets: dict[str, Any], task: Task) -> str:
+def _summary(sets: dict[str, Any]) -> str:
     lines = [
         f"{name:<8} exact match {figures['exact_match']:7.2%}   token accuracy {figures['token_accuracy']:7.2%}"
         f"   ({figures['n']} held-out sequences of length {_lengths(figures)})"
@@ -251,16 +254,25 @@ def _lengths(figures: dict[str, Any]) -> str:
     return lengths[0] if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}"
 
 
-def _stop_on_signal() -> Callable[[], bool]:
-    """Have Ctrl-C and SIGTERM ask for a stop at the end of the step; a second one stops at once."""
+def _program() -> str:
+    """How this command was called."""
+    return "python -m minitransformer" if sys.argv[0].endswith("__main__.py") else sys.argv[0]
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """A block in which Ctrl-C and SIGTERM ask for a stop at the end of the step; a second one stops at once."""
     stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        return stop.is_set
+    before: dict[int, Any] = {}
 
     def ask(number: int, frame: Any) -> None:
         stop.set()
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, before[number])
 
-    signal.signal(signal.SIGINT, ask)
-    signal.signal(signal.SIGTERM, ask)
-    return stop.is_set
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

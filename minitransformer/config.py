@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar, get_type_hints
@@ -26,10 +27,7 @@ class TransformerConfig:
     d_k: int | None = None  # width of a head's queries and keys; d_model / h if None
     d_v: int | None = None  # width of a head's values; d_model / h if None
     dropout: float = 0.1  # P_drop
-    dropout_on: tuple[str, ...] = (
-        "embedding",
-        "residual",
-    )  # of DROPOUT_PLACES; the paper's §5.4 names these two
+    dropout_on: tuple[str, ...] = ("embedding", "residual")  # the paper's (§5.4), of DROPOUT_PLACES
     max_len: int = 512  # longest source, and longest target, in tokens
     positions: str = "sinusoidal"  # or "learned" (Table 3, row E)
     norm: str = "post"  # LayerNorm(x + Sublayer(x)), the paper's; or "pre": x + Sublayer(LayerNorm(x))
@@ -73,7 +71,7 @@ class TransformerConfig:
     @classmethod
     def base(cls, vocab_size: int = 37000, **changes: Any) -> TransformerConfig:
         """The paper's base model (Table 3, first row), with one vocabulary for source and target."""
-        return cls(vocab_size, vocab_size, **changes)
+        return cls.preset("base", vocab_size, **changes)
 
     @classmethod
     def big(cls, vocab_size: int = 37000, **changes: Any) -> TransformerConfig:
@@ -84,7 +82,8 @@ class TransformerConfig:
     def preset(cls, name: str, vocab_size: int = 37000, **changes: Any) -> TransformerConfig:
         """A model by name: "base", "big", a row of Table 3 such as "C d_model=256" (see PRESETS), or "toy"."""
         one_of("preset", name, PRESETS)
-        return cls(vocab_size, vocab_size, **{**PRESETS[name], **changes})
+        sizes = {"src_vocab_size": vocab_size, "tgt_vocab_size": vocab_size}
+        return from_settings(cls, {**sizes, **PRESETS[name], **changes})
 
 
 # Table 3 of the paper: what each row changes in the base model. Row D's label smoothing (eps_ls) changes no
@@ -121,7 +120,8 @@ class TrainingConfig:
     steps: int = 100_000  # updates, at most
     batch_tokens: int = 25_000  # padded tokens of a batch, of its source or of its target, whichever has more
     accumulate: int = 1  # batches whose gradients make one update
-    threads: int = 1  # that share these batches; set accumulate to a multiple
+    threads: int = 1  # that share these batches
+    recompute: bool = False  # run each layer's forward again in backward, instead of keeping its cache
     schedule: str = "noam"  # §5.3; or "cosine": warm-up, then half a cosine down to 0
     warmup_steps: int = 4000
     learning_rate: float | None = None  # at the peak; None is the paper's (d_model · warmup_steps)^-0.5
@@ -157,7 +157,11 @@ class TrainingConfig:
             require(0 <= getattr(self, name) < 1, name, "a number 0 <= x < 1", getattr(self, name))
         for name in ("adam_eps", "clip_norm", "learning_rate"):
             value = getattr(self, name)
-            require(value is None or value > 0, name, "a number above 0", value)
+            require(value is None or 0 < value < math.inf, name, "a number above 0", value)
+        solved = self.solved_at is None or 0 <= self.solved_at <= 1
+        require(solved, "solved_at", "a share 0 <= x <= 1, or None", self.solved_at)
+        shared = self.accumulate % self.threads == 0
+        require(shared, "threads", f"a divisor of accumulate={self.accumulate}", self.threads)
 
 
 Config = TypeVar("Config")
@@ -200,5 +204,5 @@ def one_of(kind: str, name: Any, choices: Iterable[Any]) -> None:
     if name in choices:
         return
     near = difflib.get_close_matches(str(name), [str(c) for c in choices], n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     raise ConfigError(f"{kind}: unknown {name!r}{hint} Known: {', '.join(sorted(map(str, choices)))}")

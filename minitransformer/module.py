@@ -16,7 +16,16 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from minitransformer.backend import Array, DTypeLike, array_module, dtype_of, to_device, to_host
+from minitransformer.backend import (
+    Array,
+    DTypeLike,
+    array_module,
+    castable,
+    dtype_of,
+    to_device,
+    to_host,
+    zeros,
+)
 from minitransformer.errors import CheckpointError
 
 M = TypeVar("M", bound="Module")
@@ -87,6 +96,12 @@ class _Views(NamedTuple):
     flat: Flat
     parameters: list[Parameter]
 
+    def hold(self, parameters: list[Parameter]) -> bool:
+        """Whether `parameters` are all that live in the buffer, and still do."""
+        return len(parameters) == len(self.parameters) and all(
+            p is q and p.data.base is self.flat.data for p, q in zip(parameters, self.parameters, strict=True)
+        )
+
     def bind(self) -> None:
         """Make each parameter a view of its part of the buffer."""
         start = 0
@@ -125,17 +140,20 @@ class Module:
 
     def zero_grad(self) -> None:
         """Set every gradient to zero."""
-        self.flatten().grad[...] = 0
+        for holder in self.parameters().values() if self._views is None else [self.flatten()]:
+            holder.grad[...] = 0
 
     def flatten(self) -> Flat:
         """Put all parameters into one flat buffer, and all gradients into another; return the two.
 
         Each Parameter becomes a view, so zeroing, the global norm, Adam and averaging are one operation
-        each. Done once: called again, it returns the same buffers, unless a parameter has moved since.
+        each. Done once: called again, it returns the same buffers, unless a parameter has come or moved since.
         """
-        if self._views and all(p.data.base is self._views.flat.data for p in self._views.parameters):
-            return self._views.flat
         parameters = list(self.parameters().values())
+        if self._views is not None and self._views.hold(parameters):
+            return self._views.flat
+        if not parameters:
+            return Flat(zeros((0,)), zeros((0,)))
         xp = array_module(parameters[0].data)
         flat = Flat(
             xp.concatenate([p.data.ravel() for p in parameters]),
@@ -148,7 +166,8 @@ class Module:
     def replica(self: M) -> M:
         """A copy that shares this module's weights, but adds up gradients of its own.
 
-        A change of a weight is seen by both, until one of them is moved to another dtype or device.
+        A change of a weight is seen by both, until one of them, or a part of one, is moved: to another dtype
+        or device, or into a flat buffer of its own.
         """
         flat = self.flatten()
         shared = [flat.data, *(leaf.data for _, leaf in _leaves(self, ""))]
@@ -162,7 +181,7 @@ class Module:
         """Move to a device ("cpu", "cuda") and/or convert to a dtype, in place; returns itself."""
 
         def moved(x: Array) -> Array:
-            x = x if dtype is None else x.astype(dtype_of(dtype))
+            x = x if dtype is None else x.astype(dtype_of(dtype), order="C")
             return x if device is None else to_device(x, device)
 
         for _, leaf in _leaves(self, ""):
@@ -179,7 +198,8 @@ class Module:
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Set all parameters from what `state_dict` returned.
 
-        Raises CheckpointError, and changes nothing, if a name is missing or unknown or a shape differs.
+        Raises CheckpointError, and changes nothing, if a name is missing or unknown, or a shape or kind of
+        number differs.
         """
         parameters = self.parameters()
         if missing := [name for name in parameters if name not in state]:
@@ -189,8 +209,11 @@ class Module:
         if unknown := [name for name in state if name not in parameters]:
             raise CheckpointError(f"state has {len(unknown)} name(s) the model lacks, e.g. {unknown[0]!r}")
         for name, p in parameters.items():
-            if tuple(state[name].shape) != p.shape:
-                raise CheckpointError(f"{name}: expected shape {p.shape}, got {tuple(state[name].shape)}")
+            if tuple(state[name].shape) != p.shape or not castable(state[name], p.data):
+                raise CheckpointError(
+                    f"{name}: expected {p.data.dtype} of shape {p.shape}, "
+                    f"got {state[name].dtype} of shape {tuple(state[name].shape)}"
+                )
         for name, p in parameters.items():
             p.data = array_module(p.data).asarray(state[name])
 
@@ -202,6 +225,9 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, Parameter | Constant]]:
     elif isinstance(node, Module):
         for name, child in vars(node).items():
             yield from _leaves(child, f"{path}.{name}" if path else name)
+    elif isinstance(node, dict):
+        for key, child in node.items():
+            yield from _leaves(child, f"{path}.{key}")
     elif isinstance(node, list | tuple) and not isinstance(node, _Views):
         for index, child in enumerate(node):
             yield from _leaves(child, f"{path}.{index}")

@@ -17,10 +17,10 @@ B, T_Q, T_K, H, D_K, D_V, D_MODEL, D_FF, V_SRC, V_TGT = 2, 5, 7, 3, 4, 6, 8, 11,
 
 
 def randomise(layer: Module, rng: np.random.Generator, spread: float = 0.5) -> Module:
-    """The layer in float64, with all parameters moved away from where they start."""
+    """The layer in float64, with all parameters drawn from `rng`: none is where training starts."""
     layer.to(dtype="float64")
-    for p in layer.parameters().values():
-        p.data = p.data + spread * rng.normal(size=p.shape)
+    for name, p in layer.parameters().items():
+        p.data = name.endswith("gamma") + spread * rng.normal(size=p.shape)
         p.grad = rng.normal(size=p.shape)  # backward adds: whatever is there must stay
     return layer
 

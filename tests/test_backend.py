@@ -24,6 +24,17 @@ def test_add_rows_adds_every_occurrence(seed):
     np.testing.assert_allclose(target, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "int64"])
+def test_add_rows_takes_ids_of_any_integer_type(dtype):
+    """id · width must not overflow in the type of the ids."""
+    rng = np.random.default_rng(0)
+    ids, rows = rng.integers(0, 251, (3, 40)).astype(dtype), rng.normal(size=(3, 40, 307))
+    target, expected = np.zeros((251, 307)), np.zeros((251, 307))
+    np.add.at(expected, ids.astype(int), rows)
+    backend.add_rows(target, ids, rows)
+    np.testing.assert_allclose(target, expected, rtol=1e-12)
+
+
 def test_add_rows_reaches_a_view_of_a_larger_buffer():
     buffer = np.zeros(10)
     backend.add_rows(buffer[2:8].reshape(3, 2), np.array([1, 1]), np.ones((2, 2)))
@@ -53,6 +64,8 @@ def test_a_generator_is_a_function_of_its_numbers():
     rng = np.random.default_rng(0)
     assert backend.generator(rng) is rng
     assert backend.generator(None).random() != backend.generator(None).random()
+    with pytest.raises(mt.ConfigError, match="seed: expected a whole number, 0 or more, got -1"):
+        mt.Transformer(mt.TransformerConfig.preset("toy", 11), seed=-1)
 
 
 def test_a_snapshot_draws_what_the_generator_will_draw():

@@ -51,6 +51,9 @@ def test_a_model_that_cannot_be_built_is_refused(settings, message):
         ({"eps_ls": 1.0}, "eps_ls: expected a number 0 <= x < 1"),
         ({"dtype": "float16"}, "dtype: unknown 'float16'"),
         ({"clip_norm": 0.0}, "clip_norm: expected a number above 0"),
+        ({"learning_rate": float("inf")}, "learning_rate: expected a number above 0"),
+        ({"solved_at": 95.0}, "solved_at: expected a share"),
+        ({"threads": 2}, "threads: expected a divisor of accumulate=1, got 2"),
     ],
 )
 def test_a_training_that_cannot_be_run_is_refused(settings, message):
@@ -61,6 +64,8 @@ def test_a_training_that_cannot_be_run_is_refused(settings, message):
 def test_the_nearest_name_is_suggested():
     with pytest.raises(mt.ConfigError, match="setting: unknown 'n_head'; did you mean 'n_heads'"):
         from_settings(mt.TransformerConfig, {"n_head": 3})
+    with pytest.raises(mt.ConfigError, match="setting: unknown 'd_modle'; did you mean 'd_model'"):
+        mt.TransformerConfig.base(d_modle=64)
     with pytest.raises(mt.ConfigError, match="preset: unknown 'bse'; did you mean 'base'"):
         mt.TransformerConfig.preset("bse")
     with pytest.raises(mt.ConfigError, match="missing 2 required positional arguments"):

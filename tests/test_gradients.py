@@ -90,3 +90,34 @@ def test_every_module_has_a_gradient_check() -> None:
     ours = {cls for cls in subclasses(Module) if cls.__module__.startswith("minitransformer")}
     assert ours - {Module} == {cls for cls in CASES if cls.__module__.startswith("minitransformer")}
     assert all(CASES.values())
+
+
+def test_an_input_in_another_memory_order_is_checked_alike() -> None:
+    rng = np.random.default_rng(6)
+    layer = randomise(mt.layers.Linear(5, 2), rng)
+    for method in ("complex", "central"):
+        assert mt.gradcheck(layer, rng.normal(size=(5, 7)).T, method=method).ok
+
+
+@pytest.mark.parametrize("method", ["complex", "central"])
+def test_a_backward_that_overwrites_the_gradient_is_wrong(method: str) -> None:
+    class Overwrites(mt.layers.Linear):
+        def backward(self, dy, cache):
+            self.W.grad = np.zeros(self.W.shape)
+            return super().backward(dy, cache)
+
+    rng = np.random.default_rng(7)
+    report = mt.gradcheck(randomise(Overwrites(5, 2), rng), rng.normal(size=(3, 5)), method=method)
+    assert [row.name for row in report.rows if row.relative_error > report.tolerance] == ["W"]
+
+
+def test_a_backward_that_returns_too_little_is_told_so() -> None:
+    class Forgets(mt.layers.AddNorm):
+        def backward(self, dy, cache):
+            return super().backward(dy, cache)[0], None
+
+    x = np.ones((2, 3))
+    with pytest.raises(
+        mt.InputError, match=r"expected gradients of shapes \[\(2, 3\), \(2, 3\)\], got .*None"
+    ):
+        mt.gradcheck(Forgets(3), x, x)

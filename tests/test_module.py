@@ -71,11 +71,15 @@ def test_state_dict_round_trip():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (
+            lambda s: s.update({"first.0.beta": np.full(5, 1j)}),
+            r"first.0.beta: expected float32 .* got complex128",
+        ),
         (lambda s: s.pop("second.b"), "lacks 1 parameter.* 'second.b'"),
         (lambda s: s.update(stranger=np.zeros(1)), "has 1 name.* 'stranger'"),
         (
             lambda s: s.update({"second.W": np.zeros((5, 3))}),
-            r"second.W: expected shape \(3, 5\), got \(5, 3\)",
+            r"second.W: expected float32 of shape \(3, 5\), got float64 of shape \(5, 3\)",
         ),
     ],
 )
@@ -94,3 +98,26 @@ def test_a_module_without_forward_or_backward_says_so():
         Pair().forward()
     with pytest.raises(TypeError, match="Pair defines no backward"):
         Pair().backward(None, None)
+
+
+def test_a_parameter_that_comes_later_is_zeroed_and_stepped_too():
+    model = Pair()
+    first = model.flatten()
+    model.late = mt.Parameter(np.ones(3, np.float32))
+    model.late.grad = np.full(3, 7)
+    assert model.flatten().data.size == first.data.size + 3
+    mt.Adam(model).step(0.1)
+    assert (model.late.data < 1).all()
+    model.zero_grad()
+    assert (model.late.grad == 0).all()
+
+
+def test_modules_in_a_dict_are_found():
+    model = Pair()
+    model.heads = {"a": layers.LayerNorm(3)}
+    assert list(model.parameters())[-2:] == ["heads.a.gamma", "heads.a.beta"]
+
+
+def test_a_module_without_parameters_has_nothing_to_zero():
+    layers.ReLU().zero_grad()
+    assert layers.ReLU().flatten().data.size == 0

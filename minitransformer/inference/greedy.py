@@ -13,10 +13,12 @@ def greedy_decode(
     """Translate a batch: ids (B, T) with T <= max_len, each row up to and with its `eos_id`, then padding.
 
     Each step reads one token of every sentence and writes the next; all stop when the last one has ended,
-    or after `max_len` tokens. The start symbol is not part of the result.
+    or after `max_len` tokens. The start symbol is not part of the result. Raises InputError for ids that
+    the model does not have.
     """
-    if not 0 <= bos_id < model.config.tgt_vocab_size:
-        raise InputError(f"bos_id: expected an id 0 … {model.config.tgt_vocab_size - 1}, got {bos_id}")
+    for name, symbol in (("bos_id", bos_id), ("eos_id", eos_id)):
+        if not 0 <= symbol < model.config.tgt_vocab_size:
+            raise InputError(f"{name}: expected an id 0 … {model.config.tgt_vocab_size - 1}, got {symbol}")
     state = model.start_decoding(src_ids, max_len)
     xp = array_module(state.src_mask)
     tokens = xp.full(len(src_ids), bos_id)

@@ -27,9 +27,10 @@ class ScaledDotProductAttention(Module):
     """§3.2.1, equation 1.
 
     forward   weights = softmax(Q Kᵀ / sqrt(d_k)) where the mask is True, 0 elsewhere
-              context = Dropout(weights) V
-    backward  dV = Dropout(weights)ᵀ dcontext,   dweights = Dropout'(dcontext Vᵀ)
-              dscores = softmax'(dweights),   dQ = dscores K / sqrt(d_k),   dK = dscoresᵀ Q / sqrt(d_k)
+              dropped = Dropout(weights),   context = dropped V
+    backward  dV = droppedᵀ dcontext,   dweights = dcontext Vᵀ times the mask of the dropout
+              dscores = weights · (dweights - Σ dweights · weights)                   the sum over the keys
+              dQ = dscores K / sqrt(d_k),   dK = dscoresᵀ Q / sqrt(d_k)
 
     Q: (B, h, T_q, d_k), K: (B, h, T_k, d_k), V: (B, h, T_k, d_v), context: (B, h, T_q, d_v);
     mask: boolean, broadcasts to (B, h, T_q, T_k). A query that may attend to nothing gets zeros.
@@ -71,7 +72,8 @@ class MultiHeadAttention(Module):
     """§3.2.2: h attentions side by side, each on its own projection of the input.
 
     forward   head_i = Attention(query W_Q[i], key W_K[i], value W_V[i]),   y = [head_1 … head_h] W_O
-    backward  (dquery, dkey, dvalue): W_O, the heads and the three projections undone, last first
+    backward  dcontext = dy W_Oᵀ,   dW_O = contextᵀ dy;   dQ, dK, dV from each head (equation 1)
+              dquery = dQ W_Qᵀ,   dW_Q = queryᵀ dQ;   key and value likewise
 
     query, y: (B, T_q, d_model); key, value: (B, T_k, d_model). W_Q, W_K: (d_model, h·d_k) hold the matrices
     of all heads side by side, W_V: (d_model, h·d_v), W_O: (h·d_v, d_model). d_k and d_v default to

@@ -22,7 +22,8 @@ class FeedForward(Module):
     """Two linear maps with a ReLU between, the same at every position (equation 2).
 
     forward   y = max(0, x W_1 + b_1) W_2 + b_2    x, y: (..., d_model); W_1: (d_model, d_ff); W_2: (d_ff, d_model)
-    backward  the two linear maps and the ReLU undone, last first
+    backward  dhidden = dy W_2ᵀ where hidden > 0, else 0,   dx = dhidden W_1ᵀ
+              dW_2 = hiddenᵀ dy,   db_2 = Σ dy,   dW_1 = xᵀ dhidden,   db_1 = Σ dhidden    sums over positions
 
     `dropout` acts on the ReLU's output (the paper does not; its reference implementation can).
     """

@@ -26,6 +26,8 @@ def causal_mask(ids: Array) -> Array:
 
 def check_mask(mask: Array, scores_shape: tuple[int, ...]) -> None:
     """Raise InputError unless `mask` is boolean and broadcasts to `scores_shape` = (B, h, T_q, T_k)."""
+    if not hasattr(mask, "shape"):
+        raise InputError(f"mask: expected an array of booleans, got {type(mask).__name__}")
     shape = tuple(mask.shape)
     fits = len(shape) <= 4 and all(m in (1, s) for m, s in zip(shape[::-1], scores_shape[::-1], strict=False))
     if mask.dtype != bool or not fits:

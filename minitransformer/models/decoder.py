@@ -121,13 +121,12 @@ class Decoder(Module):
         return x, DecoderCache(kept_of_layers, cache_norm)
 
     def backward(self, dy: Array, cache: DecoderCache) -> tuple[Array, Array]:
-        if self.norm is not None:
-            dy = self.norm.backward(dy, cache.norm)
+        dx = dy if self.norm is None else self.norm.backward(dy, cache.norm)
         dmemory = 0
         for layer, kept in zip(reversed(self.layers), reversed(cache.layers), strict=True):
-            dy, dmemory_of_layer = backward_block(layer, dy, kept)
+            dx, dmemory_of_layer = backward_block(layer, dx, kept)
             dmemory = dmemory + dmemory_of_layer
-        return dy, dmemory
+        return dx, dmemory
 
     def start(self, memory: Array, src_mask: Array, max_len: int) -> DecoderState:
         """The state before the first token: cross-attention's keys and values, and room for `max_len` tokens."""

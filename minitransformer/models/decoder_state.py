@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from minitransformer.backend import Array, zeros
-from minitransformer.errors import InputError
 
 
 class LayerState:
@@ -29,8 +28,6 @@ class LayerState:
     def append(self, K: Array, V: Array) -> tuple[Array, Array]:
         """Note one more token's key and value; return those of all tokens so far, as views."""
         start, stop = self.length, self.length + K.shape[2]
-        if stop > self.K.shape[2]:
-            raise InputError(f"decoding: room for {self.K.shape[2]} tokens, asked for token {stop}")
         self.K[:, :, start:stop], self.V[:, :, start:stop] = K, V
         self.length = stop
         return self.K[:, :, :stop], self.V[:, :, :stop]
@@ -47,3 +44,8 @@ class DecoderState:
     def length(self) -> int:
         """How many tokens have been read."""
         return self.layers[0].length
+
+    @property
+    def max_len(self) -> int:
+        """How many tokens there is room for."""
+        return int(self.layers[0].K.shape[2])

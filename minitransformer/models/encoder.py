@@ -88,8 +88,7 @@ class Encoder(Module):
         return x, EncoderCache(kept_of_layers, cache_norm)
 
     def backward(self, dy: Array, cache: EncoderCache) -> Array:
-        if self.norm is not None:
-            dy = self.norm.backward(dy, cache.norm)
+        dx = dy if self.norm is None else self.norm.backward(dy, cache.norm)
         for layer, kept in zip(reversed(self.layers), reversed(cache.layers), strict=True):
-            dy = backward_block(layer, dy, kept)
-        return dy
+            dx = backward_block(layer, dx, kept)
+        return dx

@@ -35,8 +35,13 @@ def forward_block(block: Module, *inputs: Any, rng: Generator | None, keep: Keep
 
 def backward_block(block: Module, dy: Array, kept: Any) -> Any:
     """block.backward, running its forward again where only the inputs were kept."""
-    if kept is None:
-        raise InputError("backward: this forward kept nothing (keep='nothing'); use 'caches' or 'inputs'")
+    check_kept([kept])
     if isinstance(kept, BlockInputs):
         _, kept = block.forward(*kept.inputs, rng=snapshot(kept.rng))
     return block.backward(dy, kept)
+
+
+def check_kept(kept_of_layers: list[Any]) -> None:
+    """Raise InputError if there is nothing to go backward from."""
+    if None in kept_of_layers:
+        raise InputError("backward: this forward kept nothing (keep='nothing'); use 'caches' or 'inputs'")

@@ -22,7 +22,7 @@ from minitransformer.models.decoder import Decoder, DecoderCache
 from minitransformer.models.decoder_state import DecoderState
 from minitransformer.models.encoder import Encoder, EncoderCache
 from minitransformer.models.inputs import InputEmbedding, InputEmbeddingCache
-from minitransformer.models.recompute import Keep
+from minitransformer.models.recompute import Keep, check_kept
 from minitransformer.module import Module
 
 
@@ -41,8 +41,9 @@ class Transformer(Module):
               logits = Decoder(embed(tgt_in), memory) Eᵀ                  (B, T_tgt, V)
     backward  the same, last first; returns nothing, since ids have no gradient
 
-    src_ids: (B, T_src), tgt_in: (B, T_tgt), integers; padding is config.pad_id. tgt_in is the target shifted
-    right: it begins with the start symbol, and logits[:, t] predict what follows tgt_in[:, : t + 1].
+    src_ids: (B, T_src), tgt_in: (B, T_tgt), integers. tgt_in is the target shifted right: it begins with the
+    start symbol, and logits[:, t] predict what follows tgt_in[:, : t + 1]. Padding is config.pad_id: anywhere
+    in src_ids, but in tgt_in only after the last word, where the causal mask hides it from the words.
     The softmax is part of the loss. The parameters lie in one flat buffer (see Module.flatten).
     `seed` (a number or a generator) decides the initial weights; dtype and device do not change them.
     Raises InputError for ids of the wrong type, shape, range or length.
@@ -73,13 +74,14 @@ class Transformer(Module):
             raise InputError(
                 f"src_ids and tgt_in: expected one batch, got {memory.shape[0]} and {len(tgt_in)} rows"
             )
-        tgt_mask = causal_mask(tgt_in)  # words never see the padding that follows them, either
+        tgt_mask = causal_mask(tgt_in)
         x, cache_tgt = self.tgt_embedding.forward(tgt_in, rng)
         x, cache_decoder = self.decoder.forward(x, memory, tgt_mask, src_mask, rng, keep)
         logits, cache_output = self.output.forward(x)
         return logits, TransformerCache(cache_src, cache_encoder, cache_tgt, cache_decoder, cache_output)
 
     def backward(self, dlogits: Array, cache: TransformerCache) -> None:
+        check_kept(cache.decoder.layers)
         dx = self.output.backward(dlogits, cache.output)
         dx, dmemory = self.decoder.backward(dx, cache.decoder)
         self.tgt_embedding.backward(dx, cache.tgt_embedding)
@@ -98,9 +100,18 @@ class Transformer(Module):
     def decode_step(self, ids: Array, state: DecoderState) -> Array:
         """Read one more target token of each sentence, ids: (B,); the logits of the next, (B, V).
 
-        The same as forward on all tokens read so far, at the cost of one. Writes to `state`.
+        The same as forward on all tokens read so far, at the cost of one. Writes to `state`. Raises
+        InputError for ids that are not the next of these sentences, and when there is no more room.
         """
-        x, _ = self.tgt_embedding.forward(ids[:, None], start=state.length)
+        xp = array_module(state.src_mask)
+        ids = self._checked(xp.asarray(ids)[:, None], "ids", self.config.tgt_vocab_size)
+        if len(ids) != len(state.src_mask):
+            raise InputError(
+                f"ids: expected one for each of the {len(state.src_mask)} sentences, got {len(ids)}"
+            )
+        if state.length == state.max_len:
+            raise InputError(f"decoding: room for {state.max_len} tokens, all of them read")
+        x, _ = self.tgt_embedding.forward(ids, start=state.length)
         logits, _ = self.output.forward(self.decoder.step(x, state))
         return logits[:, 0]
 
@@ -116,11 +127,14 @@ class Transformer(Module):
     def _checked(self, ids: Array, name: str, vocab_size: int) -> Array:
         """`ids` as an array of the model's library, if it is one that the model can read."""
         xp = array_module(self.output.E.data)
-        ids = xp.asarray(ids)
+        try:
+            ids = xp.asarray(ids)
+        except ValueError:
+            raise InputError(f"{name}: expected rows of one length; pad the shorter ones") from None
+        if ids.ndim != 2 or ids.size == 0:
+            raise InputError(f"{name}: expected ids of shape (B, T), B and T at least 1, got {ids.shape}")
         if ids.dtype.kind not in "iu":
             raise InputError(f"{name}: expected integer ids, got {ids.dtype}")
-        if ids.ndim != 2 or ids.size == 0:
-            raise InputError(f"{name}: expected ids of shape (B, T), none of them 0, got shape {ids.shape}")
         if ids.shape[1] > self.config.max_len:
             raise InputError(
                 f"{name}: expected at most max_len={self.config.max_len} tokens, got {ids.shape[1]}"

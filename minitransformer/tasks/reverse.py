@@ -39,9 +39,8 @@ class Reverse(SequenceTask):
     n_symbols: int = 50
     max_length: int = 25
     longest: int = 30
-    epoch_size: int = (
-        160  # a few batches: sorted by length to save padding, yet every few steps see all lengths
-    )
+    # a few batches: sorted by length to save padding, yet every few steps see all lengths
+    epoch_size: int = 160
 
     def answer(self, sequence: np.ndarray) -> np.ndarray:
         return sequence[::-1]

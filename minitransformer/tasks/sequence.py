@@ -37,6 +37,8 @@ class SequenceTask(Task):
         require(1 <= self.min_length <= self.max_length, "min_length", "1 … max_length", self.min_length)
         require(self.epoch_size >= 1, "epoch_size", "at least 1", self.epoch_size)
         require(self.test_size >= 1, "test_size", "at least 1", self.test_size)
+        longer = self.longest == 0 or self.longest > self.max_length
+        require(longer, "longest", f"0, or more than max_length={self.max_length}", self.longest)
 
     def answer(self, sequence: np.ndarray) -> np.ndarray:
         """The target of a source sequence, both as numbers of the task."""

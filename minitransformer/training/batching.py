@@ -71,5 +71,7 @@ class BatchStream:
 
     def _draw(self, rng: Generator) -> list[list[Pair]]:
         pairs = self.task.training_pairs(rng)
+        if not pairs:
+            raise InputError(f"task {self.task.name}: expected pairs to train on, got none")
         batches = by_length(pairs, self.batch_tokens)
         return [[pairs[i] for i in batches[b]] for b in rng.permutation(len(batches))]

@@ -51,11 +51,20 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return arrays, meta
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a small file so that it is either the old or the new one, never half of it."""
-    temporary = path.with_name(path.name + ".tmp")
+def write_text(path: Path, text: str, new: bool = False) -> None:
+    """Write a small file so that it is either the old or the new one, never half of it.
+
+    With `new`, raises FileExistsError if there is an old one, even one that came a moment ago.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with open(temporary, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    if not new:
+        os.replace(temporary, path)
+        return
+    try:
+        os.link(temporary, path)
+    finally:
+        os.unlink(temporary)

@@ -59,7 +59,7 @@ def check_targets(tgt_out: Array, logits_shape: tuple[int, ...]) -> None:
     *positions, V = logits_shape
     if list(tgt_out.shape) != positions or tgt_out.dtype.kind not in "iu" or tgt_out.size == 0:
         raise InputError(
-            f"tgt_out: expected integers of shape {tuple(positions)}, none of it 0, "
+            f"tgt_out: expected integers of shape {tuple(positions)}, at least one, "
             f"got {tgt_out.dtype} of shape {tuple(tgt_out.shape)}"
         )
     low, high = int(tgt_out.min()), int(tgt_out.max())

@@ -39,7 +39,7 @@ class Adam:
         xp = array_module(data)
         self.t += 1
         beta1, beta2 = self.betas
-        m_hat, v_hat = 1 / (1 - beta1**self.t), 1 / (1 - beta2**self.t)
+        correct_m, correct_v = 1 / (1 - beta1**self.t), 1 / (1 - beta2**self.t)
         for start in range(0, data.size, CHUNK):
             part = slice(start, start + CHUNK)
             p, g, m, v = data[part], grad[part], self.m[part], self.v[part]
@@ -47,7 +47,7 @@ class Adam:
             m += (1 - beta1) * g
             v *= beta2
             v += (1 - beta2) * (g * g)
-            p -= lr * m_hat * m / (xp.sqrt(v * v_hat) + self.adam_eps)
+            p -= lr * (correct_m * m) / (xp.sqrt(correct_v * v) + self.adam_eps)
 
     def state_dict(self) -> dict[str, Array]:
         """What a resumed run needs: m, v and t."""
@@ -71,6 +71,6 @@ def clip_grad_norm(model: Module, max_norm: float | None) -> float:
     """
     grad: Array = model.flatten().grad
     norm = math.sqrt(float(grad @ grad))
-    if max_norm is not None and norm > max_norm:
+    if max_norm is not None and max_norm < norm < math.inf:
         grad *= max_norm / norm
     return norm

@@ -13,20 +13,24 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from minitransformer.backend import Generator, single_blas_thread
+from minitransformer.backend import Generator, silent_overflow, single_blas_thread
+from minitransformer.models.recompute import Keep
 from minitransformer.models.transformer import Transformer
 from minitransformer.training.batching import Batch
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 
 
 class Replicas:
-    """`model` and n - 1 replicas of it. Their work is done in threads inside a `with replicas.threads():`."""
+    """`model` and n - 1 replicas of it. Their work is done in threads inside a `with replicas.threads():`.
 
-    def __init__(self, model: Transformer, n: int = 1) -> None:
+    `keep` is what their stacks keep for backward, "caches" or "inputs" (see models/recompute.py).
+    """
+
+    def __init__(self, model: Transformer, n: int = 1, keep: Keep = "caches") -> None:
+        self.keep = keep
         self.models = [model, *(model.replica() for _ in range(n - 1))]
-        self.map: Callable[..., Iterable[Any]] = (
-            map  # applies a function to many arguments, in threads or not
-        )
+        # applies a function to many arguments, in threads or not
+        self.map: Callable[..., Iterable[Any]] = map
 
     @contextmanager
     def threads(self) -> Iterator[None]:
@@ -57,11 +61,12 @@ class Replicas:
         def work(i: int) -> float:
             model, total = self.models[i], 0.0
             model.zero_grad()
-            for batch, rng in list(zip(batches, rngs, strict=True))[i :: len(self.models)]:
-                logits, cache = model.forward(batch.src_ids, batch.tgt_in, rng)
-                loss, loss_cache = loss_fn.forward(logits, batch.tgt_out, n_tokens)
-                model.backward(loss_fn.backward(loss_cache), cache)
-                total += float(loss)
+            with silent_overflow():  # it shows in the loss
+                for batch, rng in list(zip(batches, rngs, strict=True))[i :: len(self.models)]:
+                    logits, cache = model.forward(batch.src_ids, batch.tgt_in, rng, self.keep)
+                    loss, loss_cache = loss_fn.forward(logits, batch.tgt_out, n_tokens)
+                    model.backward(loss_fn.backward(loss_cache), cache)
+                    total += float(loss)
             return total
 
         losses = list(self.map(work, range(len(self.models))))

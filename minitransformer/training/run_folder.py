@@ -79,15 +79,18 @@ class RunFolder:
 
     def create(self, settings: RunSettings) -> None:
         """Begin a run. Raises ConfigError, and touches nothing, if the folder holds one already."""
+        taken = ConfigError(
+            f"{self.path} already holds a run; continue it with --resume, or choose another folder with --out"
+        )
         if self.exists():
-            raise ConfigError(
-                f"{self.path} already holds a run; continue it with --resume, or choose another folder with --out"
-            )
+            raise taken
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            write_text(self.path / "config.json", json.dumps(settings.as_dict(), indent=2) + "\n", new=True)
+        except FileExistsError:  # of a run that was begun in the same moment
+            raise taken from None
         except OSError as error:
             raise ConfigError(f"cannot make the run folder {self.path}: {error.strerror}") from None
-        write_text(self.path / "config.json", json.dumps(settings.as_dict(), indent=2) + "\n")
 
     def exists(self) -> bool:
         """Whether there is anything of a run here."""

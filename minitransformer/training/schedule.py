@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 
 from minitransformer.config import TrainingConfig
+from minitransformer.errors import InputError
 
 
 def noam_schedule(step: int, d_model: int, warmup_steps: int = 4000) -> float:
     """Equation 3: lr = d_model^-0.5 · min(step^-0.5, step · warmup_steps^-1.5).
 
-    Rises in a straight line for `warmup_steps` steps, then falls with the square root of the step.
+    Rises in a straight line for `warmup_steps` steps, then falls with the square root of the step. Raises
+    InputError for a step before the first.
     """
+    if step < 1:
+        raise InputError(f"step: expected 1 or more, since steps count from 1, got {step}")
     return float(d_model**-0.5 * min(step**-0.5, step * warmup_steps**-1.5))
 
 
 def cosine_schedule(step: int, peak: float, warmup_steps: int, steps: int) -> float:
-    """Not in the paper: a straight line up to `peak` at `warmup_steps`, then half a cosine down to 0.
+    """Not in the paper: a straight line up to `peak` at `warmup_steps`, then half a cosine towards 0.
 
     lr = peak · (1 + cos(π · t)) / 2 with t the share of the steps after warm-up that are done (Loshchilov
     and Hutter 2017). For runs of a known length: the last steps are small enough to settle.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from minitransformer.backend import (
@@ -16,7 +17,7 @@ from minitransformer.backend import (
     silent_overflow,
 )
 from minitransformer.config import require
-from minitransformer.errors import CheckpointError, MinitransformerError
+from minitransformer.errors import CheckpointError, InputError, MinitransformerError
 from minitransformer.models.transformer import Transformer
 from minitransformer.training.batching import Batch, BatchStream
 from minitransformer.training.evaluation import evaluate
@@ -49,8 +50,9 @@ def train_step(
     `rngs`: a generator for the dropout of each batch; without them nothing is dropped.
     """
     loss = replicas.loss_and_gradients(loss_fn, batches, rngs or [None] * len(batches))
-    norm = clip_grad_norm(replicas.models[0], clip_norm)
-    optimizer.step(lr)
+    with silent_overflow():  # it shows in the norm
+        norm = clip_grad_norm(replicas.models[0], clip_norm)
+        optimizer.step(lr)
     return loss, norm
 
 
@@ -62,29 +64,55 @@ class Trainer:
     """
 
     def __init__(self, settings: RunSettings, folder: RunFolder | None = None, device: str = "cpu") -> None:
+        self._began = time.perf_counter()
         self.settings, self.folder = settings, folder
         config = settings.training
         self.model = Transformer(settings.model, settings.seed, config.dtype, device)
-        self.replicas = Replicas(self.model, config.threads)
+        self.replicas = Replicas(self.model, config.threads, "inputs" if config.recompute else "caches")
         self.loss_fn = LabelSmoothedCrossEntropy(config.eps_ls, settings.model.pad_id)
         self.optimizer = Adam(self.model, (config.beta1, config.beta2), config.adam_eps)
         self.stream = BatchStream(settings.task, config.batch_tokens, settings.seed)
         self.sets = settings.task.evaluation_sets(generator(EVALUATION_SEED))
+        for name in {"valid", "test", *self.sets}:
+            if not self.sets.get(name):
+                raise InputError(
+                    f"task {settings.task.name}: expected pairs in the evaluation set {name!r}, got none"
+                )
         longest = 1 + max(len(side) for pairs in self.sets.values() for pair in pairs for side in pair)
         fits = longest <= settings.model.max_len
         require(fits, "max_len", f"at least {longest} for the sequences of this task", settings.model.max_len)
         self.step = 0
-        self.seconds = 0.0
         self.solved = False
+        self.resumed = False
         self.since_report = {"loss": 0.0, "tokens": 0, "seconds": 0.0}
+        self._earlier = 0.0  # seconds of the run before it was resumed
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of the run so far, evaluation and checkpoints included."""
+        return self._earlier + time.perf_counter() - self._began
 
     def run(
         self, progress: Progress | None = None, stop_requested: Callable[[], bool] = lambda: False
     ) -> dict[str, Any]:
-        """Train to the end and return the result. Raises Interrupted when `stop_requested()` turns true."""
+        """Train to the end and return the result.
+
+        Raises Interrupted, with all saved, when `stop_requested()` turns true, and ConfigError if the folder
+        already holds a run (which `resume` would continue).
+        """
         keep_freed_memory()
-        progress = progress or Progress(self.settings.training.steps, self.step)
+        if self.folder is not None and not self.resumed and self.step == 0:
+            self.folder.create(self.settings)
+        config = self.settings.training
+        progress = progress or Progress(config.steps, self.step)
+        where = f", run folder {self.folder.path}" if self.folder is not None else ""
+        progress.say(
+            f"{self.settings.task.name}: {self.model.n_parameters():,} parameters, "
+            f"at most {config.steps} steps{where}"
+        )
         with self.replicas.threads():
+            if config.threads > 1 and self.replicas.map is map:
+                progress.say("one thread only: for more, pip install threadpoolctl")
             self._train(progress, stop_requested)
             progress.close()
             return self._result()
@@ -94,7 +122,7 @@ class Trainer:
         while self.step < config.steps and not self.solved:
             started = time.perf_counter()
             lr, norm = self._update()
-            self._count_time(started)
+            self.since_report["seconds"] += time.perf_counter() - started
             progress.advance()
             evaluating = self.step % config.evaluate_every == 0 or self.step == config.steps
             if evaluating or self.step % config.log_every == 0:
@@ -109,10 +137,9 @@ class Trainer:
         lr = learning_rate(self.step, self.settings.model.d_model, config)
         batches = [self.stream.next() for _ in range(config.accumulate)]
         rngs = [generator(self.settings.seed, DROPOUT, self.step, i) for i in range(config.accumulate)]
-        with silent_overflow():  # it shows in the loss
-            loss, norm = train_step(
-                self.replicas, self.loss_fn, self.optimizer, batches, lr, config.clip_norm, rngs
-            )
+        loss, norm = train_step(
+            self.replicas, self.loss_fn, self.optimizer, batches, lr, config.clip_norm, rngs
+        )
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise MinitransformerError(
                 f"step {self.step}: loss {loss}, gradient norm {norm}; try a lower learning_rate or a clip_norm"
@@ -121,11 +148,6 @@ class Trainer:
         self.since_report["loss"] += loss * n_tokens
         self.since_report["tokens"] += n_tokens
         return lr, norm
-
-    def _count_time(self, started: float) -> None:
-        seconds = time.perf_counter() - started
-        self.seconds += seconds
-        self.since_report["seconds"] += seconds
 
     def _report(self, progress: Progress, lr: float, norm: float, evaluating: bool) -> None:
         """Write a line of metrics; with `evaluating`, look at the validation set and save a checkpoint too."""
@@ -138,9 +160,7 @@ class Trainer:
             "tokens_per_s": since["tokens"] / since["seconds"],
         }
         if evaluating:
-            started = time.perf_counter()
             record["valid"] = evaluate(self.model, self.sets["valid"], self.replicas.map)
-            self.seconds += time.perf_counter() - started
             solved_at = self.settings.training.solved_at
             self.solved = solved_at is not None and record["valid"]["exact_match"] >= solved_at
         record["seconds"] = self.seconds
@@ -153,13 +173,11 @@ class Trainer:
 
     def _result(self) -> dict[str, Any]:
         """The final figures, from the sets that neither trained nor steered."""
-        started = time.perf_counter()
         tests = {
             name: evaluate(self.model, pairs, self.replicas.map)
             for name, pairs in self.sets.items()
             if name != "valid"
         }
-        self.seconds += time.perf_counter() - started
         result = {
             "task": self.settings.task.name,
             "seed": self.settings.seed,
@@ -198,6 +216,7 @@ class Trainer:
         """Continue from the folder's newest checkpoint; from the start if there is none yet."""
         if self.folder is None:
             return
+        self.resumed = True
         if not self.folder.checkpoints():
             self.folder.forget_after(0)
             return
@@ -206,14 +225,15 @@ class Trainer:
             raise CheckpointError(f"{self.folder.path}: the newest checkpoint lacks {', '.join(missing)}")
         self.model.load_state_dict(_under("model.", arrays))
         self.optimizer.load_state_dict(_under("adam.", arrays))
-        self.step, self.seconds, self.solved = meta["step"], meta["seconds"], meta["solved"]
+        self.step, self._earlier, self.solved = meta["step"], meta["seconds"], meta["solved"]
         self.stream.epoch, self.stream.index = meta["epoch"], meta["index"]
         self.since_report = meta["since_report"]
         self.folder.forget_after(self.step)
 
 
-def load_model(folder: RunFolder, device: str = "cpu") -> Transformer:
+def load_model(run: RunFolder | str | Path, device: str = "cpu") -> Transformer:
     """The model of a run, with the weights of its newest checkpoint."""
+    folder = run if isinstance(run, RunFolder) else RunFolder(run)
     config, dtype = folder.model_settings()
     arrays, _ = folder.load()
     model = Transformer(config, 0, dtype, device)

@@ -200,8 +200,10 @@ def test_nothing_kept_means_no_caches_and_no_backward():
     logits, cache = model.forward(src_ids, tgt_in, keep="nothing")
     np.testing.assert_array_equal(logits, model.forward(src_ids, tgt_in)[0])
     assert cache.encoder.layers == [None, None] and cache.decoder.layers == [None, None]
+    before = model.flatten().grad.copy()
     with pytest.raises(mt.InputError, match="kept nothing"):
         model.backward(rng.normal(size=logits.shape), cache)
+    np.testing.assert_array_equal(model.flatten().grad, before)
     with pytest.raises(mt.InputError, match="keep: expected 'caches', 'inputs' or 'nothing', got 'all'"):
         model.forward(src_ids, tgt_in, keep="all")
 
@@ -220,8 +222,25 @@ def test_a_step_at_a_time_equals_the_whole_at_once(changes, seed):
         step = model.decode_step(tgt_in[:, position], state)
         np.testing.assert_allclose(step, logits[:, position], rtol=1e-9, atol=1e-11)
     assert state.length == T_Q
-    with pytest.raises(mt.InputError, match=r"room for 5 tokens, asked for token 6"):
+    with pytest.raises(mt.InputError, match=r"room for 5 tokens, all of them read"):
         model.decode_step(tgt_in[:, 0], state)
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([3], "ids: expected one for each of the 2 sentences, got 1"),
+        ([3, -1], "ids: expected ids 0 … 16, got -1"),
+        ([3, 17], "ids: expected ids 0 … 16, got 17"),
+        ([3.0, 4.0], "ids: expected integer ids, got float64"),
+    ],
+)
+def test_a_step_refuses_ids_that_cannot_be_the_next(ids, message):
+    model, src_ids, _, _ = model_and_ids(8)
+    state = model.start_decoding(src_ids, max_len=3)
+    with pytest.raises(mt.InputError, match=message):
+        model.decode_step(ids, state)
+    assert state.length == 0
 
 
 # ---- what a model refuses
@@ -237,10 +256,11 @@ GOOD = np.array([[3, 4, 0], [5, 6, 7]])
         (GOOD, GOOD > 3, "tgt_in: expected integer ids, got bool"),
         (GOOD - 1, GOOD, r"src_ids: expected ids 0 … 12, got -1"),
         (GOOD, GOOD + 10, r"tgt_in: expected ids 0 … 16, got 17"),
-        (GOOD[:0], GOOD[:0], r"expected ids of shape \(B, T\).* got shape \(0, 3\)"),
-        (GOOD[:, :0], GOOD, r"src_ids: expected ids of shape \(B, T\).* got shape \(2, 0\)"),
-        (GOOD[0], GOOD, r"src_ids: expected ids of shape \(B, T\).* got shape \(3,\)"),
+        (GOOD[:0], GOOD[:0], r"expected ids of shape \(B, T\).* got \(0, 3\)"),
+        (GOOD[:, :0], GOOD, r"src_ids: expected ids of shape \(B, T\).* got \(2, 0\)"),
+        (GOOD[0], GOOD, r"src_ids: expected ids of shape \(B, T\).* got \(3,\)"),
         (np.ones((2, 20), int), GOOD, "src_ids: expected at most max_len=19 tokens, got 20"),
+        ([[3], [4, 5]], GOOD, "src_ids: expected rows of one length"),
         (GOOD, GOOD[:1], "expected one batch, got 2 and 1 rows"),
     ],
 )

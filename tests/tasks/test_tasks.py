@@ -283,7 +283,6 @@ def test_a_users_task_trains(task):
 def test_a_users_task_trains_into_a_folder_and_its_model_comes_back(task, tmp_path):
     folder = mt.RunFolder(tmp_path / "run")
     settings = mt.RunSettings.of(task, TINY, seed=1)
-    folder.create(settings)
     trainer = mt.Trainer(settings, folder)
     trainer.run()
     assert folder.settings(task) == settings
