@@ -25,7 +25,7 @@ class Copy(SequenceTask):
         "dropout": 0.0,
     }
     training: ClassVar[Mapping[str, Any]] = {
-        "steps": 600,
+        "steps": 400,
         "batch_tokens": 704,
         "schedule": "cosine",
         "warmup_steps": 100,

@@ -25,7 +25,7 @@ class Reverse(SequenceTask):
         "dropout": 0.0,
     }
     training: ClassVar[Mapping[str, Any]] = {
-        "steps": 3000,
+        "steps": 2400,
         "batch_tokens": 512,
         "accumulate": 2,
         "threads": 2,

@@ -21,6 +21,9 @@ class SequenceTask(Task):
     likely. Held out means never trained on, by construction: a sequence whose numbers add up to a multiple
     of 10 is in the test sets, one whose sum ends in 1 in the validation set, all others are for training.
     With `longest` > max_length there is a test set of lengths that training never shows.
+
+    Training sequences repeat their numbers more often than chance has it. A model that finds its place by the
+    number it wrote last is then often lost, and learns to go by position instead.
     """
 
     first_symbol: int = 0
@@ -49,7 +52,8 @@ class SequenceTask(Task):
         return Vocabulary(str(self.first_symbol + i) for i in range(self.n_symbols))
 
     def training_pairs(self, rng: Generator) -> list[Pair]:
-        return self._pairs(rng, self.epoch_size, self.min_length, self.max_length, tuple(range(2, 10)))
+        last_digits = tuple(range(2, 10))
+        return self._pairs(rng, self.epoch_size, self.min_length, self.max_length, last_digits, repeats=True)
 
     def evaluation_sets(self, rng: Generator) -> dict[str, list[Pair]]:
         sets = {
@@ -61,9 +65,18 @@ class SequenceTask(Task):
         return sets
 
     def _pairs(
-        self, rng: Generator, n: int, shortest: int, longest: int, last_digits: tuple[int, ...]
+        self,
+        rng: Generator,
+        n: int,
+        shortest: int,
+        longest: int,
+        last_digits: tuple[int, ...],
+        repeats: bool = False,
     ) -> list[Pair]:
-        """`n` pairs whose source adds up to a number that ends in one of `last_digits`."""
+        """`n` pairs whose source adds up to a number that ends in one of `last_digits`.
+
+        `repeats` draws each sequence from a random few numbers of its own, between one and `longest`.
+        """
         pairs: list[Pair] = []
         attempts = 0
         while len(pairs) < n:
@@ -74,6 +87,9 @@ class SequenceTask(Task):
             )
             lengths = rng.integers(shortest, longest + 1, 2 * n)
             numbers = rng.integers(self.first_symbol, self.first_symbol + self.n_symbols, (2 * n, longest))
+            if repeats:
+                n_distinct = rng.integers(1, 2 * longest + 1, (2 * n, 1)).clip(1, longest)
+                numbers = np.take_along_axis(numbers, rng.integers(0, n_distinct, numbers.shape), 1)
             inside = np.arange(longest) < lengths[:, None]
             wanted = np.flatnonzero(np.isin((numbers * inside).sum(1) % 10, last_digits))
             for i in wanted[: n - len(pairs)]:
