@@ -18,7 +18,6 @@ class Doubles(mt.tasks.SequenceTask):
     """Numbers 0 … 19, "3 1 4" -> "3 6 1 2 4 8" (modulo 20)."""
 
     name: ClassVar[str] = "doubles"
-    model: ClassVar[dict] = mt.tasks.Reverse.model
     training: ClassVar[dict] = {**mt.tasks.Sort.training, "evaluate_every": 100}
     n_symbols: int = 20
     max_length: int = 6

@@ -16,14 +16,6 @@ class Copy(SequenceTask):
     """Symbols 1 … 10, length 10: "3 1 4 1 5 9 2 6 5 3" -> the same."""
 
     name: ClassVar[str] = "copy"
-    model: ClassVar[Mapping[str, Any]] = {
-        "n_layers": 2,
-        "d_model": 64,
-        "n_heads": 4,
-        "d_ff": 256,
-        "max_len": 64,
-        "dropout": 0.0,
-    }
     training: ClassVar[Mapping[str, Any]] = {
         "steps": 400,
         "batch_tokens": 704,

@@ -16,14 +16,6 @@ class Reverse(SequenceTask):
     """Integers 0 … 49, lengths 1 … 25, and 26 … 30 as a test of lengths never seen: "3 1 4" -> "4 1 3"."""
 
     name: ClassVar[str] = "reverse"
-    model: ClassVar[Mapping[str, Any]] = {
-        "n_layers": 2,
-        "d_model": 64,
-        "n_heads": 4,
-        "d_ff": 256,
-        "max_len": 64,
-        "dropout": 0.0,
-    }
     training: ClassVar[Mapping[str, Any]] = {
         "steps": 2400,
         "batch_tokens": 512,

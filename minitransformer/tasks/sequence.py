@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
 from minitransformer.backend import Generator
-from minitransformer.config import check_types, require
+from minitransformer.config import PRESETS, check_types, require
 from minitransformer.errors import InputError
 from minitransformer.tasks.task import Pair, Task
 from minitransformer.tasks.vocabulary import SPECIALS, Vocabulary
@@ -26,6 +28,10 @@ class SequenceTask(Task):
     number it wrote last is then often lost, and learns to go by position instead.
     """
 
+    model: ClassVar[Mapping[str, Any]] = {
+        **PRESETS["toy"],
+        "dropout": 0.0,
+    }  # data without end need no dropout
     first_symbol: int = 0
     n_symbols: int = 10
     min_length: int = 1

@@ -16,14 +16,6 @@ class Sort(SequenceTask):
     """Digits 0 … 9, lengths 1 … 12: "3 1 4 1 5" -> "1 1 3 4 5"."""
 
     name: ClassVar[str] = "sort"
-    model: ClassVar[Mapping[str, Any]] = {
-        "n_layers": 2,
-        "d_model": 64,
-        "n_heads": 4,
-        "d_ff": 256,
-        "max_len": 64,
-        "dropout": 0.0,
-    }
     training: ClassVar[Mapping[str, Any]] = {
         "steps": 1500,
         "batch_tokens": 1024,

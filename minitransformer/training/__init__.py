@@ -4,10 +4,10 @@ from minitransformer.training.batching import Batch, BatchStream, by_length, mak
 from minitransformer.training.evaluation import evaluate, translate
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.training.optimizer import Adam, clip_grad_norm
-from minitransformer.training.replicas import Replicas
+from minitransformer.training.replicas import Replicas, train_step
 from minitransformer.training.run_folder import RunFolder, RunSettings
 from minitransformer.training.schedule import cosine_schedule, noam_schedule
-from minitransformer.training.trainer import Trainer, load_model, train_step
+from minitransformer.training.trainer import Trainer, load_model
 
 __all__ = [
     "Adam",

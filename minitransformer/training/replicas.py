@@ -18,6 +18,7 @@ from minitransformer.models.recompute import Keep
 from minitransformer.models.transformer import Transformer
 from minitransformer.training.batching import Batch
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
+from minitransformer.training.optimizer import Adam, clip_grad_norm
 
 
 class Replicas:
@@ -74,3 +75,23 @@ class Replicas:
         for replica in self.models[1:]:
             grad += replica.flatten().grad
         return sum(losses)
+
+
+def train_step(
+    replicas: Replicas,
+    loss_fn: LabelSmoothedCrossEntropy,
+    optimizer: Adam,
+    batches: Sequence[Batch],
+    lr: float,
+    clip_norm: float | None = None,
+    rngs: Sequence[Generator | None] | None = None,
+) -> tuple[float, float]:
+    """One update from one or more batches: the mean loss of their tokens, and the gradient's norm.
+
+    `rngs`: a generator for the dropout of each batch; without them nothing is dropped.
+    """
+    loss = replicas.loss_and_gradients(loss_fn, batches, rngs or [None] * len(batches))
+    with silent_overflow():  # it shows in the norm
+        norm = clip_grad_norm(replicas.models[0], clip_norm)
+        optimizer.step(lr)
+    return loss, norm

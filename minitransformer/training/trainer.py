@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from minitransformer.backend import (
     Array,
-    Generator,
     generator,
     keep_freed_memory,
     peak_memory_mb,
-    silent_overflow,
 )
 from minitransformer.config import require
 from minitransformer.errors import CheckpointError, InputError, MinitransformerError
 from minitransformer.models.transformer import Transformer
-from minitransformer.training.batching import Batch, BatchStream
+from minitransformer.training.batching import BatchStream
 from minitransformer.training.evaluation import evaluate
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
-from minitransformer.training.optimizer import Adam, clip_grad_norm
+from minitransformer.training.optimizer import Adam
 from minitransformer.training.progress import Progress
-from minitransformer.training.replicas import Replicas
+from minitransformer.training.replicas import Replicas, train_step
 from minitransformer.training.run_folder import RunFolder, RunSettings
 from minitransformer.training.schedule import learning_rate
 
@@ -34,26 +32,6 @@ DROPOUT = 2  # the stream of random numbers that dropout draws from (1 is the da
 
 class Interrupted(Exception):
     """The run was asked to stop before its end; its checkpoint is saved."""
-
-
-def train_step(
-    replicas: Replicas,
-    loss_fn: LabelSmoothedCrossEntropy,
-    optimizer: Adam,
-    batches: Sequence[Batch],
-    lr: float,
-    clip_norm: float | None = None,
-    rngs: Sequence[Generator | None] | None = None,
-) -> tuple[float, float]:
-    """One update from one or more batches: the mean loss of their tokens, and the gradient's norm.
-
-    `rngs`: a generator for the dropout of each batch; without them nothing is dropped.
-    """
-    loss = replicas.loss_and_gradients(loss_fn, batches, rngs or [None] * len(batches))
-    with silent_overflow():  # it shows in the norm
-        norm = clip_grad_norm(replicas.models[0], clip_norm)
-        optimizer.step(lr)
-    return loss, norm
 
 
 class Trainer:
