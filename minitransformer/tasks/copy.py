@@ -18,7 +18,9 @@ class Copy(SequenceTask):
     name: ClassVar[str] = "copy"
     training: ClassVar[Mapping[str, Any]] = {
         "steps": 400,
-        "batch_tokens": 704,
+        "batch_tokens": 352,
+        "accumulate": 2,
+        "threads": 2,
         "schedule": "cosine",
         "warmup_steps": 100,
         "learning_rate": 3e-3,

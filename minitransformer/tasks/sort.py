@@ -18,7 +18,9 @@ class Sort(SequenceTask):
     name: ClassVar[str] = "sort"
     training: ClassVar[Mapping[str, Any]] = {
         "steps": 1500,
-        "batch_tokens": 1024,
+        "batch_tokens": 512,
+        "accumulate": 2,
+        "threads": 2,
         "schedule": "cosine",
         "warmup_steps": 200,
         "learning_rate": 3e-3,
