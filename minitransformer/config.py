@@ -160,8 +160,8 @@ class TrainingConfig:
             require(value is None or 0 < value < math.inf, name, "a number above 0", value)
         solved = self.solved_at is None or 0 <= self.solved_at <= 1
         require(solved, "solved_at", "a share 0 <= x <= 1, or None", self.solved_at)
-        shared = self.accumulate % self.threads == 0
-        require(shared, "threads", f"a divisor of accumulate={self.accumulate}", self.threads)
+        busy = self.threads <= self.accumulate
+        require(busy, "threads", f"at most accumulate={self.accumulate}, the batches to share", self.threads)
 
 
 Config = TypeVar("Config")
