@@ -25,13 +25,11 @@ class SequenceTask(Task):
     With `longest` > max_length there is a test set of lengths that training never shows.
 
     Training sequences repeat their numbers more often than chance has it. A model that finds its place by the
-    number it wrote last is then often lost, and learns to go by position instead.
+    number it wrote last is then often wrong, and cannot rely on it.
     """
 
-    model: ClassVar[Mapping[str, Any]] = {
-        **PRESETS["toy"],
-        "dropout": 0.0,
-    }  # data without end need no dropout
+    # data without end need no dropout
+    model: ClassVar[Mapping[str, Any]] = {**PRESETS["toy"], "dropout": 0.0}
     first_symbol: int = 0
     n_symbols: int = 10
     min_length: int = 1

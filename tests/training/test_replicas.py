@@ -130,3 +130,18 @@ def test_a_run_in_threads_is_a_function_of_its_seed_and_not_of_threads_being_ava
         weights.append(trainer.model.flatten().data.copy())
     np.testing.assert_array_equal(weights[0], weights[1])
     np.testing.assert_array_equal(weights[0], weights[2])
+
+
+def test_recomputing_in_training_changes_no_bit_of_the_gradients():
+    found = []
+    for keep in ("caches", "inputs"):
+        model, batches = model_and_batches(3)
+        replicas = mt.Replicas(model, 2, keep)
+        with replicas.threads():
+            loss = replicas.loss_and_gradients(LOSS, batches, rngs(3))
+        found.append((loss, model.flatten().grad.copy()))
+    assert found[0][0] == found[1][0] and abs(found[0][1]).max() > 0
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+    task = mt.tasks.Copy(test_size=3)
+    for recompute, keep in ((False, "caches"), (True, "inputs")):
+        assert mt.Trainer(mt.RunSettings.of(task, {"recompute": recompute})).replicas.keep == keep
