@@ -22,6 +22,7 @@ Array: TypeAlias = Any  # numpy.ndarray or cupy.ndarray
 Generator: TypeAlias = np.random.Generator
 Seed: TypeAlias = "Generator | int | None"
 DTypeLike: TypeAlias = Any
+ComplexWarning = np.exceptions.ComplexWarning  # NumPy's and CuPy's: an imaginary part was dropped
 
 
 def array_module(x: Array) -> Any:
@@ -64,6 +65,11 @@ def to_host(x: Array) -> np.ndarray:
     """`x` as a NumPy array; waits for a GPU to finish computing it."""
     xp = array_module(x)
     return np.asarray(x) if xp is np else xp.asnumpy(x)
+
+
+def is_float(x: Any) -> bool:
+    """Whether `x` is an array, or a number of an array library, of floats or complex numbers."""
+    return hasattr(x, "astype") and getattr(getattr(x, "dtype", None), "kind", None) in ("f", "c")
 
 
 def castable(x: Array, like: Array) -> bool:
@@ -168,7 +174,7 @@ def add_rows(target: Array, ids: Array, rows: Array) -> None:
 
 def silent_overflow() -> AbstractContextManager[None]:
     """A block in which numbers may overflow to inf and NaN without a warning, as on a GPU."""
-    return np.errstate(over="ignore", invalid="ignore")
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
 @contextmanager

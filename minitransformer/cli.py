@@ -9,6 +9,7 @@ import signal
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,20 +17,24 @@ from typing import Any, NoReturn
 
 from minitransformer import __version__
 from minitransformer.backend import generator
+from minitransformer.checks import CASES, check_gradients
+from minitransformer.checks.run import METHODS
 from minitransformer.config import TrainingConfig, TransformerConfig, from_settings, one_of
 from minitransformer.errors import ConfigError, MinitransformerError
+from minitransformer.gradcheck import TOLERANCE
 from minitransformer.tasks import TASKS, Task, task_class
 from minitransformer.training.evaluation import evaluate, translate
 from minitransformer.training.progress import Progress
 from minitransformer.training.run_folder import RunFolder, RunSettings
 from minitransformer.training.trainer import EVALUATION_SEED, Interrupted, Trainer, load_model
 
+EXIT_WRONG = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
+    """Run the command line; returns 0, or 1 for a wrong gradient, 2 for bad input, 130 when interrupted."""
     arguments = parser().parse_args(argv)
     try:
         answer, text = arguments.run(arguments)
@@ -46,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     print(json.dumps(answer) if arguments.json else text)
-    return 0
+    return 0 if answer.get("ok", True) else EXIT_WRONG
 
 
 class _Parser(argparse.ArgumentParser):
@@ -111,7 +116,27 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--attention", nargs="+", choices=("encoder", "decoder", "cross"), help="which to draw (default: all)"
     )
+
+    sub = command(
+        "gradcheck", check_all, "compare every backward pass with numerical derivatives", _gradcheck_epilog()
+    )
+    sub.add_argument(
+        "layers", metavar="LAYER", nargs="*", help="which to check (default: all, and the whole model)"
+    )
+    sub.add_argument(
+        "--full", action="store_true", help="also the paper's base model: 63 million parameters, 4 GB"
+    )
     return top
+
+
+def _gradcheck_epilog() -> str:
+    names = textwrap.fill(", ".join(CASES), 100, initial_indent="  ", subsequent_indent="  ")
+    return (
+        f"layers:\n{names}\n"
+        "The complex step is right to the last digits, central differences are independent of it. Small layers are\n"
+        "checked number by number; where there are thousands (marked *), one derivative in a random direction of all.\n"
+        "Exit status 1 if a gradient is wrong. For a layer of your own: minitransformer.gradcheck in Python.\n "
+    )
 
 
 def _train_epilog() -> str:
@@ -184,6 +209,38 @@ def plot(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     }
     paths = {name: str(save(figure, folder.path / f"{name}.png")) for name, figure in figures.items()}
     return paths, "\n".join(paths.values())
+
+
+def check_all(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Check every gradient; print a line for each layer as it is done."""
+
+    def tell(*columns: str) -> None:
+        if not arguments.json:
+            print("{:<27}{:>11}  {:>13}  {:>20}  {}".format(*columns), flush=True)
+
+    start, outcomes = time.perf_counter(), []
+    checks = check_gradients(arguments.layers, arguments.full)
+    tell("layer", "numbers", "complex step", "central differences", "")
+    for outcome in checks:
+        outcomes.append(outcome)
+        errors = (f"{outcome.worst(m):.1e}{'*' if outcome.directional(m) else ' '}" for m in METHODS)
+        tell(outcome.name, f"{outcome.n_numbers:,}", *errors, "ok" if outcome.ok else "WRONG")
+    worst = {m: max(outcome.worst(m) for outcome in outcomes) for m in METHODS}
+    wrong = [str(report) for outcome in outcomes for report in outcome.reports if not report.ok]
+    answer = {
+        "ok": not wrong,
+        "seconds": time.perf_counter() - start,
+        "worst": worst,
+        "layers": [
+            {"name": o.name, "numbers": o.n_numbers, **{m: o.worst(m) for m in METHODS}, "ok": o.ok}
+            for o in outcomes
+        ],
+    }
+    tell(
+        "largest relative error", "", *(f"{worst[m]:.1e} " for m in METHODS), f"in {answer['seconds']:.0f} s"
+    )
+    tell("tolerance", "", *(f"{TOLERANCE[m]:.1e} " for m in METHODS), "")
+    return answer, "\n".join(wrong) or "Every gradient is right."
 
 
 def _settings(arguments: argparse.Namespace) -> RunSettings:

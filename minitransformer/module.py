@@ -22,6 +22,7 @@ from minitransformer.backend import (
     array_module,
     castable,
     dtype_of,
+    is_float,
     to_device,
     to_host,
     zeros,
@@ -29,6 +30,7 @@ from minitransformer.backend import (
 from minitransformer.errors import CheckpointError
 
 M = TypeVar("M", bound="Module")
+L = TypeVar("L")
 
 
 class Parameter:
@@ -128,11 +130,7 @@ class Module:
 
         A tied weight is one Parameter object: it is listed once, under its first path.
         """
-        found: dict[int, tuple[str, Parameter]] = {}
-        for path, leaf in _leaves(self, ""):
-            if isinstance(leaf, Parameter):
-                found.setdefault(id(leaf), (path, leaf))
-        return dict(found.values())
+        return parameters_of(self)
 
     def n_parameters(self) -> int:
         """The number of learned numbers."""
@@ -170,8 +168,7 @@ class Module:
         or device, or into a flat buffer of its own.
         """
         flat = self.flatten()
-        shared = [flat.data, *(leaf.data for _, leaf in _leaves(self, ""))]
-        twin = copy.deepcopy(self, {id(x): x for x in shared})  # deepcopy takes these for copied already
+        twin = _copy_sharing(self, [flat.data, *(leaf.data for leaf in _held(self))])
         parameters = list(twin.parameters().values())
         twin._views = _Views(Flat(flat.data, array_module(flat.data).zeros_like(flat.grad)), parameters)
         twin._views.bind()
@@ -184,7 +181,7 @@ class Module:
             x = x if dtype is None else x.astype(dtype_of(dtype), order="C")
             return x if device is None else to_device(x, device)
 
-        for _, leaf in _leaves(self, ""):
+        for leaf in _held(self):
             if isinstance(leaf, Constant):
                 leaf.data = moved(leaf.data)
         for p in self.parameters().values():
@@ -218,16 +215,61 @@ class Module:
             p.data = array_module(p.data).asarray(state[name])
 
 
-def _leaves(node: Any, path: str) -> Iterator[tuple[str, Parameter | Constant]]:
-    """All Parameters and Constants reachable from `node`, with their paths."""
-    if isinstance(node, Parameter | Constant):
-        yield path, node
-    elif isinstance(node, Module):
+def parameters_of(layer: Any) -> dict[str, Parameter]:
+    """What `Module.parameters` returns, for any object with a forward and a backward."""
+    found: dict[int, tuple[str, Parameter]] = {}
+    for path, leaf in _leaves(layer, ""):
+        if isinstance(leaf, Parameter):
+            found.setdefault(id(leaf), (path, leaf))
+    return dict(found.values())
+
+
+def converted(layer: L, dtype: DTypeLike) -> L:
+    """A copy of any object with a forward and a backward, in another dtype, its gradients zero."""
+    arrays = [x for p in parameters_of(layer).values() for x in (p.data, p.grad)]
+    buffers = [x.base for x in arrays if x.base is not None]
+    twin = _copy_sharing(layer, arrays + buffers)
+    for p in parameters_of(twin).values():
+        data = p.data.astype(dtype, order="C")
+        p.rebind(data, zeros(data.shape, dtype, like=data))
+    for leaf in _held(twin):
+        if isinstance(leaf, Constant):
+            leaf.data = leaf.data.astype(dtype)
+    return twin
+
+
+def loose_arrays(layer: Any) -> list[str]:
+    """The paths of the arrays of floats in `layer` that are neither Parameter nor Constant."""
+    return [path for path, leaf in _leaves(layer, "") if is_float(leaf)]
+
+
+def _copy_sharing(layer: L, arrays: list[Array]) -> L:
+    """A deep copy that shares `arrays` with the original."""
+    return copy.deepcopy(layer, {id(x): x for x in arrays})  # deepcopy takes these for copied already
+
+
+def _held(layer: Any) -> Iterator[Parameter | Constant]:
+    """The Parameters and Constants below `layer`; what is tied comes more than once."""
+    return (leaf for _, leaf in _leaves(layer, "") if isinstance(leaf, Parameter | Constant))
+
+
+def _is_layer(node: Any) -> bool:
+    """Whether `node` has the two methods of the contract."""
+    return not isinstance(node, type) and hasattr(node, "forward") and hasattr(node, "backward")
+
+
+def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """All that is no layer and no collection among the attributes below `node`, with its path."""
+    if isinstance(node, _Views):
+        return
+    if _is_layer(node):
         for name, child in vars(node).items():
             yield from _leaves(child, f"{path}.{name}" if path else name)
     elif isinstance(node, dict):
         for key, child in node.items():
             yield from _leaves(child, f"{path}.{key}")
-    elif isinstance(node, list | tuple) and not isinstance(node, _Views):
+    elif isinstance(node, list | tuple):
         for index, child in enumerate(node):
             yield from _leaves(child, f"{path}.{index}")
+    else:
+        yield path, node

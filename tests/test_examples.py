@@ -38,3 +38,8 @@ def test_own_task_is_a_task():
     settings = {"steps": 3, "warmup_steps": 1, "evaluate_every": 3}
     result = mt.Trainer(mt.RunSettings.of(Doubles(test_size=5), settings)).run()
     assert result["task"] == "doubles" and result["steps"] == 3
+
+
+def test_check_your_own_layer_tells_right_from_wrong():
+    titles = re.findall(r"^(\w+): (ok|WRONG)", output("check_your_own_layer.py"), re.MULTILINE)
+    assert titles == [("RMSNorm", "ok"), ("AlmostRMSNorm", "WRONG"), ("Bias", "WRONG"), ("RMSNorm", "ok")]

@@ -1,123 +1,199 @@
-"""Every backward pass against numerical derivatives of its forward pass, and no Module without such a check."""
+"""Every backward pass against numerical derivatives of its forward pass, at any size, and no Module without a check.
+
+The cases (minitransformer/checks) have random parameters, masks with a row that may attend to nothing, ids that
+repeat, frozen dropout masks and a random upstream gradient. Each is checked by two independent methods.
+"""
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import pkgutil
+from typing import Any
+
 import numpy as np
 import pytest
-from gradient_cases import CASES, Case, ModelWithLoss, with_targets
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import randomise
+from support import SIZES, T_K, T_Q, B, H, randomise
 
 import minitransformer as mt
+from minitransformer import checks, layers
+from minitransformer.checks import CASES, Case, Sizes
+from minitransformer.checks.run import METHODS, check
+from minitransformer.checks.wrapped import TransformerWithLoss
 from minitransformer.module import Module
 
-ALL = [
-    pytest.param(case, id=f"{cls.__name__}-{i}")
-    for cls, cases in CASES.items()
-    for i, case in enumerate(cases)
-]
-SMALL = [p for p in ALL if not p.id.startswith(("Transformer", "ModelWithLoss", "Encoder-", "Decoder-"))]
+SEEDS = st.integers(0, 2**32 - 1)
+ALL = [pytest.param(case, id=f"{name}-{i}") for name, cases in CASES.items() for i, case in enumerate(cases)]
+# Each number of a check by itself takes a forward pass or more: in the quick profile, small examples only.
+MOST_ELEMENTS = 400 if settings.default.max_examples <= 10 else 1500
 
 
-def check(case: Case, seed: int, **how: object) -> mt.GradcheckReport:
+@st.composite
+def sizes(draw: st.DrawFn) -> Sizes:
+    """Another prime for each axis, from 2 up; d_model is even, for the sinusoids."""
+    B, T_q, T_k, h, d_k, d_v, d_ff = draw(st.permutations((2, 3, 5, 7, 11, 13, 17)))
+    V_src, V_tgt = draw(st.permutations((19, 23)))
+    return Sizes(B, T_q, T_k, h, d_k, d_v, draw(st.sampled_from((4, 6, 8, 10))), d_ff, V_src, V_tgt)
+
+
+def checked(case: Case, sizes: Sizes, seed: int, method: str) -> mt.GradcheckReport:
     rng = np.random.default_rng(seed)
-    layer, inputs = case(rng)
-    return mt.gradcheck(randomise(layer, rng), *inputs, dropout_seed=seed, seed=seed + 1, **how)
+    layer, inputs = case(sizes, rng)
+    n = layer.n_parameters() + sum(x.size for x in inputs if x.dtype == float)
+    how: dict[str, Any] = {"directional": n > MOST_ELEMENTS, "dropout_seed": seed, "seed": seed + 1}
+    return mt.gradcheck(randomise(layer, rng), *inputs, method=method, **how)
 
 
-@pytest.mark.parametrize("case", SMALL)
-@given(seed=st.integers(0, 2**32))
-def test_complex_step_agrees_to_the_last_digits(case: Case, seed: int) -> None:
-    report = check(case, seed, method="complex", tolerance=1e-11)
+@pytest.mark.parametrize("case", ALL)
+@given(sizes=sizes(), seed=SEEDS)
+def test_complex_steps_agree_to_twelve_digits(case: Case, sizes: Sizes, seed: int) -> None:
+    report = checked(case, sizes, seed, "complex")
+    assert report.ok and report.tolerance == 1e-12, report
+
+
+@pytest.mark.parametrize("case", ALL)
+@given(sizes=sizes(), seed=SEEDS)
+def test_central_differences_agree_to_eight_digits(case: Case, sizes: Sizes, seed: int) -> None:
+    report = checked(case, sizes, seed, "central")
+    assert report.ok and report.tolerance == 1e-8, report
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", CASES)
+def test_the_command_finds_every_gradient_right(name: str, method: str) -> None:
+    for case in CASES[name]:
+        report = check(case, method)
+        assert report.ok, report
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+@pytest.mark.parametrize("tie", [True, "source_target", "target_output", False])
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
+@given(sizes=sizes(), seed=SEEDS)
+@settings(max_examples=max(2, settings.default.max_examples // 5))
+def test_every_kind_of_model_from_ids_to_loss(
+    norm: str, tie: object, positions: str, sizes: Sizes, seed: int
+) -> None:
+    if tie in (True, "source_target"):
+        sizes = sizes._replace(V_tgt=sizes.V_src)
+    config = checks.tiny_config(
+        sizes, norm=norm, tie_embeddings=tie, positions=positions, attention_bias=True
+    )
+
+    def case(sizes: Sizes, rng: np.random.Generator) -> tuple[Module, tuple[Any, ...]]:
+        return TransformerWithLoss(config, rng), checks.inputs.sentences_and_targets(sizes, rng)
+
+    for method in METHODS:
+        report = checked(case, sizes, seed, method)
+        assert report.ok, report
+
+
+def test_a_whole_model_number_by_number_with_central_differences() -> None:
+    config = checks.tiny_config(SIZES, n_layers=1, d_model=4, d_k=2, d_v=5, d_ff=6)
+    rng = np.random.default_rng(1)
+    model = randomise(TransformerWithLoss(config, rng), rng)
+    ids = checks.inputs.sentences_and_targets(SIZES, rng)
+    report = mt.gradcheck(model, *ids, dropout_seed=2, directional=False)
+    assert report.ok and len(report.rows) == len(model.parameters()), report
+
+
+CAUSAL = np.tri(T_Q, T_K, dtype=bool)[None, None]
+PADDING = (np.arange(T_K) < np.array([T_K, 3])[:, None])[:, None, None]
+EMPTY_ROW = np.ones((B, H, T_Q, T_K), bool)
+EMPTY_ROW[1, 2, 3] = False
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.parametrize(
+    "mask",
+    [None, CAUSAL, PADDING, CAUSAL & PADDING, EMPTY_ROW, np.zeros((1, 1, 1, T_K), bool), CAUSAL[0, 0]],
+    ids=["none", "causal", "padding", "both", "a row with no key", "no key at all", "without a batch"],
+)
+def test_attention_under_every_mask(mask: np.ndarray | None, dropout: float, method: str) -> None:
+    rng = np.random.default_rng(3)
+    Q, K, V = checks.inputs.heads(SIZES, rng)
+    attention = layers.ScaledDotProductAttention(dropout)
+    report = mt.gradcheck(attention, Q, K, V, mask, method=method, dropout_seed=4)
     assert report.ok, report
-
-
-@pytest.mark.parametrize("case", SMALL)
-@settings(
-    max_examples=max(2, settings.default.max_examples // 5)
-)  # each takes four forwards for every number
-@given(seed=st.integers(0, 2**32))
-def test_central_differences_agree(case: Case, seed: int) -> None:
-    report = check(case, seed, method="central", tolerance=1e-7)
+    multi_head = randomise(layers.MultiHeadAttention(SIZES.d_model, H, SIZES.d_k, SIZES.d_v, dropout), rng)
+    query, key, value, _ = checks.inputs.cross(SIZES, rng)
+    report = mt.gradcheck(multi_head, query, key, value, mask, method=method, dropout_seed=4)
     assert report.ok, report
 
 
 @pytest.mark.parametrize("case", ALL)
-@given(seed=st.integers(0, 2**32))
-def test_a_random_direction_agrees(case: Case, seed: int) -> None:
-    """One derivative that mixes all inputs and parameters: cheap, so it may try many shapes of the model too."""
-    report = check(case, seed, method="complex", directional=True, tolerance=1e-11)
-    assert report.ok, report
-
-
-@pytest.mark.parametrize("case", [p for p in ALL if p not in SMALL])
-def test_models_element_by_element(case: Case) -> None:
-    report = check(case, 3, method="complex", directional=False, tolerance=1e-11)
-    assert report.ok, report
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-@pytest.mark.parametrize("norm", ["post", "pre"])
-def test_model_and_loss_against_central_differences(norm: str, dropout: float) -> None:
-    """Without dropout, and with frozen masks."""
-
-    def one_layer(rng: np.random.Generator) -> tuple[Module, tuple[object, ...]]:
-        return ModelWithLoss(norm=norm, dropout=dropout, n_layers=1), with_targets(rng)
-
-    report = check(one_layer, 7, method="central", directional=False, tolerance=1e-7)
-    assert report.ok, report
+@given(seed=SEEDS)
+@settings(max_examples=max(2, settings.default.max_examples // 5))
+def test_float32_finds_the_gradient_of_float64(case: Case, seed: int) -> None:
+    """What training uses: the same backward in half the digits, relative to the largest gradient."""
+    rng = np.random.default_rng(seed)
+    layer, inputs = case(SIZES, rng)
+    randomise(layer, rng)
+    found = []
+    dy = None
+    for dtype in ("float64", "float32"):
+        layer.to(dtype=dtype).zero_grad()
+        cast = [x.astype(dtype) if x.dtype.kind == "f" else x for x in inputs]
+        y, cache = layer.forward(*cast, rng=np.random.default_rng(seed + 1))
+        dy = rng.normal(size=np.shape(y)) if dy is None else dy
+        dx = layer.backward(np.asarray(dy).astype(dtype), cache)
+        dxs = [] if dx is None else list(dx) if isinstance(dx, tuple) else [dx]
+        found.append(
+            np.concatenate([g.ravel() for g in [*dxs, *(p.grad for p in layer.parameters().values())]])
+        )
+    double, single = found
+    assert single.dtype == "float32" and double.dtype == "float64"
+    assert abs(single - double).max() <= 1e-4 * abs(double).max()
 
 
 def test_the_checker_sees_one_part_in_a_thousand_in_one_parameter_of_the_model() -> None:
-    class Sabotaged(ModelWithLoss):
+    class Sabotaged(TransformerWithLoss):
         def backward(self, dy, cache):
             super().backward(dy, cache)
             self.model.encoder.layers[0].self_attention.W_K.grad *= 1.001
 
     rng = np.random.default_rng(5)
-    model = randomise(Sabotaged(), rng)
-    report = mt.gradcheck(model, *with_targets(rng), dropout_seed=1, method="complex", directional=False)
-    wrong = [row.name for row in report.rows if row.relative_error > report.tolerance]
-    assert wrong == ["model.encoder.layers.0.self_attention.W_K"] and not report.ok
+    model = randomise(Sabotaged(checks.tiny_config(SIZES), rng), rng)
+    ids = checks.inputs.sentences_and_targets(SIZES, rng)
+    report = mt.gradcheck(model, *ids, dropout_seed=1, method="complex", directional=False)
+    assert [row.name for row in report.wrong] == ["model.encoder.layers.0.self_attention.W_K"]
+    for method in METHODS:
+        assert not mt.gradcheck(model, *ids, dropout_seed=1, method=method, directional=True).ok
+
+
+# ---- completeness
 
 
 def subclasses(cls: type) -> set[type]:
     return {cls}.union(*(subclasses(sub) for sub in cls.__subclasses__()))
 
 
+def checked_classes() -> set[type]:
+    """The classes that the cases build."""
+    rng = np.random.default_rng(0)
+    return {type(case(SIZES, rng)[0]) for cases in CASES.values() for case in cases}
+
+
 def test_every_module_has_a_gradient_check() -> None:
     ours = {cls for cls in subclasses(Module) if cls.__module__.startswith("minitransformer")}
-    assert ours - {Module} == {cls for cls in CASES if cls.__module__.startswith("minitransformer")}
+    assert ours - {Module} == checked_classes()
     assert all(CASES.values())
 
 
-def test_an_input_in_another_memory_order_is_checked_alike() -> None:
-    rng = np.random.default_rng(6)
-    layer = randomise(mt.layers.Linear(5, 2), rng)
-    for method in ("complex", "central"):
-        assert mt.gradcheck(layer, rng.normal(size=(5, 7)).T, method=method).ok
-
-
-@pytest.mark.parametrize("method", ["complex", "central"])
-def test_a_backward_that_overwrites_the_gradient_is_wrong(method: str) -> None:
-    class Overwrites(mt.layers.Linear):
-        def backward(self, dy, cache):
-            self.W.grad = np.zeros(self.W.shape)
-            return super().backward(dy, cache)
-
-    rng = np.random.default_rng(7)
-    report = mt.gradcheck(randomise(Overwrites(5, 2), rng), rng.normal(size=(3, 5)), method=method)
-    assert [row.name for row in report.rows if row.relative_error > report.tolerance] == ["W"]
-
-
-def test_a_backward_that_returns_too_little_is_told_so() -> None:
-    class Forgets(mt.layers.AddNorm):
-        def backward(self, dy, cache):
-            return super().backward(dy, cache)[0], None
-
-    x = np.ones((2, 3))
-    with pytest.raises(
-        mt.InputError, match=r"expected gradients of shapes \[\(2, 3\), \(2, 3\)\], got .*None"
-    ):
-        mt.gradcheck(Forgets(3), x, x)
+def test_whatever_else_has_a_backward_has_one_too() -> None:
+    """Classes that are no Module, and functions called …_backward: part of a layer, or wrapped as one."""
+    found = set()
+    for info in pkgutil.walk_packages(mt.__path__, "minitransformer."):
+        if info.name.startswith(("minitransformer.figures", "minitransformer.__main__")):
+            continue  # matplotlib, which is optional, and the command
+        for name, thing in vars(importlib.import_module(info.name)).items():
+            if getattr(thing, "__module__", "") != info.name:
+                continue
+            is_class = inspect.isclass(thing) and hasattr(thing, "backward") and not issubclass(thing, Module)
+            if is_class or (inspect.isfunction(thing) and name.endswith("_backward")):
+                found.add(name)
+    assert found == {"softmax_backward", "linear_backward", "LabelSmoothedCrossEntropy"}
+    assert {"softmax", "Linear", "LabelSmoothedCrossEntropy"} <= set(CASES)

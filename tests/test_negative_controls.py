@@ -2,7 +2,7 @@
 
 FAULTS is the list. A row says what is wrong, where it is planted (the attribute of the package that is replaced, and
 with what), and which checks catch it. A check is a function without arguments that answers yes or no: the gradient
-checker on the cases of tests/gradient_cases.py, or a law. The test runs the very same check twice, on the healthy
+checker on the cases of minitransformer/checks, or a law. The test runs the very same check twice, on the healthy
 package, where it must say yes, and on the sabotaged one, where it must say no. A fault that merely crashes is not
 caught: no check swallows an exception. RIGHT holds the same replacements without the fault, which nothing may notice.
 
@@ -32,13 +32,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from gradient_cases import CASES, Case, Loss, ModelWithLoss, Softmax, TiedEmbedding, x
+from gradient_cases import CASES, Case
 from support import D_K, D_MODEL, D_V, T_K, T_Q, V_SRC, B, H, random_ids, randomise, tiny_config
 
 import minitransformer as mt
 from minitransformer import layers as L
 from minitransformer import models
 from minitransformer.backend import dropout_mask
+from minitransformer.checks.wrapped import Loss, TransformerWithLoss, Softmax, TiedEmbedding
 from minitransformer.layers.dropout import DropoutCache
 from minitransformer.layers.normalization import LayerNormCache
 from minitransformer.module import Constant, Module
@@ -46,6 +47,10 @@ from minitransformer.tasks import BOS, EOS, PAD
 from minitransformer.training import batching, trainer
 
 Check = Callable[[], bool]
+
+
+def x(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.normal(size=shape)
 
 
 # ---- what catches: the gradient checker
@@ -717,7 +722,7 @@ FAULTS = [
     # -- the loss
     Fault("mean over the batch applied twice: in the loss", "training.loss.LabelSmoothedCrossEntropy.backward",
           lambda self, cache: cache.dlogits / len(cache.dlogits), [*elementwise(Loss),
-                                                                   partial(gradients, ModelWithLoss, "complex", True)]),
+                                                                   partial(gradients, TransformerWithLoss, "complex", True)]),
     Fault("mean over the batch applied twice: in the weights", "layers.linear.linear_backward",
           linear_backward_with(dW=lambda dW: dW / B), elementwise(L.Linear)),
     Fault("mean over B where the loss averages B·T", "training.loss.LabelSmoothedCrossEntropy.backward",

@@ -1,0 +1,13 @@
+"""A gradient check for every layer and for the whole model: what `minitransformer gradcheck` runs.
+
+cases.py     for each layer, how to build it and its inputs
+inputs.py    random inputs that leave no wrong formula a place to hide
+wrapped.py   what is no layer by itself (softmax, the loss, the model with its loss), as a layer
+run.py       both methods on all of them
+"""
+
+from minitransformer.checks.cases import CASES, Case
+from minitransformer.checks.inputs import Sizes, random_ids, random_mask, tiny_config
+from minitransformer.checks.run import Outcome, check_gradients
+
+__all__ = ["CASES", "Case", "Outcome", "Sizes", "check_gradients", "random_ids", "random_mask", "tiny_config"]

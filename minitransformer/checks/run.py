@@ -1,0 +1,66 @@
+"""Both methods on all cases."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from minitransformer.backend import generator, single_blas_thread
+from minitransformer.checks.cases import BASE_MODEL, CASES, Case
+from minitransformer.checks.inputs import Sizes
+from minitransformer.config import one_of
+from minitransformer.gradcheck import GradcheckReport, gradcheck
+
+METHODS = ("complex", "central")
+
+
+class Outcome(NamedTuple):
+    """What was found for one layer: a report for each of its cases, by each method."""
+
+    name: str
+    reports: list[GradcheckReport]
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether every gradient is right."""
+        return all(report.ok for report in self.reports)
+
+    @property
+    def n_numbers(self) -> int:
+        """How many derivatives by each method, or how many numbers in the directions."""
+        return sum(report.n_numbers for report in self.reports) // len(METHODS)
+
+    def worst(self, method: str) -> float:
+        """The largest relative error by this method."""
+        return max(report.max_relative_error for report in self.reports if report.method == method)
+
+    def directional(self, method: str) -> bool:
+        """Whether any case was checked along one direction, not number by number."""
+        return any(report.directional for report in self.reports if report.method == method)
+
+
+def check_gradients(names: Sequence[str] = (), full: bool = False, seed: int = 0) -> Iterator[Outcome]:
+    """Check the layers called `names` (none: all of them, and the whole model) by both methods, one after another.
+
+    `full` adds the base model of the paper. Raises ConfigError for a name that is not in CASES.
+    """
+    for name in names:
+        one_of("layer", name, CASES)
+    chosen = {name: CASES[name] for name in names or CASES} | (dict(BASE_MODEL) if full else {})
+    return (outcome(name, cases, seed) for name, cases in chosen.items())
+
+
+def outcome(name: str, cases: Sequence[Case], seed: int) -> Outcome:
+    """All cases of one layer by both methods."""
+    start = time.perf_counter()
+    with single_blas_thread(name not in BASE_MODEL):  # several threads slow small products down
+        reports = [check(case, method, seed) for case in cases for method in METHODS]
+    return Outcome(name, reports, time.perf_counter() - start)
+
+
+def check(case: Case, method: str, seed: int = 0) -> GradcheckReport:
+    """One case by one method, dropout on."""
+    layer, inputs = case(Sizes(), generator(seed))
+    return gradcheck(layer, *inputs, method=method, dropout_seed=seed, seed=seed)

@@ -1,0 +1,206 @@
+"""Is a backward pass the derivative of its forward pass? Compares it with numerical derivatives.
+
+For a random dy, the number L = Σ forward(x) · dy has the gradient backward(dy). Two independent methods find
+the same gradient from forward alone:
+
+    complex step         dL/dx = Im L(x + ih) / h, h = 1e-30        no subtraction, so right to the last digits;
+                                                                    forward must be analytic, and run in complex128
+    central difference   dL/dx = [8 (L(x+h) - L(x-h)) - (L(x+2h) - L(x-2h))] / 12h, in float64
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from minitransformer.backend import Array, array_module
+from minitransformer.errors import InputError
+from minitransformer.gradcheck.derivatives import both_sides, central, plainly_smooth, slopes
+from minitransformer.gradcheck.diagnosis import diagnose
+from minitransformer.gradcheck.report import METHODS, ONE_DIRECTION, GradcheckReport, Row
+from minitransformer.gradcheck.subject import COMPLEX_STEP, Subject
+from minitransformer.module import loose_arrays
+
+TOLERANCE = {"complex": 1e-12, "central": 1e-8}
+FLOOR = 1e-2  # gradients below this share of the largest are compared with that share, not with themselves
+MOST_ELEMENTS = {
+    "complex": 3_000,
+    "central": 1_500,
+}  # with more numbers, one direction instead of each by itself
+MOST_DOUBTS = 20  # after so many entries that stay wrong on a second look, the others need none
+
+
+def gradcheck(
+    layer: Any,
+    *inputs: Any,
+    method: str = "central",
+    directional: bool | None = None,
+    dropout_seed: int | None = None,
+    seed: int = 0,
+    tolerance: float | None = None,
+) -> GradcheckReport:
+    """Check `layer.backward` for `layer.forward(*inputs)`.
+
+    `layer` is any object with the two methods of the contract in module.py, a subclass of Module or not; its
+    parameters are the `Parameter`s among its attributes, and those of the layers among them. Gradients are
+    checked for every floating-point input, in their order, and every parameter; inputs of other types (ids,
+    masks, None) are passed on as they are. The layer itself is not touched: a float64 copy is checked. The
+    upstream gradient dy is random (`seed`), and so is, in the copy, every parameter whose entries are all equal:
+    a gamma of ones and a bias of zeros hide mistakes.
+
+    method        "central" or "complex"
+    directional   False: every number by itself. True: one derivative along a random direction of all inputs
+                  and parameters at once. None: the second above 3,000 numbers (central: 1,500)
+    dropout_seed  checks the layer in training, each forward(…, rng=…) drawing the same random numbers
+    tolerance     of the relative error |analytic - numeric| / max(|analytic|, |numeric|, floor), the floor being
+                  1 % of the largest gradient, or, along a direction, the length of the gradient over the root of
+                  the number of numbers; by default 1e-12 for complex steps, 1e-8 for central differences
+
+    Raises InputError if the method is unknown, if there is nothing to differentiate, if backward does not
+    return a gradient of the right shape for each floating-point input, or if forward cannot be run in complex
+    numbers (method "complex").
+    """
+    if method not in METHODS:
+        raise InputError(f"method: expected 'central' or 'complex', got {method!r}")
+    tolerance = TOLERANCE[method] if tolerance is None else tolerance
+    subject = Subject(layer, inputs, dropout_seed, seed)
+    if directional is None:
+        directional = subject.n_numbers > MOST_ELEMENTS[method]
+    rows = (one_direction if directional else each_number)(subject, method, tolerance)
+    notes = [
+        f"{path}: floats, but no Parameter; their gradient is not checked" for path in loose_arrays(layer)
+    ]
+    return GradcheckReport(type(layer).__name__, method, tolerance, subject.n_numbers, rows, notes)
+
+
+def each_number(subject: Subject, method: str, tolerance: float) -> list[Row]:
+    """The worst entry of each variable, every entry moved by itself."""
+    analytic, sizes = subject.analytic_gradients(), subject.sizes()
+    found = complex_steps(subject) if method == "complex" else central_differences(subject)
+    numeric = {name: n for name, n in found.items() if n.size}
+    floor = FLOOR * max(float(abs(n).max()) for n in numeric.values()) or 1.0
+    rows = []
+    for name, n in numeric.items():
+        a = analytic[name]
+        kinks = settle_doubts(subject, name, a, n, method, tolerance, floor)
+        error = relative_error(a, n, floor)
+        index = tuple(int(i) for i in array_module(n).unravel_index(int(error.argmax()), n.shape))
+        hint = "" if error[index] <= tolerance else diagnose(name, analytic, numeric, sizes)
+        worst = float(a[index]), float(n[index]), float(error[index])
+        rows.append(Row(name, tuple(n.shape), index, *worst, kinks, hint))
+    return rows
+
+
+def complex_steps(subject: Subject) -> dict[str, Array]:
+    """Name -> gradient, by complex steps."""
+    variables, imaginary = subject.complex_change()
+    numeric = _zeros_like(subject.variables)
+    for name, x in variables.items():
+        flat = x.reshape(-1)
+        for i in range(x.size):
+            flat[i] += 1j * COMPLEX_STEP
+            numeric[name].reshape(-1)[i] = imaginary()
+            flat[i] = flat[i].real
+    return numeric
+
+
+def central_differences(subject: Subject) -> dict[str, Array]:
+    """Name -> gradient, by central differences of one step."""
+    numeric = _zeros_like(subject.variables)
+    for name, x in subject.variables.items():
+        for i in range(x.size):
+            move = _mover(x, i)
+            numeric[name].reshape(-1)[i] = central(subject.change(move))
+            move(0.0)
+    return numeric
+
+
+def settle_doubts(
+    subject: Subject, name: str, a: Array, n: Array, method: str, tolerance: float, floor: float
+) -> int:
+    """A second look, at many steps, at entries of `n` that are not `a`: corrects n; how many are at a kink.
+
+    Those are left out, by setting n to a.
+    """
+    error, flat = relative_error(a, n, floor).ravel(), n.reshape(-1)
+    kinks = stayed_wrong = 0
+    for i in (-error).argsort().tolist():
+        if error[i] <= tolerance / 10 or stayed_wrong == MOST_DOUBTS:
+            break
+        move, a_i, n_i = _mover(subject.variables[name], i), float(a.ravel()[i]), float(flat[i])
+        f = subject.change(move)
+        if not plainly_smooth(f, n_i, doubt=abs(n_i - a_i)):
+            found = slopes(f)
+            if found.kink(a_i, least=tolerance * floor):
+                flat[i], kinks = a_i, kinks + 1
+            elif method == "central":
+                flat[i] = found.best
+        move(0.0)
+        stayed_wrong += not relative_error(a_i, flat[i], floor) <= tolerance
+    return kinks
+
+
+def one_direction(subject: Subject, method: str, tolerance: float) -> list[Row]:
+    """One derivative of L along a random direction of all variables, no component of which is near zero."""
+    analytic, n = subject.analytic_gradients(), subject.n_numbers
+    floor = (sum(float((g * g).sum()) for g in analytic.values()) / n) ** 0.5 or 1.0
+    direction = {name: _random_signs(subject, x) for name, x in subject.variables.items()}
+    length = sum(float((u * u).sum()) for u in direction.values()) ** 0.5
+    for u in direction.values():
+        u /= length
+    a = sum(float((g * direction[name]).sum()) for name, g in analytic.items())
+    kinks = 0
+    if method == "complex":
+        variables, imaginary = subject.complex_change()
+        for name, x in variables.items():
+            x.imag = COMPLEX_STEP * direction[name]
+        n_a = imaginary()
+    else:
+        f = subject.change(_mover_along(subject.variables, direction))
+        sure = both_sides(f)
+        n_a = sure.value
+        if sure.doubt > tolerance * floor or relative_error(a, n_a, floor) > tolerance:
+            found = slopes(f)
+            kinks = int(found.kink(a, least=tolerance * floor))
+            n_a = a if kinks else found.best
+    error = float(relative_error(a, n_a, floor))
+    hint = "" if error <= tolerance else "directional=False, on a smaller layer, shows which gradient it is"
+    return [Row(ONE_DIRECTION, (n,), (), a, n_a, error, kinks, hint)]
+
+
+def relative_error(a: Any, n: Any, floor: float) -> Array:
+    """|a - n| / max(|a|, |n|, floor); infinite where that is no number."""
+    xp = array_module(n)
+    error = abs(a - n) / xp.maximum(xp.maximum(abs(a), abs(n)), floor)
+    return xp.where(xp.isnan(error), xp.inf, error)
+
+
+def _zeros_like(variables: dict[str, Array]) -> dict[str, Array]:
+    return {name: array_module(x).zeros_like(x) for name, x in variables.items()}
+
+
+def _mover(x: Array, i: int) -> Callable[[float], None]:
+    """move(t) moves the i-th number of x by t from where it is now."""
+    flat, start = x.reshape(-1), float(x.reshape(-1)[i])
+
+    def move(t: float) -> None:
+        flat[i] = start + t
+
+    return move
+
+
+def _mover_along(variables: dict[str, Array], direction: dict[str, Array]) -> Callable[[float], None]:
+    """move(t) moves all variables by t along the direction from where they are now."""
+    start = {name: x.copy() for name, x in variables.items()}
+
+    def move(t: float) -> None:
+        for name, x in variables.items():
+            x[...] = start[name] + t * direction[name]
+
+    return move
+
+
+def _random_signs(subject: Subject, x: Array) -> Array:
+    """Numbers in ±[0.5, 1.5], in the shape of x."""
+    u = subject.rng.uniform(0.5, 1.5, x.shape) * subject.rng.choice([-1.0, 1.0], x.shape)
+    return array_module(x).asarray(u)

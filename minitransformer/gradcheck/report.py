@@ -1,0 +1,75 @@
+"""What a gradient check found, as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+ONE_DIRECTION = "all, along one direction"
+METHODS = {"complex": "complex step", "central": "central differences"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One input or parameter: its worst entry, and what a wrong one looks like."""
+
+    name: str
+    shape: tuple[int, ...]
+    index: tuple[int, ...]
+    analytic: float
+    numeric: float
+    relative_error: float
+    kinks: int = 0  # entries left out: forward has no derivative there (ReLU at 0, a tie of a maximum)
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class GradcheckReport:
+    """What `gradcheck` found; `str(report)` is a table, a line for each input and parameter."""
+
+    layer: str
+    method: str
+    tolerance: float
+    n_numbers: int  # in all inputs and parameters
+    rows: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what was not checked
+
+    @property
+    def directional(self) -> bool:
+        """Whether one direction of all numbers was checked, not each by itself."""
+        return len(self.rows) == 1 and self.rows[0].name == ONE_DIRECTION
+
+    @property
+    def max_relative_error(self) -> float:
+        return max(row.relative_error for row in self.rows)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every entry agrees. (Written so that NaN does not.)"""
+        return all(map(self.agrees, self.rows))
+
+    @property
+    def wrong(self) -> list[Row]:
+        """The inputs and parameters whose gradients are wrong."""
+        return [row for row in self.rows if not self.agrees(row)]
+
+    def agrees(self, row: Row) -> bool:
+        """Whether the worst entry of this row is within the tolerance."""
+        return row.relative_error <= self.tolerance
+
+    def __str__(self) -> str:
+        verdict = "ok" if self.ok else "WRONG"
+        title = f"{self.layer}: {verdict} ({METHODS[self.method]}, {self.n_numbers:,} numbers, "
+        lines = [title + f"tolerance {self.tolerance:.0e})"]
+        name = max(len(row.name) for row in self.rows)
+        shape = max(len(str(row.shape)) for row in self.rows)
+        for row in self.rows:
+            kinks = f"   {row.kinks} at a kink, left out" if row.kinks else ""
+            where = f" at {list(row.index)}" if row.index else ""
+            lines.append(
+                f"  {'ok' if self.agrees(row) else 'WRONG':<5}  {row.name:<{name}}  {row.shape!s:<{shape}}"
+                f"  error {row.relative_error:.1e}"
+                f"   analytic {row.analytic:+.10e}   numeric {row.numeric:+.10e}{where}{kinks}"
+            )
+            if row.hint:
+                lines.append(f"         {row.hint}")
+        return "\n".join(lines + [f"  note: {note}" for note in self.notes])

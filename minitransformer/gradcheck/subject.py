@@ -1,0 +1,127 @@
+"""What is checked: a float64 copy of a layer and its inputs, and L = Σ forward · dy as a function of their numbers."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from minitransformer.backend import Array, ComplexWarning, array_module, generator, is_float, silent_overflow
+from minitransformer.errors import InputError
+from minitransformer.gradcheck.derivatives import Function
+from minitransformer.module import converted, parameters_of
+
+COMPLEX_STEP = (
+    1e-30  # so small that its square vanishes beside 1; nothing is subtracted, so nothing is rounded away
+)
+SPREAD = 0.5
+
+
+class Subject:
+    """A layer in float64, its inputs, and a random dy.
+
+    Parameters whose entries are all equal are spread out: a gamma of ones and a bias of zeros hide mistakes.
+    """
+
+    def __init__(self, layer: Any, inputs: tuple[Any, ...], dropout_seed: int | None, seed: int) -> None:
+        if any(is_float(x) and x.dtype.kind == "c" for x in inputs):
+            raise InputError("gradcheck: expected real inputs, got complex ones")
+        self.layer = converted(layer, "float64")
+        self.inputs = [x.astype("float64", order="C") if is_float(x) else x for x in inputs]
+        self.dropout_seed, self.rng = dropout_seed, generator(seed)
+        self.parameters = parameters_of(self.layer)
+        for p in self.parameters.values():
+            if p.size > 1 and bool((p.data == p.data.ravel()[0]).all()):
+                p.data += array_module(p.data).asarray(self.rng.uniform(-SPREAD, SPREAD, p.shape))
+        names = input_names(layer, len(inputs), taken=self.parameters)
+        named = zip(names, self.inputs, strict=True)
+        self.floats = {name: x for name, x in named if is_float(x)}
+        self.variables: dict[str, Array] = self.floats | {name: p.data for name, p in self.parameters.items()}
+        self.n_numbers = sum(int(x.size) for x in self.variables.values())
+        if not self.n_numbers:
+            raise InputError("gradcheck: expected a floating-point input or a Parameter, got neither")
+        y, self.cache = self.forward(self.layer, self.inputs)
+        self.y = y.copy()  # it may be an input itself, or a view of one, and those will move
+        self.dy = array_module(self.y).asarray(self.rng.normal(size=self.y.shape))
+
+    def forward(self, layer: Any, inputs: list[Any]) -> tuple[Array, Any]:
+        """layer.forward, with the same random numbers each time."""
+        how = {} if self.dropout_seed is None else {"rng": generator(self.dropout_seed)}
+        y, cache = layer.forward(*inputs, **how)
+        if not is_float(y):
+            raise InputError(
+                f"forward: expected (y, cache), y an array of floats; got a {type(y).__name__} for y"
+            )
+        return y, cache
+
+    def analytic_gradients(self) -> dict[str, Array]:
+        """Name -> gradient, from backward.
+
+        It is called twice and must say the same twice; Parameters add up, so that `=` for `+=` shows as a half.
+        """
+        first, again = (self._backward() for _ in range(2))
+        for p in self.parameters.values():
+            p.grad *= 0.5
+        dxs = {name: (a + b) / 2 for name, a, b in zip(self.floats, first, again, strict=True)}
+        return dxs | {name: p.grad for name, p in self.parameters.items()}
+
+    def _backward(self) -> list[Array]:
+        returned = self.layer.backward(self.dy, self.cache)
+        dxs = [] if returned is None else list(returned) if isinstance(returned, tuple) else [returned]
+        expected = [tuple(x.shape) for x in self.floats.values()]
+        got = [tuple(dx.shape) if hasattr(dx, "shape") else dx for dx in dxs]
+        if got != expected:
+            raise InputError(f"backward: expected gradients of shapes {expected}, got {got}")
+        return [dx.copy() for dx in dxs]
+
+    def change(self, move: Callable[[float], None]) -> Function:
+        """L as a function of t, less L at 0. `move(t)` sets the variables to their place at t; f leaves them there."""
+
+        def f(t: float) -> float:
+            move(t)
+            with silent_overflow():
+                y, _ = self.forward(self.layer, self.inputs)
+            return float(((y - self.y) * self.dy).sum())  # of small differences, each with all its digits
+
+        return f
+
+    def complex_change(self) -> tuple[dict[str, Array], Callable[[], float]]:
+        """The variables of a complex copy, and a function that returns Im L / COMPLEX_STEP at their values."""
+        layer = converted(self.layer, "complex128")
+        inputs = [x.astype("complex128", order="C") if is_float(x) else x for x in self.inputs]
+        variables = [x for x in inputs if is_float(x)] + [p.data for p in parameters_of(layer).values()]
+
+        def imaginary() -> float:
+            hint = "is forward analytic (no abs, conj, real, float)? If not, use method='central'"
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error", ComplexWarning)
+                    y, _ = self.forward(layer, inputs)
+            except (TypeError, ComplexWarning) as error:
+                raise InputError(f"forward: cannot run in complex numbers ({error}): {hint}") from error
+            if y.dtype.kind != "c":
+                raise InputError(f"forward: turned complex numbers into {y.dtype}: {hint}")
+            return float((y.imag / COMPLEX_STEP * self.dy).sum())
+
+        return dict(zip(self.variables, variables, strict=True)), imaginary
+
+    def sizes(self) -> dict[int, str]:
+        """Number -> which axes of the inputs and of y have that size; batch · length of y, too."""
+        found: dict[int, str] = {}
+        for name, x in (*self.floats.items(), ("y", self.y)):
+            for axis, size in enumerate(x.shape):
+                found.setdefault(int(size), f"the size of axis {axis} of {name}")
+        product = 1
+        for axis, size in enumerate(self.y.shape):
+            product *= int(size)
+            found.setdefault(product, f"the product of axes 0 to {axis} of y")
+        found.pop(1, None)
+        return found
+
+
+def input_names(layer: Any, n: int, taken: Iterable[str]) -> list[str]:
+    """What forward calls its inputs, e.g. query, key, value; "input 0" … where it does not say."""
+    arguments = inspect.signature(layer.forward).parameters.values()
+    names = [a.name for a in arguments if a.kind in (a.POSITIONAL_ONLY, a.POSITIONAL_OR_KEYWORD)]
+    return [names[i] if i < len(names) and names[i] not in taken else f"input {i}" for i in range(n)]

@@ -1,0 +1,60 @@
+"""`minitransformer gradcheck`: a line for each layer, one JSON object, and a status that says whether all is right."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from minitransformer import layers
+from minitransformer.cli import main
+
+LAYERS = ["Linear", "LabelSmoothedCrossEntropy", "Transformer"]
+
+
+def test_the_table_has_a_line_for_each_layer(capsys):
+    assert main(["gradcheck", *LAYERS]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in lines] == ["layer", *LAYERS, "largest", "tolerance", "Every"]
+    assert lines[1][-1] == "ok" and "*" not in lines[1][2] and float(lines[1][2]) < 1e-12
+    assert all("*" in error for error in lines[3][2:4])  # thousands of numbers: along one direction
+
+
+def test_json_is_one_object_with_the_figures_of_the_table(capsys):
+    assert main(["gradcheck", "--json", *LAYERS]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["ok"] and [layer["name"] for layer in answer["layers"]] == LAYERS
+    for method, tolerance in (("complex", 1e-12), ("central", 1e-8)):
+        errors = [layer[method] for layer in answer["layers"]]
+        assert max(errors) == answer["worst"][method] < tolerance
+    assert answer["layers"][0]["numbers"] == (8 * 11 + 11 + 80) + (8 * 11 + 40)
+
+
+@pytest.mark.parametrize("json_too", [[], ["--json"]])
+def test_a_wrong_gradient_is_status_1_and_says_where(capsys, monkeypatch, json_too):
+    backward = layers.LayerNorm.backward
+    monkeypatch.setattr(layers.LayerNorm, "backward", lambda self, dy, cache: -backward(self, dy, cache))
+    assert main(["gradcheck", "Linear", "LayerNorm", *json_too]) == 1
+    out = capsys.readouterr().out
+    if json_too:
+        assert [layer["ok"] for layer in json.loads(out)["layers"]] == [True, False]
+    else:
+        assert "LayerNorm: WRONG" in out and "every entry has the wrong sign" in out
+
+
+def test_an_unknown_layer_is_refused_with_the_nearest_name(capsys):
+    assert main(["gradcheck", "LayrNorm"]) == 2
+    out, err = capsys.readouterr()
+    assert not out and err.count("\n") == 1 and "LayerNorm" in err
+
+
+def test_full_adds_the_base_model_of_the_paper(capsys, monkeypatch):
+    """Here a smaller one in its place, since 63 million parameters take half a minute."""
+    from minitransformer.checks import cases, run
+
+    monkeypatch.setattr(
+        cases.TransformerConfig, "base", lambda: cases.tiny_config(run.Sizes(), tie_embeddings=False)
+    )
+    assert main(["gradcheck", "Linear", "--full", "--json"]) == 0
+    names = [layer["name"] for layer in json.loads(capsys.readouterr().out)["layers"]]
+    assert names == ["Linear", "base model with loss"]

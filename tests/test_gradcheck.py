@@ -1,0 +1,472 @@
+"""The gradient checker itself: that it is precise, sees what is wrong, says what, and takes anybody's layer.
+
+That it finds the faults of public Transformers is shown in test_negative_controls.py.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import randomise
+
+import minitransformer as mt
+from minitransformer.gradcheck.derivatives import STEPS, both_sides, central, one_sided, slopes
+
+METHODS = ("complex", "central")
+SEEDS = st.integers(0, 2**32 - 1)
+both_methods = pytest.mark.parametrize("method", METHODS)
+
+
+class Layer:
+    """A layer that is no Module: y = function(x), dx = dy · derivative(x)."""
+
+    def __init__(self, function: Callable[[Any], Any], derivative: Callable[[Any], Any]) -> None:
+        self.function, self.derivative = function, derivative
+
+    def forward(self, x):
+        return self.function(x), x
+
+    def backward(self, dy, cache):
+        return dy * self.derivative(cache)
+
+
+class Affine:
+    """y = x W + b, by somebody who does not know Module. `wrong` sabotages the gradients, by name."""
+
+    def __init__(self, d_in: int = 3, d_out: int = 5, **wrong: Callable[[Any], Any]) -> None:
+        rng = np.random.default_rng(0)
+        self.W, self.b = mt.Parameter(rng.normal(size=(d_in, d_out))), mt.Parameter(np.zeros(d_out))
+        self.wrong = wrong
+
+    def forward(self, x):
+        return x @ self.W.data + self.b.data, x
+
+    def backward(self, dy, x):
+        gradients = {"W": np.einsum("btj,btk->jk", x, dy), "b": dy.sum((0, 1)), "x": dy @ self.W.data.T}
+        found = {name: self.wrong.get(name, np.asarray)(g) for name, g in gradients.items()}
+        self.W.grad += found["W"]
+        self.b.grad += found["b"]
+        return found["x"]
+
+
+def x(*shape: int, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+# ---- derivatives of a function of one number
+
+
+@given(coefficients=st.lists(st.floats(-3, 3), min_size=1, max_size=4), h=st.sampled_from(STEPS))
+def test_all_formulas_are_exact_for_polynomials_up_to_the_fourth_power(
+    coefficients: list[float], h: float
+) -> None:
+    def f(t: float) -> float:
+        return sum(c * t**power for power, c in enumerate(coefficients, 1))
+
+    rounding = 1e-13 / h
+    for estimate in (central(f, h), one_sided(f, h), one_sided(f, -h)):
+        assert math.isclose(estimate, coefficients[0], rel_tol=1e-10, abs_tol=rounding)
+
+
+@pytest.mark.parametrize("scale", [1e-2, 1.0, 30.0])
+def test_the_step_is_found_on_which_the_derivative_does_not_depend(scale: float) -> None:
+    for f in (np.sin, np.expm1, np.tanh, lambda t: np.log1p(max(t, -0.9))):
+        found = both_sides(lambda t, f=f: float(f(t / scale)))
+        assert abs(found.value * scale - 1) < 1e-9 and found.doubt * scale < 1e-8
+
+
+@given(place=st.floats(1e-5, 0.2), side=st.sampled_from([-1, 1]), bend=st.floats(0.1, 10))
+def test_a_bend_nearby_is_seen_from_the_other_side(place: float, side: int, bend: float) -> None:
+    def f(t: float) -> float:
+        return math.sin(t) + bend * max(0, side * t - place)
+
+    found = slopes(f)
+    assert abs(found.best - 1) < 1e-8
+    assert not found.kink(1.0, least=1e-8)
+
+
+@given(left=st.floats(-5, 5), jump=st.floats(0.01, 5))
+def test_a_bend_right_here_is_a_kink_for_any_slope_in_between(left: float, jump: float) -> None:
+    def f(t: float) -> float:
+        return math.sin(t) * (left if t < 0 else left + jump)
+
+    found = slopes(f)
+    for share in (0, 0.3, 1):
+        assert found.kink(left + share * jump, least=1e-8)
+    for share in (-0.1, 1.1):
+        assert not found.kink(left + share * jump, least=1e-8)
+
+
+# ---- kinks
+
+
+def relu(at_zero: float) -> Layer:
+    return Layer(lambda x: np.maximum(x, 0), lambda x: np.where(x == 0, at_zero, x > 0))
+
+
+@pytest.mark.parametrize("at_zero", [0.0, 0.3, 1.0])
+def test_relu_at_zero_is_a_kink_and_no_error(at_zero: float) -> None:
+    inputs = x(4, 5)
+    inputs[0, 1] = inputs[2, 2] = 0
+    report = mt.gradcheck(relu(at_zero), inputs)
+    assert report.ok and report.rows[0].kinks == 2 and "2 at a kink, left out" in str(report)
+
+
+def test_relu_at_zero_is_a_kink_for_the_complex_step_too() -> None:
+    inputs = x(4, 5)
+    inputs[0, 1] = 0
+    report = mt.gradcheck(relu(0.0), inputs, method="complex")
+    assert report.ok and report.rows[0].kinks == 1
+
+
+@both_methods
+@pytest.mark.parametrize("at_zero", [-0.5, 1.5, np.nan])
+def test_what_is_no_slope_at_a_kink_is_wrong(at_zero: float, method: str) -> None:
+    inputs = x(4, 5)
+    inputs[0, 1] = 0
+    report = mt.gradcheck(relu(at_zero), inputs, method=method)
+    assert not report.ok and report.rows[0].index == (0, 1) and report.rows[0].kinks == 0
+
+
+@given(distance=st.floats(1e-5, 1e-2), seed=SEEDS)
+def test_near_a_kink_the_derivative_is_checked(distance: float, seed: int) -> None:
+    inputs = x(4, 5, seed=seed)
+    inputs[1, 3] = -distance
+    assert mt.gradcheck(relu(0.0), inputs).rows[0].kinks == 0
+    wrong = Layer(lambda x: np.maximum(x, 0), lambda x: x > -2e-2)
+    assert not mt.gradcheck(wrong, inputs).ok
+
+
+@both_methods
+def test_a_tie_of_a_maximum_is_a_kink(method: str) -> None:
+    def derivative(x):
+        return np.arange(x.shape[-1]) == x.argmax(-1)[:, None]
+
+    layer = Layer(lambda x: x.max(-1, keepdims=True), derivative)
+    inputs = x(4, 3)
+    inputs[2] = [1.0, 0.0, 1.0]
+    report = mt.gradcheck(layer, inputs, method=method)
+    assert report.ok and report.rows[0].kinks == {"central": 2, "complex": 1}[method]
+
+
+def test_a_kink_in_the_direction_of_a_directional_check_is_none_either() -> None:
+    inputs = x(4, 5)
+    inputs[0, 1] = 0
+    report = mt.gradcheck(relu(1.0), inputs, directional=True)
+    assert report.ok and report.rows[0].kinks == 1
+    assert not mt.gradcheck(relu(-1.0), inputs, directional=True).ok
+
+
+# ---- precision
+
+
+@both_methods
+@given(seed=SEEDS, scale=st.sampled_from([1e-2, 1.0, 100.0]))
+def test_smooth_functions_of_any_scale(method: str, seed: int, scale: float) -> None:
+    layer = Layer(lambda x: np.sin(x / scale) + np.exp(-x * x / scale**2),
+                  lambda x: np.cos(x / scale) / scale - 2 * x / scale**2 * np.exp(-x * x / scale**2))  # fmt: skip
+    report = mt.gradcheck(layer, scale * x(3, 4, seed=seed), method=method)
+    assert report.ok, report
+
+
+@both_methods
+@pytest.mark.parametrize("directional", [False, True])
+def test_one_wrong_digit_is_seen(method: str, directional: bool) -> None:
+    """In the eleventh digit by complex steps, in the seventh by central differences: all gradients, or one's."""
+    error = {"complex": 1e-11, "central": 1e-7}[method]
+    how: dict[str, Any] = {"method": method, "directional": directional}
+    assert mt.gradcheck(Affine(), x(2, 7, 3), **how).ok
+    for name in ("x", "W", "b"):
+        wrong = Affine(**{name: lambda g: g * (1 + 10 * error if directional else 1 + error)})
+        report = mt.gradcheck(wrong, x(2, 7, 3), **how)
+        assert not report.ok and (directional or [row.name for row in report.wrong] == [name]), report
+
+
+def test_the_direction_misses_no_number() -> None:
+    """Each of the 36 numbers in turn: its gradient wrong by a thousandth."""
+    for name, shape in {"x": (2, 7, 3), "W": (3, 5), "b": (5,)}.items():
+        for i in np.ndindex(shape):
+
+            def wrong(g, i=i):
+                g = g.copy()
+                g[i] += 1e-3
+                return g
+
+            report = mt.gradcheck(Affine(**{name: wrong}), x(2, 7, 3), method="complex", directional=True)
+            assert report.max_relative_error > 1e-6
+
+
+def test_many_numbers_are_checked_along_one_direction() -> None:
+    layer = mt.layers.Linear(60, 70, rng=0)
+    report = mt.gradcheck(layer, x(2, 60))
+    assert report.directional and report.ok and report.n_numbers == 60 * 70 + 70 + 120
+    assert [row.name for row in report.rows] == ["all, along one direction"]
+    assert len(mt.gradcheck(layer, x(2, 60), directional=False, method="complex").rows) == 3
+
+
+def test_the_tolerance_is_yours() -> None:
+    wrong = Affine(b=lambda g: g * 1.001)
+    assert not mt.gradcheck(wrong, x(2, 7, 3)).ok
+    report = mt.gradcheck(wrong, x(2, 7, 3), tolerance=0.01)
+    assert report.ok and report.tolerance == 0.01 and report.max_relative_error > 1e-4
+    assert mt.gradcheck(Affine(), x(2, 7, 3), tolerance=1e-9, method="complex").tolerance == 1e-9
+
+
+# ---- what is checked, and what is left alone
+
+
+def test_gamma_of_ones_hides_nothing() -> None:
+    """A fault that is none while all of gamma is 1, as it is before training."""
+
+    class Outside(mt.layers.LayerNorm):
+        def backward(self, dy, cache):
+            dx = super().backward(dy / self.gamma.data, cache)
+            return dx * self.gamma.data
+
+    report = mt.gradcheck(Outside(6), x(2, 5, 6), method="complex")
+    assert "x" in [row.name for row in report.wrong]
+
+
+@both_methods
+def test_the_layer_and_its_inputs_are_left_alone(method: str) -> None:
+    layer = mt.layers.AddNorm(6, dropout=0.3)
+    layer.norm.gamma.grad = np.ones(6)
+    inputs = x(2, 5, 6).astype("float32"), x(2, 5, 6, seed=2).astype("float32")
+    copies = [a.copy() for a in inputs]
+    assert mt.gradcheck(layer, *inputs, method=method, dropout_seed=3).ok
+    assert all((a == b).all() and a.dtype == "float32" for a, b in zip(inputs, copies, strict=True))
+    gamma, beta = layer.norm.gamma, layer.norm.beta
+    assert (gamma.data == 1).all() and (beta.data == 0).all() and gamma.data.dtype == "float32"
+    assert (gamma.grad == 1).all() and (beta.grad == 0).all()
+
+
+def test_a_model_in_one_buffer_can_be_checked_and_goes_on_as_before() -> None:
+    layer = mt.layers.FeedForward(4, 6, rng=0)
+    flat = layer.flatten()
+    before = flat.data.copy()
+    assert mt.gradcheck(layer, x(2, 5, 4), method="complex").ok
+    assert layer.flatten() is flat or layer.flatten().data is flat.data
+    assert (flat.data == before).all() and (flat.grad == 0).all() and layer.W_1.data.base is flat.data
+
+
+@both_methods
+def test_anything_with_a_forward_and_a_backward_is_a_layer(method: str) -> None:
+    """No base class, layers in lists and dicts of layers, forward without an rng."""
+
+    class Stack:
+        def __init__(self) -> None:
+            self.layers = [Affine(3, 5), {"last": Affine(5, 2)}]
+
+        def forward(self, x):
+            y, first = self.layers[0].forward(x)
+            y, second = self.layers[1]["last"].forward(y)
+            return y, (first, second)
+
+        def backward(self, dy, cache):
+            return self.layers[0].backward(self.layers[1]["last"].backward(dy, cache[1]), cache[0])
+
+    report = mt.gradcheck(Stack(), x(2, 7, 3), method=method)
+    names = ["x", "layers.0.W", "layers.0.b", "layers.1.last.W", "layers.1.last.b"]
+    assert report.ok and [row.name for row in report.rows] == names
+
+
+def test_arrays_that_are_no_parameters_are_pointed_out() -> None:
+    class Forgets(Affine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale, self.mask = np.ones(3), np.ones(3, bool)
+
+    report = mt.gradcheck(Forgets(), x(2, 7, 3))
+    (note,) = report.notes
+    assert note.startswith("scale: ") and "no Parameter" in note and f"note: {note}" in str(report)
+    assert mt.gradcheck(Affine(), x(2, 7, 3)).notes == []
+
+
+def test_inputs_are_named_as_forward_names_them() -> None:
+    class Named:
+        def __init__(self) -> None:
+            self.W = mt.Parameter(x(3))
+
+        def forward(self, W, ids, *more, rng=None):
+            return self.W.data * W * more[0], (W, more[0])
+
+        def backward(self, dy, cache):
+            W, more = cache
+            self.W.grad += (dy * W * more).sum(0)
+            return dy * self.W.data * more, dy * self.W.data * W
+
+    report = mt.gradcheck(Named(), x(5, 3), np.arange(3), x(5, 3, seed=2), method="complex")
+    assert report.ok and [row.name for row in report.rows] == ["input 0", "input 2", "W"]
+
+
+def test_dropout_is_checked_with_the_mask_of_the_forward_pass() -> None:
+    class Another(mt.layers.Dropout):
+        def backward(self, dy, cache):
+            return dy if cache.mask is None else dy * cache.mask[::-1]
+
+    inputs = x(8, 5)
+    assert mt.gradcheck(mt.layers.Dropout(0.5), inputs, dropout_seed=1).ok
+    assert not mt.gradcheck(Another(0.5), inputs, dropout_seed=1).ok
+    assert mt.gradcheck(Another(0.5), inputs).ok  # evaluation: nothing is dropped
+
+
+def test_an_empty_input_is_no_obstacle() -> None:
+    class Sum:
+        def forward(self, x, empty):
+            return x * 2, None
+
+        def backward(self, dy, cache):
+            return dy * 2, np.zeros((0, 3))
+
+    for directional in (False, True):
+        assert mt.gradcheck(Sum(), x(2, 3), np.zeros((0, 3)), directional=directional).ok
+
+
+def test_the_same_seed_gives_the_same_report_and_another_one_another_dy() -> None:
+    def first(seed: int) -> float:
+        return mt.gradcheck(Affine(), x(2, 7, 3), seed=seed).rows[0].analytic
+
+    assert first(1) == first(1) != first(2)
+
+
+def test_a_second_backward_must_say_the_same() -> None:
+    class Once(Layer):
+        def backward(self, dy, cache):
+            dx = super().backward(dy, cache)
+            cache += 1  # writes into its cache, which is its input
+            return dx
+
+    assert not mt.gradcheck(Once(np.sin, np.cos), x(3, 4), method="complex").ok
+
+
+# ---- what cannot be checked
+
+
+@pytest.mark.parametrize(
+    "function", [np.abs, np.floor, lambda x: x.real, lambda x: x.astype(float), lambda x: np.float64(x[0, 0])]
+)
+def test_what_does_not_run_in_complex_numbers_is_told_so(function: Callable[[Any], Any]) -> None:
+    layer = Layer(function, np.sign)
+    with pytest.raises(mt.InputError, match="use method='central'"):
+        mt.gradcheck(layer, x(3, 4), method="complex")
+
+
+def test_what_is_not_analytic_can_be_checked_by_central_differences() -> None:
+    assert mt.gradcheck(Layer(np.abs, np.sign), x(3, 4)).ok
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: mt.gradcheck(Affine(), x(2, 7, 3), method="forward"),
+            "method: expected 'central' or 'complex'",
+        ),
+        (lambda: mt.gradcheck(Layer(np.sin, np.cos), 3), "expected a floating-point input or a Parameter"),
+        (lambda: mt.gradcheck(Layer(np.sin, np.cos), x(3) + 1j), "expected real inputs"),
+        (lambda: mt.gradcheck(Layer(lambda x: "y", np.cos), x(3)), "y an array of floats; got a str"),
+        (lambda: mt.gradcheck(Layer(lambda x: x > 0, np.cos), x(3)), "y an array of floats; got a ndarray"),
+        (
+            lambda: mt.gradcheck(Layer(np.sin, lambda x: x[:, None]), x(3)),
+            r"shapes \[\(3,\)\], got \[\(3, 3\)\]",
+        ),
+        (lambda: mt.gradcheck(Affine(x=lambda g: None), x(2, 7, 3)), r"\[\(2, 7, 3\)\], got \[\]"),
+    ],
+)
+def test_bad_input_is_refused(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(mt.InputError, match=message):
+        call()
+
+
+def test_a_backward_that_returns_too_little_is_told_so() -> None:
+    class Forgets(mt.layers.AddNorm):
+        def backward(self, dy, cache):
+            return super().backward(dy, cache)[0], None
+
+    ones = np.ones((2, 3))
+    with pytest.raises(
+        mt.InputError, match=r"expected gradients of shapes \[\(2, 3\), \(2, 3\)\], got .*None"
+    ):
+        mt.gradcheck(Forgets(3), ones, ones)
+
+
+# ---- the report
+
+
+@both_methods
+@pytest.mark.parametrize(
+    ("name", "wrong", "words"),
+    [
+        ("W", np.zeros_like, "zero everywhere"),
+        ("W", np.negative, "wrong sign"),
+        ("W", lambda g: g / 2, "half of what it should be"),
+        ("b", lambda g: g / 7, "7 times too small, and 7 is the size of axis 1 of x"),
+        ("x", lambda g: g * 3, "3 times too large, and 3 is the size of axis 2 of x"),
+        ("x", lambda g: g * 14, "14 times too large, and 14 is the product of axes 0 to 1 of y"),
+        ("W", lambda g: g / math.sqrt(3), r"sqrt\(3\) times too small"),
+        ("W", lambda g: g * math.sqrt(5), r"sqrt\(5\) times too large, and 5 is the size of axis 2 of y"),
+        ("W", lambda g: 1.25 * g, "1.25 times what it should be"),
+        ("W", lambda g: g.T.reshape(g.shape), r"axes \[1, 0\]: a transpose"),
+        ("x", lambda g: g + g.mean(-1, keepdims=True), "off by the same amount all along axis 2"),
+        ("b", lambda g: g + 0.1, "off by the same amount all along axis 0"),
+        ("W", lambda g: g * (np.arange(3) != 1)[:, None], r"wrong in 1 of 3 rows \(1\)"),
+        ("W", lambda g: g + np.nan, "backward gives NaN"),
+        ("W", lambda g: g**3, ""),
+    ],
+)
+def test_the_report_says_what_the_mistake_looks_like(
+    method: str, name: str, wrong: Callable[[Any], Any], words: str
+) -> None:
+    report = mt.gradcheck(Affine(**{name: wrong}), x(2, 7, 3), method=method)
+    (row,) = report.wrong
+    assert row.name == name and row.hint in str(report)
+    assert (re.search(words, row.hint) is not None) if words else row.hint == ""
+
+
+@both_methods
+def test_the_report_sees_exchanged_gradients_and_forgotten_masks(method: str) -> None:
+    class Exchanged(mt.layers.MultiHeadAttention):
+        def backward(self, dy, cache):
+            dquery, dkey, dvalue = super().backward(dy, cache)
+            return dquery, dvalue, dkey
+
+    attention = randomise(Exchanged(4, 2), np.random.default_rng(1))
+    report = mt.gradcheck(attention, x(2, 3, 4), x(2, 5, 4), x(2, 5, 4, seed=3), method=method)
+    assert [(row.name, row.hint) for row in report.wrong] == [
+        ("key", "this is the gradient of value"),
+        ("value", "this is the gradient of key"),
+    ]
+    unmasked = Layer(lambda x: np.where(x > 0, x, 0), lambda x: 1.0)
+    (row,) = mt.gradcheck(unmasked, x(4, 5), method=method).wrong
+    assert "a mask left out of backward" in row.hint
+    infinite = Layer(lambda x: x / np.where(x > 0.5, 0, 1), lambda x: 1.0)
+    with np.errstate(all="ignore"):
+        (row,) = mt.gradcheck(infinite, x(4, 5), method=method).wrong
+    assert "forward gives NaN or infinity" in row.hint
+
+
+def test_the_report_is_a_table() -> None:
+    report = mt.gradcheck(Affine(W=np.negative), x(2, 7, 3), method="complex")
+    title, *lines = str(report).splitlines()
+    assert title == "Affine: WRONG (complex step, 62 numbers, tolerance 1e-12)"
+    assert [line.split()[:2] for line in lines if "error" in line] == [
+        ["ok", "x"],
+        ["WRONG", "W"],
+        ["ok", "b"],
+    ]
+    row = report.wrong[0]
+    assert row.relative_error == report.max_relative_error == pytest.approx(1.0, abs=1.1)
+    assert f"analytic {row.analytic:+.10e}" in str(report) and str(list(row.index)) in str(report)
+    assert row.analytic == pytest.approx(-row.numeric) and row.shape == (3, 5)
+
+
+def test_a_wrong_direction_says_how_to_find_the_place() -> None:
+    report = mt.gradcheck(Affine(W=np.negative), x(2, 7, 3), directional=True)
+    assert not report.ok and "directional=False" in str(report)
