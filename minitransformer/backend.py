@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import math
+import operator
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -16,7 +17,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from minitransformer.errors import ConfigError
+from minitransformer.errors import ConfigError, describe
 
 Array: TypeAlias = Any  # numpy.ndarray or cupy.ndarray
 Generator: TypeAlias = np.random.Generator
@@ -79,10 +80,10 @@ def castable(x: Array, like: Array) -> bool:
 
 def dtype_of(name: DTypeLike) -> np.dtype:
     """The data type called `name`. Raises ConfigError unless it is one that gradients can be computed in."""
-    message = f"dtype: expected 'float32', 'float64' or a complex type, got {name!r}"
+    message = f"dtype: expected 'float32', 'float64' or a complex type, got {describe(name)}"
     try:
-        dtype = np.dtype(name)
-    except TypeError:
+        dtype = np.dtype("" if name is None else name)  # None would be float64
+    except (TypeError, ValueError, SyntaxError):
         raise ConfigError(message) from None
     if dtype.kind not in "fc" or dtype.itemsize < 4:
         raise ConfigError(message)
@@ -117,9 +118,12 @@ def generator(*seed: Seed) -> Generator:
     """
     if len(seed) == 1 and (seed[0] is None or isinstance(seed[0], np.random.Generator)):
         return np.random.default_rng(seed[0])
-    numbers = [int(s) for s in seed]  # type: ignore[arg-type]
+    try:
+        numbers = [operator.index(s) for s in seed]  # type: ignore[arg-type]
+    except TypeError:
+        numbers = [-1]
     if min(numbers) < 0:
-        raise ConfigError(f"seed: expected a whole number, 0 or more, got {min(numbers)}")
+        raise ConfigError(f"seed: expected a whole number, 0 or more, got {', '.join(map(describe, seed))}")
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence(numbers)))
 
 

@@ -39,11 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         answer, text = arguments.run(arguments)
     except (MinitransformerError, OSError, ImportError) as error:
-        print(f"minitransformer: error: {error}", file=sys.stderr)
+        print(_error(error), file=sys.stderr)
         return EXIT_BAD_INPUT
     except MemoryError:
-        message = "not enough memory; try a smaller model, or a smaller batch_tokens"
-        print(f"minitransformer: error: {message}", file=sys.stderr)
+        print(_error("not enough memory; try a smaller model, or a smaller batch_tokens"), file=sys.stderr)
         return EXIT_BAD_INPUT
     except Interrupted:
         print("Stopped and saved. Continue with the same command and --resume.", file=sys.stderr)
@@ -54,11 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if answer.get("ok", True) else EXIT_WRONG
 
 
+def _error(message: object) -> str:
+    """One line, whatever the name of a file or an argument holds."""
+    return f"minitransformer: error: {' '.join(str(message).split())}"
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong with the arguments on one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_BAD_INPUT, f"minitransformer: error: {message} (see {self.prog} --help)\n")
+        self.exit(EXIT_BAD_INPUT, f"{_error(message)} (see {self.prog} --help)\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -224,7 +228,8 @@ def check_all(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     for outcome in checks:
         outcomes.append(outcome)
         errors = (f"{outcome.worst(m):.1e}{'*' if outcome.directional(m) else ' '}" for m in METHODS)
-        tell(outcome.name, f"{outcome.n_numbers:,}", *errors, "ok" if outcome.ok else "WRONG")
+        kinks = f"  ({outcome.kinks} at a kink, left out)" if outcome.kinks else ""
+        tell(outcome.name, f"{outcome.n_numbers:,}", *errors, ("ok" if outcome.ok else "WRONG") + kinks)
     worst = {m: max(outcome.worst(m) for outcome in outcomes) for m in METHODS}
     wrong = [str(report) for outcome in outcomes for report in outcome.reports if not report.ok]
     answer = {
@@ -249,7 +254,7 @@ def _settings(arguments: argparse.Namespace) -> RunSettings:
     if arguments.config is not None:
         try:
             settings = json.loads(arguments.config.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # nested too deep, or too many digits
             raise ConfigError(f"{arguments.config}: not JSON ({error})") from None
         if not isinstance(settings, dict):
             raise ConfigError(f"{arguments.config}: expected a JSON object of settings")
@@ -278,7 +283,7 @@ def _value(text: str) -> Any:
         return words[text.lower()]
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, too many digits, or nested too deep
         return text.split(",") if "," in text else text
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import math
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any, TypeVar, get_type_hints
 
-from minitransformer.errors import ConfigError
+from minitransformer.errors import ConfigError, InputError, describe
 
 DROPOUT_PLACES = ("embedding", "residual", "attention", "relu")
 TIES = (True, "source_target", "target_output", False)
+SIZES_BELOW = 2**20  # three such sizes, multiplied, are still the length of an array
+INT64 = 2**63  # integers of settings and counts lie below
+FLOAT32 = (1.2e-38, 3.4e38)  # the positive numbers that float32 holds with all its digits
 
 
 @dataclass(frozen=True)
@@ -42,14 +46,15 @@ class TransformerConfig:
             object.__setattr__(self, "dropout_on", tuple(places))
         check_types(self)
         for name in ("src_vocab_size", "tgt_vocab_size", "n_layers", "d_model", "n_heads", "d_ff", "max_len"):
-            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+            check_size(name, getattr(self, name))
         for name in ("d_k", "d_v"):
             width = getattr(self, name)
             require(width is None or width >= 1, name, "at least 1, or None", width)
+            check_size(name, width or 1)
             divides = width is not None or self.d_model % self.n_heads == 0
             require(divides, "n_heads", f"a divisor of d_model={self.d_model}, or {name}", self.n_heads)
         require(0 <= self.dropout < 1, "dropout", "a probability 0 <= p < 1", self.dropout)
-        require(self.eps > 0, "eps", "a number above 0", self.eps)
+        require(between(self.eps, *FLOAT32), "eps", "a number above 0 that float32 can hold", self.eps)
         for place in self.dropout_on:
             one_of("dropout_on", place, DROPOUT_PLACES)
         one_of("positions", self.positions, ("sinusoidal", "learned"))
@@ -157,7 +162,8 @@ class TrainingConfig:
             require(0 <= getattr(self, name) < 1, name, "a number 0 <= x < 1", getattr(self, name))
         for name in ("adam_eps", "clip_norm", "learning_rate"):
             value = getattr(self, name)
-            require(value is None or 0 < value < math.inf, name, "a number above 0", value)
+            holds = value is None or between(value, *FLOAT32)
+            require(holds, name, "a number above 0 that float32 can hold", value)
         solved = self.solved_at is None or 0 <= self.solved_at <= 1
         require(solved, "solved_at", "a share 0 <= x <= 1, or None", self.solved_at)
         busy = self.threads <= self.accumulate
@@ -179,23 +185,65 @@ def from_settings(cls: type[Config], settings: Mapping[str, Any]) -> Config:
 
 
 def check_types(config: Any) -> None:
-    """Raise ConfigError if a field does not hold what its annotation says (an int passes for a float).."""
+    """Raise ConfigError if a field does not hold what its annotation says (an int passes for a float).
+
+    No integer has more than 64 bits: it could not become a float, or an array's size.
+    """
     hints = get_type_hints(type(config))
     for field in fields(config):
         value = getattr(config, field.name)
         expected = hints[field.name]
+        if isinstance(value, int) and not -INT64 <= value < INT64:
+            raise ConfigError(
+                f"{field.name}: expected a number of at most 64 bits, got {value.bit_length()} bits"
+            )
         kinds = getattr(expected, "__args__", (expected,)) if expected != tuple[str, ...] else (tuple,)
         if float in kinds and isinstance(value, int) and not isinstance(value, bool):
             continue
         if not isinstance(value, tuple(kinds)) or (isinstance(value, bool) and bool not in kinds):
             names = " or ".join(k.__name__ for k in kinds)
-            raise ConfigError(f"{field.name}: expected {names}, got {value!r}")
+            raise ConfigError(f"{field.name}: expected {names}, got {describe(value)}")
+        if isinstance(value, tuple) and not all(isinstance(word, str) for word in value):
+            raise ConfigError(f"{field.name}: expected a tuple of str, got {describe(value)}")
 
 
 def require(condition: bool, name: str, expected: str, got: Any) -> None:
     """Raise ConfigError, saying what setting `name` should be, unless `condition` holds."""
     if not condition:
-        raise ConfigError(f"{name}: expected {expected}, got {got!r}")
+        raise ConfigError(f"{name}: expected {expected}, got {describe(got)}")
+
+
+def check_size(name: str, size: int) -> None:
+    """Raise ConfigError unless `size` can be the size of an array's axis."""
+    require(size >= 1, name, "at least 1", size)
+    require(size < SIZES_BELOW, name, f"less than {SIZES_BELOW:,}", size)
+
+
+def as_integer(name: str, value: Any, low: int, high: int, expected: str) -> int:
+    """`value` as an int. Raises InputError unless it is an integer, also NumPy's, and low <= value <= high."""
+    try:
+        integer = low - 1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        integer = low - 1
+    if not low <= integer <= high:
+        raise InputError(f"{name}: expected {expected}, got {describe(value)}")
+    return integer
+
+
+def as_list(name: str, values: Any, expected: str) -> list[Any]:
+    """`values` as a list. Raises InputError if they are none."""
+    try:
+        return list(values)
+    except TypeError:
+        raise InputError(f"{name}: expected a list of {expected}, got {describe(values)}") from None
+
+
+def between(value: Any, low: float, high: float) -> bool:
+    """Whether `value` is a real number, Python's or NumPy's, and low <= value < high."""
+    try:
+        return isinstance(value, Real) and bool(low <= value < high)  # type: ignore[operator]
+    except TypeError:  # NumPy counts a timedelta64 among the real numbers
+        return False
 
 
 def one_of(kind: str, name: Any, choices: Iterable[Any]) -> None:

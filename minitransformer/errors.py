@@ -4,6 +4,8 @@ All are ValueErrors; the message says what was expected, what came, and what to 
 The command line prints that message on one line and exits with status 2.
 """
 
+from typing import Any
+
 
 class MinitransformerError(ValueError):
     """Base of every error below, for code that wants to catch them all."""
@@ -19,3 +21,10 @@ class ConfigError(MinitransformerError):
 
 class CheckpointError(MinitransformerError):
     """A run folder or checkpoint that is missing, damaged, or belongs to something else."""
+
+
+def describe(x: Any) -> str:
+    """What came, on one line: the dtype and shape of an array, the value of anything else."""
+    if getattr(x, "shape", ()):
+        return f"{x.dtype} of shape {tuple(x.shape)}"
+    return repr(x)

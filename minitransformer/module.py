@@ -27,7 +27,7 @@ from minitransformer.backend import (
     to_host,
     zeros,
 )
-from minitransformer.errors import CheckpointError
+from minitransformer.errors import CheckpointError, describe
 
 M = TypeVar("M", bound="Module")
 L = TypeVar("L")
@@ -79,10 +79,14 @@ class Parameter:
 
 
 class Constant:
-    """An array that follows its module to another dtype or device but is not learned."""
+    """An array that follows its module to another dtype or device but is not learned.
 
-    def __init__(self, data: Array) -> None:
-        self.data = data
+    `exact` stays as it was given, so that float64 is exact again after float32.
+    """
+
+    def __init__(self, exact: Array, dtype: DTypeLike) -> None:
+        self.exact = exact
+        self.data = exact.astype(dtype)
 
 
 class Flat(NamedTuple):
@@ -183,7 +187,7 @@ class Module:
 
         for leaf in _held(self):
             if isinstance(leaf, Constant):
-                leaf.data = moved(leaf.data)
+                leaf.data = moved(leaf.exact.astype(leaf.data.dtype) if dtype is None else leaf.exact)
         for p in self.parameters().values():
             p.rebind(moved(p.data), moved(p.grad))
         return self
@@ -198,6 +202,8 @@ class Module:
         Raises CheckpointError, and changes nothing, if a name is missing or unknown, or a shape or kind of
         number differs.
         """
+        if not isinstance(state, Mapping):
+            raise CheckpointError(f"expected a state of names and arrays, got {describe(state)}")
         parameters = self.parameters()
         if missing := [name for name in parameters if name not in state]:
             raise CheckpointError(
@@ -206,10 +212,10 @@ class Module:
         if unknown := [name for name in state if name not in parameters]:
             raise CheckpointError(f"state has {len(unknown)} name(s) the model lacks, e.g. {unknown[0]!r}")
         for name, p in parameters.items():
-            if tuple(state[name].shape) != p.shape or not castable(state[name], p.data):
+            x = state[name]
+            if getattr(x, "shape", None) != p.shape or not castable(x, p.data):
                 raise CheckpointError(
-                    f"{name}: expected {p.data.dtype} of shape {p.shape}, "
-                    f"got {state[name].dtype} of shape {tuple(state[name].shape)}"
+                    f"{name}: expected {p.data.dtype} of shape {p.shape}, got {describe(x)}"
                 )
         for name, p in parameters.items():
             p.data = array_module(p.data).asarray(state[name])
@@ -234,7 +240,7 @@ def converted(layer: L, dtype: DTypeLike) -> L:
         p.rebind(data, zeros(data.shape, dtype, like=data))
     for leaf in _held(twin):
         if isinstance(leaf, Constant):
-            leaf.data = leaf.data.astype(dtype)
+            leaf.data = array_module(leaf.data).asarray(leaf.exact.astype(dtype))
     return twin
 
 

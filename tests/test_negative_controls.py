@@ -39,7 +39,7 @@ import minitransformer as mt
 from minitransformer import layers as L
 from minitransformer import models
 from minitransformer.backend import dropout_mask
-from minitransformer.checks.wrapped import Loss, TransformerWithLoss, Softmax, TiedEmbedding
+from minitransformer.checks.wrapped import Loss, Softmax, TiedEmbedding, TransformerWithLoss
 from minitransformer.layers.dropout import DropoutCache
 from minitransformer.layers.normalization import LayerNormCache
 from minitransformer.module import Constant, Module
@@ -721,8 +721,8 @@ FAULTS = [
           [a_step_at_a_time_equals_the_whole]),
     # -- the loss
     Fault("mean over the batch applied twice: in the loss", "training.loss.LabelSmoothedCrossEntropy.backward",
-          lambda self, cache: cache.dlogits / len(cache.dlogits), [*elementwise(Loss),
-                                                                   partial(gradients, TransformerWithLoss, "complex", True)]),
+          lambda self, cache: cache.dlogits / len(cache.dlogits),
+          [*elementwise(Loss), partial(gradients, TransformerWithLoss, "complex", True)]),
     Fault("mean over the batch applied twice: in the weights", "layers.linear.linear_backward",
           linear_backward_with(dW=lambda dW: dW / B), elementwise(L.Linear)),
     Fault("mean over B where the loss averages B·T", "training.loss.LabelSmoothedCrossEntropy.backward",
@@ -761,7 +761,7 @@ FAULTS = [
     Fault("float64: np.sqrt(d_k)", "layers.attention.math",
           SimpleNamespace(sqrt=np.sqrt), [partial(float32_stays_float32, L.ScaledDotProductAttention)]),
     Fault("float64: a table of positions", "layers.positional_encoding.Constant",
-          lambda data: Constant(data.astype("float64")), [partial(float32_stays_float32, models.Transformer)]),
+          lambda exact, dtype: Constant(exact, "float64"), [partial(float32_stays_float32, models.Transformer)]),
     Fault("float64: a dropout mask", "layers.dropout.dropout_mask",
           lambda rng, p, x: (rng.random(x.shape) >= p) / (1 - p), [partial(float32_stays_float32, L.Dropout)]),
     # -- the gradient checker's own: no wrong gradient is too wrong, or too little wrong, for it

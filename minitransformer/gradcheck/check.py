@@ -60,8 +60,10 @@ def gradcheck(
     return a gradient of the right shape for each floating-point input, or if forward cannot be run in complex
     numbers (method "complex").
     """
-    if method not in METHODS:
+    if method not in list(METHODS):
         raise InputError(f"method: expected 'central' or 'complex', got {method!r}")
+    if tolerance is not None and not (isinstance(tolerance, int | float) and 0 <= tolerance < 1):
+        raise InputError(f"tolerance: expected a number 0 <= x < 1, or None, got {tolerance!r}")
     tolerance = TOLERANCE[method] if tolerance is None else tolerance
     subject = Subject(layer, inputs, dropout_seed, seed)
     if directional is None:
@@ -120,7 +122,7 @@ def settle_doubts(
 ) -> int:
     """A second look, at many steps, at entries of `n` that are not `a`: corrects n; how many are at a kink.
 
-    Those are left out, by setting n to a.
+    Those, and what lies between kinks too near for a derivative that is known well, are left out: n is set to a.
     """
     error, flat = relative_error(a, n, floor).ravel(), n.reshape(-1)
     kinks = stayed_wrong = 0
@@ -130,11 +132,11 @@ def settle_doubts(
         move, a_i, n_i = _mover(subject.variables[name], i), float(a.ravel()[i]), float(flat[i])
         f = subject.change(move)
         if not plainly_smooth(f, n_i, doubt=abs(n_i - a_i)):
-            found = slopes(f)
-            if found.kink(a_i, least=tolerance * floor):
+            found, least = slopes(f, subject.noise), tolerance * max(abs(n_i), floor)
+            if found.kink(a_i, least) or (method == "central" and found.cannot_tell(a_i, least)):
                 flat[i], kinks = a_i, kinks + 1
             elif method == "central":
-                flat[i] = found.best
+                flat[i] = found.best.value
         move(0.0)
         stayed_wrong += not relative_error(a_i, flat[i], floor) <= tolerance
     return kinks
@@ -157,12 +159,12 @@ def one_direction(subject: Subject, method: str, tolerance: float) -> list[Row]:
         n_a = imaginary()
     else:
         f = subject.change(_mover_along(subject.variables, direction))
-        sure = both_sides(f)
+        sure, least = both_sides(f, subject.noise), tolerance * floor
         n_a = sure.value
-        if sure.doubt > tolerance * floor or relative_error(a, n_a, floor) > tolerance:
-            found = slopes(f)
-            kinks = int(found.kink(a, least=tolerance * floor))
-            n_a = a if kinks else found.best
+        if sure.doubt > least or relative_error(a, n_a, floor) > tolerance:
+            found = slopes(f, subject.noise)
+            kinks = int(found.kink(a, least) or found.cannot_tell(a, least))
+            n_a = a if kinks else found.best.value
     error = float(relative_error(a, n_a, floor))
     hint = "" if error <= tolerance else "directional=False, on a smaller layer, shows which gradient it is"
     return [Row(ONE_DIRECTION, (n,), (), a, n_a, error, kinks, hint)]

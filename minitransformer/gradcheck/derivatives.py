@@ -16,16 +16,13 @@ Function: TypeAlias = Callable[[float], float]
 
 STEP = 5e-4  # near eps^(1/5), where the two errors meet for most functions
 STEPS = tuple(0.08 / 4**k for k in range(9))  # 0.08 … 1.2e-6: for numbers around 1, but also 0.01 or 100
-COMPLEX_STEP = (
-    1e-30  # so small that its square vanishes beside 1; nothing is subtracted, so nothing is rounded away
-)
 
 
 class Slope(NamedTuple):
     """An estimate of f'(0)."""
 
     value: float
-    doubt: float  # how much it changed when the step changed
+    doubt: float  # how much it changed when the step changed, and what rounding may have done
 
 
 class Slopes(NamedTuple):
@@ -36,9 +33,16 @@ class Slopes(NamedTuple):
     both: Slope
 
     @property
-    def best(self) -> float:
+    def best(self) -> Slope:
         """The one that is surest: where f bends nearby, the one from the side without the bend."""
-        return min(self, key=lambda slope: slope.doubt).value
+        return surest(self)
+
+    def cannot_tell(self, value: float, least: float) -> bool:
+        """Whether `value` is the slope as far as that is known, but not to `least`.
+
+        So it is between two bends that leave only short steps, where f is a number with few digits.
+        """
+        return abs(value - self.best.value) <= 2 * self.best.doubt and least < self.best.doubt < 1e3 * least
 
     def kink(self, value: float, least: float) -> bool:
         """Whether f bends at 0, and `value` is a slope between those to the left and to the right.
@@ -61,21 +65,27 @@ def one_sided(f: Function, h: float) -> float:
     return (48 * f(h) - 36 * f(2 * h) + 16 * f(3 * h) - 3 * f(4 * h)) / (12 * h)
 
 
-def steadiest(estimates: Iterable[float]) -> Slope:
-    """The estimate that differs least from the one before. (A long step may leave the domain of f, to NaN.)"""
-    found = [Slope(b, abs(b - a)) for a, b in itertools.pairwise(estimates)]
-    return min(found, key=lambda slope: math.inf if math.isnan(slope.doubt) else slope.doubt)
+def surest(slopes: Iterable[Slope]) -> Slope:
+    """The one with the least doubt. (A long step may leave the domain of f, to NaN.)"""
+    return min(slopes, key=lambda slope: math.inf if math.isnan(slope.doubt) else slope.doubt)
 
 
-def both_sides(f: Function) -> Slope:
+def steadiest(estimate: Callable[[float], float], noise: float) -> Slope:
+    """estimate(h) at the step on which it depends least; `noise` is the size of the rounding errors of f."""
+    pairs = itertools.pairwise((h, estimate(h)) for h in STEPS)
+    return surest(Slope(b, abs(b - a) + noise / h) for (_, a), (h, b) in pairs)
+
+
+def both_sides(f: Function, noise: float) -> Slope:
     """f'(0) by central differences, at the step on which it depends least."""
-    return steadiest(central(f, h) for h in STEPS)
+    return steadiest(lambda h: central(f, h), noise)
 
 
-def slopes(f: Function) -> Slopes:
+def slopes(f: Function, noise: float) -> Slopes:
     """f'(0) from each side and from both, at the step on which it depends least."""
-    left, right = (steadiest(one_sided(f, side * h) for h in STEPS) for side in (-1, 1))
-    return Slopes(left, right, both_sides(f))
+    left = steadiest(lambda h: one_sided(f, -h), noise)
+    right = steadiest(lambda h: one_sided(f, h), noise)
+    return Slopes(left, right, both_sides(f, noise))
 
 
 def plainly_smooth(f: Function, estimate: float, doubt: float) -> bool:

@@ -45,7 +45,7 @@ def close(a: Array, n: Array) -> bool:
 def factor(a: Array, n: Array, sizes: Mapping[int, str]) -> str:
     """a = c n: a sum for a mean, a forgotten factor, a wrong sign."""
     c = float((a * n).sum()) / (float((n * n).sum()) or math.nan)
-    if not (c and close(a, c * n)):
+    if not c or abs(c - 1) < CLOSE or not close(a, c * n):
         return ""
     if abs(c + 1) < CLOSE:
         return "every entry has the wrong sign"

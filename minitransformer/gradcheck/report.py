@@ -18,7 +18,9 @@ class Row:
     analytic: float
     numeric: float
     relative_error: float
-    kinks: int = 0  # entries left out: forward has no derivative there (ReLU at 0, a tie of a maximum)
+    # entries left out: forward has no derivative there (ReLU at 0, a tie of a maximum), or kinks on both sides are so
+    # near that it cannot be known to the tolerance
+    kinks: int = 0
     hint: str = ""
 
 

@@ -12,9 +12,9 @@ from minitransformer.errors import InputError
 from minitransformer.gradcheck.derivatives import Function
 from minitransformer.module import converted, parameters_of
 
-COMPLEX_STEP = (
-    1e-30  # so small that its square vanishes beside 1; nothing is subtracted, so nothing is rounded away
-)
+# So small that its square vanishes beside 1. Nothing is subtracted, so nothing is rounded away.
+COMPLEX_STEP = 1e-30
+EPS = 2.0**-52
 SPREAD = 0.5
 
 
@@ -44,6 +44,7 @@ class Subject:
         y, self.cache = self.forward(self.layer, self.inputs)
         self.y = y.copy()  # it may be an input itself, or a view of one, and those will move
         self.dy = array_module(self.y).asarray(self.rng.normal(size=self.y.shape))
+        self.noise = 4 * EPS * float(((self.y * self.dy) ** 2).sum()) ** 0.5  # rounding errors of L, about
 
     def forward(self, layer: Any, inputs: list[Any]) -> tuple[Array, Any]:
         """layer.forward, with the same random numbers each time."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from minitransformer.backend import Array, array_module
-from minitransformer.errors import InputError
+from minitransformer.config import as_integer
 from minitransformer.models.transformer import Transformer
 
 
@@ -16,9 +16,9 @@ def greedy_decode(
     or after `max_len` tokens. The start symbol is not part of the result. Raises InputError for ids that
     the model does not have.
     """
-    for name, symbol in (("bos_id", bos_id), ("eos_id", eos_id)):
-        if not 0 <= symbol < model.config.tgt_vocab_size:
-            raise InputError(f"{name}: expected an id 0 … {model.config.tgt_vocab_size - 1}, got {symbol}")
+    last = model.config.tgt_vocab_size - 1
+    bos_id = as_integer("bos_id", bos_id, 0, last, f"an id 0 … {last}")
+    eos_id = as_integer("eos_id", eos_id, 0, last, f"an id 0 … {last}")
     state = model.start_decoding(src_ids, max_len)
     xp = array_module(state.src_mask)
     tokens = xp.full(len(src_ids), bos_id)

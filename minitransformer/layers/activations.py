@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from minitransformer.backend import Array, Generator, array_module, sum_last
+from minitransformer.backend import Array, Generator, array_module, silent_overflow, sum_last
 from minitransformer.module import Module
 
 
@@ -40,7 +40,8 @@ def softmax(scores: Array, mask: Array | None = None) -> Array:
     top = scores.max(-1, keepdims=True)
     if mask is not None:
         top = xp.where(xp.isfinite(top), top, 0)  # a fully masked row: exp(-inf - 0) = 0
-    weights = scores - top
+    with silent_overflow():  # -1e38 - 3e38 is -inf in float32, and exp of it 0 as it should be
+        weights = scores - top
     xp.exp(weights, out=weights)
     total = sum_last(weights)
     if mask is not None:
@@ -62,5 +63,6 @@ def softmax_backward(dweights: Array, weights: Array) -> Array:
 def log_softmax(logits: Array) -> Array:
     """log(exp(logits) / Σ exp(logits)) over the last axis, without ever forming a quotient that can be 0."""
     xp = array_module(logits)
-    shifted = logits - logits.max(-1, keepdims=True)
+    with silent_overflow():  # -1e38 - 3e38 is -inf in float32: half of the lowest number stands for it
+        shifted = xp.maximum(logits - logits.max(-1, keepdims=True), xp.finfo(logits.dtype).min / 2)
     return shifted - xp.log(sum_last(xp.exp(shifted)))

@@ -41,7 +41,7 @@ class SinusoidalPositions(Module):
     """
 
     def __init__(self, max_len: int, d_model: int, dtype: DTypeLike = "float32") -> None:
-        self.PE = Constant(sinusoids(max_len, d_model).astype(dtype))
+        self.PE = Constant(sinusoids(max_len, d_model), dtype)
 
     def forward(self, x: Array, rng: Generator | None = None, start: int = 0) -> tuple[Array, None]:
         return x + self.PE.data[start : start + x.shape[1]], None

@@ -9,14 +9,14 @@ from minitransformer.backend import (
     DTypeLike,
     Generator,
     Seed,
-    array_module,
+    castable,
     device_module,
     dtype_of,
     generator,
 )
-from minitransformer.config import TransformerConfig
-from minitransformer.errors import InputError
-from minitransformer.layers.embedding import OutputProjection, OutputProjectionCache
+from minitransformer.config import TransformerConfig, as_integer, require
+from minitransformer.errors import InputError, describe
+from minitransformer.layers.embedding import OutputProjection, OutputProjectionCache, as_array
 from minitransformer.layers.masks import causal_mask, padding_mask
 from minitransformer.models.decoder import Decoder, DecoderCache
 from minitransformer.models.decoder_state import DecoderState
@@ -52,6 +52,7 @@ class Transformer(Module):
     def __init__(
         self, config: TransformerConfig, seed: Seed = 0, dtype: DTypeLike = "float32", device: str = "cpu"
     ) -> None:
+        require(isinstance(config, TransformerConfig), "config", "a TransformerConfig", config)
         device_module(device)
         dtype, rng, tie = dtype_of(dtype), generator(seed), config.tie_embeddings
         self.config = config
@@ -68,6 +69,8 @@ class Transformer(Module):
     def forward(
         self, src_ids: Array, tgt_in: Array, rng: Generator | None = None, keep: Keep = "caches"
     ) -> tuple[Array, TransformerCache]:
+        if not isinstance(rng, Generator | None):
+            raise InputError(f"rng: expected a random generator, or None for evaluation, got {describe(rng)}")
         tgt_in = self._checked(tgt_in, "tgt_in", self.config.tgt_vocab_size)
         memory, src_mask, cache_src, cache_encoder = self._encode(src_ids, rng, keep)
         if tgt_in.shape[0] != memory.shape[0]:
@@ -82,6 +85,11 @@ class Transformer(Module):
 
     def backward(self, dlogits: Array, cache: TransformerCache) -> None:
         check_kept(cache.decoder.layers)
+        E, shape = self.output.E, (*cache.output.x.shape[:-1], self.config.tgt_vocab_size)
+        if getattr(dlogits, "shape", None) != shape or not castable(dlogits, E.data):
+            raise InputError(
+                f"dlogits: expected numbers of shape {shape}, like the logits, got {describe(dlogits)}"
+            )
         dx = self.output.backward(dlogits, cache.output)
         dx, dmemory = self.decoder.backward(dx, cache.decoder)
         self.tgt_embedding.backward(dx, cache.tgt_embedding)
@@ -90,10 +98,8 @@ class Transformer(Module):
 
     def start_decoding(self, src_ids: Array, max_len: int) -> DecoderState:
         """Encode the source; the state before the first target token, with room for `max_len` of them."""
-        if not 1 <= max_len <= self.config.max_len:
-            raise InputError(
-                f"max_len: expected 1 … {self.config.max_len} (the model's max_len), got {max_len}"
-            )
+        most = self.config.max_len
+        max_len = as_integer("max_len", max_len, 1, most, f"1 … {most} (the model's max_len)")
         memory, src_mask, *_ = self._encode(src_ids, None, "nothing")
         return self.decoder.start(memory, src_mask, max_len)
 
@@ -103,8 +109,9 @@ class Transformer(Module):
         The same as forward on all tokens read so far, at the cost of one. Writes to `state`. Raises
         InputError for ids that are not the next of these sentences, and when there is no more room.
         """
-        xp = array_module(state.src_mask)
-        ids = self._checked(xp.asarray(ids)[:, None], "ids", self.config.tgt_vocab_size)
+        ids = self._checked(
+            as_array(ids, "ids", state.src_mask)[..., None], "ids", self.config.tgt_vocab_size
+        )
         if len(ids) != len(state.src_mask):
             raise InputError(
                 f"ids: expected one for each of the {len(state.src_mask)} sentences, got {len(ids)}"
@@ -126,11 +133,7 @@ class Transformer(Module):
 
     def _checked(self, ids: Array, name: str, vocab_size: int) -> Array:
         """`ids` as an array of the model's library, if it is one that the model can read."""
-        xp = array_module(self.output.E.data)
-        try:
-            ids = xp.asarray(ids)
-        except ValueError:
-            raise InputError(f"{name}: expected rows of one length; pad the shorter ones") from None
+        ids = as_array(ids, name, self.output.E.data)
         if ids.ndim != 2 or ids.size == 0:
             raise InputError(f"{name}: expected ids of shape (B, T), B and T at least 1, got {ids.shape}")
         if ids.dtype.kind not in "iu":

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from minitransformer.backend import Generator
-from minitransformer.config import PRESETS, check_types, require
+from minitransformer.config import PRESETS, SIZES_BELOW, check_size, check_types, require
 from minitransformer.errors import InputError
 from minitransformer.tasks.task import Pair, Task
 from minitransformer.tasks.vocabulary import SPECIALS, Vocabulary
@@ -40,10 +40,13 @@ class SequenceTask(Task):
 
     def __post_init__(self) -> None:
         check_types(self)
+        first = -SIZES_BELOW < self.first_symbol < SIZES_BELOW  # else sums of symbols overflow
+        require(first, "first_symbol", f"a number nearer to 0 than {SIZES_BELOW:,}", self.first_symbol)
         require(self.n_symbols >= 2, "n_symbols", "at least 2", self.n_symbols)
         require(1 <= self.min_length <= self.max_length, "min_length", "1 … max_length", self.min_length)
-        require(self.epoch_size >= 1, "epoch_size", "at least 1", self.epoch_size)
-        require(self.test_size >= 1, "test_size", "at least 1", self.test_size)
+        for name in ("n_symbols", "max_length", "epoch_size", "test_size"):
+            check_size(name, getattr(self, name))
+        check_size("longest", self.longest or 1)
         longer = self.longest == 0 or self.longest > self.max_length
         require(longer, "longest", f"0, or more than max_length={self.max_length}", self.longest)
 

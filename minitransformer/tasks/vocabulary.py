@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
-from minitransformer.errors import InputError
+from minitransformer.config import as_integer, as_list
+from minitransformer.errors import InputError, describe
 
 PAD, BOS, EOS = 0, 1, 2  # padding, start and end: three different ids, none of them a symbol's
 SPECIALS = ("<pad>", "<s>", "</s>")
@@ -23,6 +24,8 @@ class Vocabulary:
 
     def encode(self, text: str) -> list[int]:
         """Ids of the symbols in `text`, which blanks separate. Raises InputError for none or an unknown one."""
+        if not isinstance(text, str):
+            raise InputError(f"expected a text of symbols separated by blanks, got {describe(text)}")
         words = text.split()
         if not words:
             raise InputError("expected symbols separated by blanks, got an empty text")
@@ -35,8 +38,10 @@ class Vocabulary:
         return [self._id_of[word] for word in words]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The symbols of `ids`, up to EOS."""
-        ids = [int(i) for i in ids]
+        """The symbols of `ids`, up to EOS. Raises InputError for an id that is none of the symbols'."""
+        last = len(self) - 1
+        expected = f"ids 0 … {last}"
+        ids = [as_integer("ids", i, 0, last, expected) for i in as_list("ids", ids, expected)]
         if EOS in ids:
             ids = ids[: ids.index(EOS)]
         return " ".join(self.symbols[i] for i in ids)

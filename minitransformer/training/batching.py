@@ -63,6 +63,11 @@ class BatchStream:
         if self._drawn is None or self._drawn[0] != self.epoch:
             self._drawn = self.epoch, self._draw(generator(self.seed, 1, self.epoch))
         batches = self._drawn[1]
+        if self.index >= len(batches):
+            raise InputError(
+                f"epoch {self.epoch}: expected a batch below {len(batches)}, got {self.index}; "
+                f"these are not the task settings that the run began with"
+            )
         batch = make_batch(batches[self.index])
         self.index += 1
         if self.index == len(batches):

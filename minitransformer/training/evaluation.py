@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from minitransformer.backend import to_host
+from minitransformer.config import INT64, as_integer, as_list
 from minitransformer.errors import InputError
 from minitransformer.inference.greedy import greedy_decode
 from minitransformer.models.transformer import Transformer
@@ -19,7 +20,14 @@ LONGER_THAN_SOURCE = 50  # §6.1: output of at most the input's length + 50
 
 
 def translate(model: Transformer, sources: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Greedy translations of sources of any lengths, in their order, without BOS and EOS."""
+    """Greedy translations of sources of any lengths, in their order, without BOS and EOS.
+
+    Raises InputError for sources that are not lists of the model's ids, or too long for it.
+    """
+    sources = [as_list("sources", source, "ids") for source in as_list("sources", sources, "lists of ids")]
+    for source in sources:
+        for i in source:
+            as_integer("sources", i, 0, INT64, "ids")
     return [row[:-1] if row[-1:] == [EOS] else row for row in decode(model, sources)]
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from minitransformer.backend import Array, array_module
-from minitransformer.errors import ConfigError, InputError
+from minitransformer.config import INT64, as_integer, between, require
+from minitransformer.errors import InputError, describe
 from minitransformer.layers.activations import log_softmax
+from minitransformer.layers.embedding import as_array
 
 
 class LossCache(NamedTuple):
@@ -28,20 +30,22 @@ class LabelSmoothedCrossEntropy:
     """
 
     def __init__(self, eps_ls: float = 0.1, pad_id: int = 0) -> None:
-        if not 0 <= eps_ls < 1:
-            raise ConfigError(f"eps_ls: expected a number 0 <= eps_ls < 1, got {eps_ls}")
+        require(between(eps_ls, 0, 1), "eps_ls", "a number 0 <= eps_ls < 1", eps_ls)
         self.eps_ls = eps_ls
-        self.pad_id = pad_id
+        self.pad_id = as_integer("pad_id", pad_id, -INT64, INT64 - 1, "an integer")
 
     def forward(self, logits: Array, tgt_out: Array, n_tokens: int | None = None) -> tuple[Array, LossCache]:
+        check_logits(logits)
         xp = array_module(logits)
         V = logits.shape[-1]
-        tgt_out = xp.asarray(tgt_out)
+        tgt_out = as_array(tgt_out, "tgt_out", logits)
         check_targets(tgt_out, tuple(logits.shape))
         is_word = tgt_out != self.pad_id
-        n_tokens = int(is_word.sum()) if n_tokens is None else n_tokens
-        if n_tokens == 0:
-            raise InputError("tgt_out: expected at least one token that is not padding")
+        if n_tokens is None:
+            n_tokens = int(is_word.sum())
+            if n_tokens == 0:
+                raise InputError("tgt_out: expected at least one token that is not padding")
+        n_tokens = as_integer("n_tokens", n_tokens, 1, INT64, "1 or more")
         weight = is_word[..., None].astype(logits.dtype) / n_tokens
         log_p = log_softmax(logits)
         q = xp.full_like(log_p, self.eps_ls / V)
@@ -52,6 +56,12 @@ class LabelSmoothedCrossEntropy:
 
     def backward(self, cache: LossCache) -> Array:
         return cache.dlogits
+
+
+def check_logits(logits: Array) -> None:
+    """Raise InputError unless `logits` is an array of floating-point numbers with an axis for the vocabulary."""
+    if not getattr(logits, "shape", ()) or logits.dtype.kind not in "fc":
+        raise InputError(f"logits: expected floating-point numbers (B, T_tgt, V), got {describe(logits)}")
 
 
 def check_targets(tgt_out: Array, logits_shape: tuple[int, ...]) -> None:

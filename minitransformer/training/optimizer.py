@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from minitransformer.backend import Array, array_module, to_host
-from minitransformer.errors import CheckpointError
+from minitransformer.backend import Array, array_module, castable, to_host
+from minitransformer.config import FLOAT32, INT64, as_integer, between, require
+from minitransformer.errors import CheckpointError, InputError, describe
 from minitransformer.module import Module
 
 CHUNK = 1 << 16  # numbers updated at a time: what the update touches stays in the processor's cache
@@ -25,6 +26,10 @@ class Adam:
     def __init__(
         self, model: Module, betas: tuple[float, float] = (0.9, 0.98), adam_eps: float = 1e-9
     ) -> None:
+        pair = isinstance(betas, tuple | list) and len(betas) == 2 and all(between(b, 0, 1) for b in betas)
+        require(pair, "betas", "two numbers 0 <= beta < 1", betas)
+        holds = between(adam_eps, *FLOAT32)
+        require(holds, "adam_eps", "a number above 0 that float32 can hold", adam_eps)
         self.model = model
         self.betas = betas
         self.adam_eps = adam_eps
@@ -34,7 +39,9 @@ class Adam:
         self.m, self.v = xp.zeros_like(flat), xp.zeros_like(flat)
 
     def step(self, lr: float) -> None:
-        """Move every parameter against its gradient."""
+        """Move every parameter against its gradient. Raises InputError unless `lr` is a number, 0 or more."""
+        if not between(lr, 0, FLOAT32[1]):
+            raise InputError(f"lr: expected a number, 0 or more, got {describe(lr)}")
         data, grad = self.model.flatten()
         xp = array_module(data)
         self.t += 1
@@ -56,19 +63,28 @@ class Adam:
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Continue from what `state_dict` returned. Raises CheckpointError if it is another model's."""
         xp = array_module(self.m)
+        if not isinstance(state, Mapping):
+            raise CheckpointError(f"Adam: expected a state of names and arrays, got {describe(state)}")
         if missing := [name for name in ("m", "v", "t") if name not in state]:
             raise CheckpointError(f"Adam: the state lacks {', '.join(missing)}")
-        if state["m"].shape != self.m.shape or state["v"].shape != self.v.shape:
-            raise CheckpointError(f"Adam: expected {self.m.size} numbers, got {state['m'].size}")
+        for name in ("m", "v"):
+            if getattr(state[name], "shape", None) != self.m.shape or not castable(state[name], self.m):
+                got = describe(state[name])
+                raise CheckpointError(f"Adam: {name}: expected {self.m.size} numbers, got {got}")
+        if not (state["v"] >= 0).all():
+            raise CheckpointError("Adam: v: expected means of squares, none below 0")
+        t = as_integer("Adam: t", state["t"], 0, INT64, "a number of steps, 0 or more")
         self.m[...], self.v[...] = xp.asarray(state["m"]), xp.asarray(state["v"])
-        self.t = int(state["t"])
+        self.t = t
 
 
 def clip_grad_norm(model: Module, max_norm: float | None) -> float:
     """Scale all gradients so that their common Euclidean norm is at most `max_norm`; the norm before that.
 
-    None leaves them as they are.
+    None leaves them as they are. Raises InputError for a `max_norm` that is not a number above 0.
     """
+    if max_norm is not None and not between(max_norm, *FLOAT32):
+        raise InputError(f"max_norm: expected a number above 0, or None, got {describe(max_norm)}")
     grad: Array = model.flatten().grad
     norm = math.sqrt(float(grad @ grad))
     if max_norm is not None and max_norm < norm < math.inf:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from minitransformer.backend import Array
 from minitransformer.config import TrainingConfig, TransformerConfig, from_settings, one_of, require
-from minitransformer.errors import CheckpointError, ConfigError
+from minitransformer.errors import CheckpointError, ConfigError, MinitransformerError
 from minitransformer.tasks import PAD, Task, task_class
 from minitransformer.training.checkpoint import load_checkpoint, save_checkpoint, write_text
 
@@ -114,9 +114,11 @@ class RunFolder:
         path = self.path / "config.json"
         try:
             return parse(json.loads(path.read_text(encoding="utf-8")))
+        except MinitransformerError:
+            raise
         except OSError:
             raise CheckpointError(f"{self.path}: expected a run folder, found no config.json in it") from None
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CheckpointError(f"{path}: damaged ({error!r})") from None
 
     def checkpoints(self) -> list[Path]:
@@ -153,13 +155,12 @@ class RunFolder:
             return []
         try:
             records = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
-            if not all(
-                isinstance(record, dict) and isinstance(record.get("step"), int) for record in records
-            ):
-                raise ValueError("a line has no step")
+            for record in records:
+                if not all(isinstance(record[name], float | int) for name in ("step", "loss", "lr")):
+                    raise ValueError("a line without the numbers step, loss and lr")
             return records
-        except ValueError as error:
-            raise CheckpointError(f"{path}: damaged ({error}); move it away to go on without it") from None
+        except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
+            raise CheckpointError(f"{path}: damaged ({error!r}); move it away to go on without it") from None
 
     def forget_after(self, step: int) -> None:
         """Drop the metrics of later steps: a resumed run will write them again."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from minitransformer.config import TrainingConfig
-from minitransformer.errors import InputError
+from minitransformer.config import INT64, TrainingConfig, as_integer
 
 
 def noam_schedule(step: int, d_model: int, warmup_steps: int = 4000) -> float:
@@ -14,8 +13,9 @@ def noam_schedule(step: int, d_model: int, warmup_steps: int = 4000) -> float:
     Rises in a straight line for `warmup_steps` steps, then falls with the square root of the step. Raises
     InputError for a step before the first.
     """
-    if step < 1:
-        raise InputError(f"step: expected 1 or more, since steps count from 1, got {step}")
+    step = as_integer("step", step, 1, INT64, "1 or more, since steps count from 1")
+    d_model = as_integer("d_model", d_model, 1, INT64, "an integer, 1 or more")
+    warmup_steps = as_integer("warmup_steps", warmup_steps, 1, INT64, "an integer, 1 or more")
     return float(d_model**-0.5 * min(step**-0.5, step * warmup_steps**-1.5))
 
 

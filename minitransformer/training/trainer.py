@@ -13,11 +13,12 @@ from minitransformer.backend import (
     generator,
     keep_freed_memory,
     peak_memory_mb,
+    silent_overflow,
 )
 from minitransformer.config import require
 from minitransformer.errors import CheckpointError, InputError, MinitransformerError
 from minitransformer.models.transformer import Transformer
-from minitransformer.training.batching import BatchStream
+from minitransformer.training.batching import BatchStream, make_batch
 from minitransformer.training.evaluation import evaluate
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.training.optimizer import Adam
@@ -118,14 +119,16 @@ class Trainer:
         loss, norm = train_step(
             self.replicas, self.loss_fn, self.optimizer, batches, lr, config.clip_norm, rngs
         )
-        if not math.isfinite(loss) or not math.isfinite(norm):
-            raise MinitransformerError(
-                f"step {self.step}: loss {loss}, gradient norm {norm}; try a lower learning_rate or a clip_norm"
-            )
+        self._require_finite(loss=loss, gradient_norm=norm)
         n_tokens = sum(batch.n_tokens for batch in batches)
         self.since_report["loss"] += loss * n_tokens
         self.since_report["tokens"] += n_tokens
         return lr, norm
+
+    def _require_finite(self, **numbers: float) -> None:
+        if not all(map(math.isfinite, numbers.values())):
+            found = ", ".join(f"{name} {number}" for name, number in numbers.items())
+            raise MinitransformerError(f"step {self.step}: {found}; try a lower learning_rate or a clip_norm")
 
     def _report(self, progress: Progress, lr: float, norm: float, evaluating: bool) -> None:
         """Write a line of metrics; with `evaluating`, look at the validation set and save a checkpoint too."""
@@ -138,6 +141,10 @@ class Trainer:
             "tokens_per_s": since["tokens"] / since["seconds"],
         }
         if evaluating:
+            batch = make_batch(self.sets["valid"][:1])
+            with silent_overflow():  # the last update may have been the one too far
+                logits, _ = self.model.forward(batch.src_ids, batch.tgt_in, keep="nothing")
+                self._require_finite(logits=float(logits.sum()))
             record["valid"] = evaluate(self.model, self.sets["valid"], self.replicas.map)
             solved_at = self.settings.training.solved_at
             self.solved = solved_at is not None and record["valid"]["exact_match"] >= solved_at
@@ -199,8 +206,10 @@ class Trainer:
             self.folder.forget_after(0)
             return
         arrays, meta = self.folder.load()
-        if missing := [name for name in self._numbers() if name not in meta]:
-            raise CheckpointError(f"{self.folder.path}: the newest checkpoint lacks {', '.join(missing)}")
+        if wrong := [name for name, x in self._numbers().items() if not _like(meta.get(name), x)]:
+            raise CheckpointError(
+                f"{self.folder.path}: the newest checkpoint lacks a sound {', '.join(wrong)}"
+            )
         self.model.load_state_dict(_under("model.", arrays))
         self.optimizer.load_state_dict(_under("adam.", arrays))
         self.step, self._earlier, self.solved = meta["step"], meta["seconds"], meta["solved"]
@@ -217,6 +226,13 @@ def load_model(run: RunFolder | str | Path, device: str = "cpu") -> Transformer:
     model = Transformer(config, 0, dtype, device)
     model.load_state_dict(_under("model.", arrays))
     return model
+
+
+def _like(x: Any, own: Any) -> bool:
+    """Whether `x` is a finite number, 0 or more, of the type of `own`, or a dictionary of such numbers."""
+    if isinstance(own, dict):
+        return isinstance(x, dict) and x.keys() == own.keys() and all(_like(x[k], own[k]) for k in own)
+    return type(x) is type(own) and 0 <= x < math.inf
 
 
 def _under(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""The whole model: sizes, ties, laws of attention, what the stacks keep, and decoding a token at a time."""
+"""The whole model: sizes, ties, what the stacks keep, what it refuses. (Its laws: tests/laws.)"""
 
 from __future__ import annotations
 
@@ -7,20 +7,10 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from support import T_K, T_Q, V_SRC, B, random_ids, randomise, tiny_config
 
 import minitransformer as mt
 from minitransformer.config import PRESETS
-
-VARIANTS = [
-    {},
-    {"norm": "pre"},
-    {"positions": "learned"},
-    {"attention_bias": True, "tie_embeddings": False},
-    {"tie_embeddings": True, "tgt_vocab_size": V_SRC},
-]
 
 
 def model_and_ids(seed: int = 0, **changes):
@@ -122,77 +112,7 @@ def test_a_seed_decides_the_weights_in_every_dtype():
     assert (a["encoder.layers.0.self_attention.W_Q"] != other["encoder.layers.0.self_attention.W_Q"]).all()
 
 
-# ---- laws
-
-
-@pytest.mark.parametrize("changes", VARIANTS)
-@given(seed=st.integers(0, 2**32), data=st.data())
-def test_a_later_token_does_not_change_earlier_outputs(changes, seed, data):
-    model, src_ids, tgt_in, rng = model_and_ids(seed, **changes)
-    tgt_in = rng.integers(1, model.config.tgt_vocab_size, (B, T_Q))
-    j = data.draw(st.integers(1, T_Q - 1))
-    changed = tgt_in.copy()
-    changed[:, j] = tgt_in[:, j] % (model.config.tgt_vocab_size - 1) + 1
-    before, after = model.forward(src_ids, tgt_in)[0], model.forward(src_ids, changed)[0]
-    np.testing.assert_array_equal(before[:, :j], after[:, :j])
-    assert (before[:, j] != after[:, j]).any()
-
-
-@pytest.mark.parametrize("changes", VARIANTS)
-def test_more_padding_changes_nothing(changes):
-    model, src_ids, tgt_in, _ = model_and_ids(1, **changes)
-    longer = [np.pad(ids, ((0, 0), (0, 3))) for ids in (src_ids, tgt_in)]
-    logits, _ = model.forward(src_ids, tgt_in)
-    np.testing.assert_allclose(model.forward(*longer)[0][:, :T_Q], logits, rtol=1e-10, atol=1e-12)
-
-
-def test_a_sentence_is_translated_alike_in_any_company():
-    model, src_ids, tgt_in, _ = model_and_ids(2)
-    together, _ = model.forward(src_ids, tgt_in)
-    for row in range(B):
-        alone, _ = model.forward(src_ids[row : row + 1], tgt_in[row : row + 1])
-        np.testing.assert_allclose(alone[0], together[row], rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("norm", ["post", "pre"])
-def test_an_encoder_without_positions_does_not_know_the_order(norm):
-    rng = np.random.default_rng(3)
-    encoder = randomise(mt.models.Encoder(tiny_config(norm=norm)), rng)
-    x, order = rng.normal(size=(B, T_K, 8)), rng.permutation(T_K)
-    y, _ = encoder.forward(x)
-    np.testing.assert_allclose(encoder.forward(x[:, order])[0], y[:, order], rtol=1e-10, atol=1e-12)
-
-
-def test_the_source_reaches_the_logits_and_its_padding_does_not():
-    model, src_ids, tgt_in, rng = model_and_ids(4)
-    logits, cache = model.forward(src_ids, tgt_in)
-    changed = src_ids.copy()
-    changed[0, 0] = changed[0, 0] % (V_SRC - 1) + 1
-    assert (model.forward(changed, tgt_in)[0][0] != logits[0]).all()
-    model.zero_grad()
-    model.backward(rng.normal(size=logits.shape), cache)
-    assert (model.src_embedding.embedding.E.grad[0] == 0).all()  # the row of the padding symbol
-
-
 # ---- what the stacks keep
-
-
-@pytest.mark.parametrize("changes", VARIANTS)
-def test_recomputed_activations_give_the_same_gradients_to_the_last_bit(changes):
-    model, src_ids, tgt_in, rng = model_and_ids(5, **changes)
-    dlogits = rng.normal(size=(B, T_Q, model.config.tgt_vocab_size))
-
-    def run(keep):
-        model.zero_grad()
-        generator = np.random.default_rng(1)
-        logits, cache = model.forward(src_ids, tgt_in, generator, keep=keep)
-        model.backward(dlogits, cache)
-        return logits, model.flatten().grad.copy(), generator.random()
-
-    stored, recomputed = run("caches"), run("inputs")
-    for a, b in zip(stored, recomputed, strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert abs(stored[1]).max() > 0
 
 
 def test_nothing_kept_means_no_caches_and_no_backward():
@@ -211,17 +131,12 @@ def test_nothing_kept_means_no_caches_and_no_backward():
 # ---- decoding
 
 
-@pytest.mark.parametrize("changes", VARIANTS)
-@given(seed=st.integers(0, 2**32))
-def test_a_step_at_a_time_equals_the_whole_at_once(changes, seed):
-    model, src_ids, _, rng = model_and_ids(seed, **changes)
-    tgt_in = rng.integers(1, model.config.tgt_vocab_size, (B, T_Q))
-    logits, _ = model.forward(src_ids, tgt_in)
+def test_a_step_is_refused_when_there_is_no_more_room():
+    model, src_ids, tgt_in, _ = model_and_ids(5)
     state = model.start_decoding(src_ids, max_len=T_Q)
     for position in range(T_Q):
-        step = model.decode_step(tgt_in[:, position], state)
-        np.testing.assert_allclose(step, logits[:, position], rtol=1e-9, atol=1e-11)
-    assert state.length == T_Q
+        model.decode_step(tgt_in[:, position], state)
+    assert state.length == state.max_len == T_Q
     with pytest.raises(mt.InputError, match=r"room for 5 tokens, all of them read"):
         model.decode_step(tgt_in[:, 0], state)
 

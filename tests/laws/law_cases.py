@@ -1,0 +1,213 @@
+"""What the laws share: every Module, models of any shape, what backward finds, and what "the same" means.
+
+Sizes are drawn by Hypothesis, the numbers by a generator whose seed Hypothesis draws. All axes of a shape have
+different sizes (primes, from 2 up), so that a transposed axis is a shape error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from support import randomise
+
+import minitransformer as mt
+from minitransformer import layers, models
+from minitransformer.checks import CASES, Case, Sizes, random_ids, tiny_config
+from minitransformer.layers import causal_mask
+from minitransformer.module import Module
+
+SEEDS = st.integers(0, 2**32 - 1)
+SIZES = st.builds(
+    lambda primes, d_model: Sizes(*primes[:6], d_model, primes[6], V_src=19, V_tgt=23),
+    st.permutations((2, 3, 5, 7, 11, 13, 17)),
+    st.sampled_from([4, 6, 8, 10]),  # even, for the sinusoids
+)
+
+both_norms = pytest.mark.parametrize("norm", ["post", "pre"])
+few = settings(max_examples=max(3, settings.default.max_examples // 3))  # for what runs on every Module
+
+
+# ---- every Module
+
+
+every_module = pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=f"{name}-{i}") for name, cases in CASES.items() for i, case in enumerate(cases)],
+)
+
+
+class Example(NamedTuple):
+    """A layer with random parameters, two batches for its forward, and a generator for what else a test draws."""
+
+    layer: Module
+    inputs: tuple[Any, ...]
+    others: tuple[Any, ...]
+    rng: np.random.Generator
+
+
+@st.composite
+def examples(draw: st.DrawFn, case: Case) -> Example:
+    """An example of one of the cases of `every_module`."""
+    rng = np.random.default_rng(draw(SEEDS))
+    sizes = draw(SIZES)
+    layer, inputs = case(sizes, rng)
+    _, others = case(sizes._replace(T_q=sizes.T_k, T_k=sizes.T_q), rng)
+    return Example(randomise(layer, rng), inputs, others, rng)
+
+
+# ---- layers and models of any shape
+
+
+@st.composite
+def configs(draw: st.DrawFn, sizes: Sizes, **changes: Any) -> mt.TransformerConfig:
+    """A small model of these sizes, and any combination of the other choices. Dropout is on everywhere."""
+    choices = {
+        "n_layers": draw(st.integers(1, 2)),
+        "positions": draw(st.sampled_from(["sinusoidal", "learned"])),
+        "attention_bias": draw(st.booleans()),
+        "tie_embeddings": draw(st.sampled_from([True, "source_target", "target_output", False])),
+        "max_len": 23,  # the longest sentence and some padding
+        **changes,
+    }
+    if choices["tie_embeddings"] in (True, "source_target"):
+        sizes = sizes._replace(V_tgt=sizes.V_src)
+    return tiny_config(sizes, **choices)
+
+
+class Translation(NamedTuple):
+    """A model, a batch for it, and a generator for what else a test draws."""
+
+    model: mt.Transformer
+    src_ids: np.ndarray  # (B, T_k)
+    tgt_in: np.ndarray  # (B, T_q)
+    rng: np.random.Generator
+
+
+@st.composite
+def translations(draw: st.DrawFn, **changes: Any) -> Translation:
+    """Sentences repeat words and are padded, both sides to different lengths; one source may have no word at all."""
+    sizes = draw(SIZES)
+    config = draw(configs(sizes, **changes))
+    rng = np.random.default_rng(draw(SEEDS))
+    model = randomise(mt.Transformer(config, dtype="float64"), rng, spread=0.3)
+    src_ids = random_ids(rng, sizes.B, sizes.T_k, config.src_vocab_size)
+    if draw(st.booleans()):
+        src_ids[-1] = config.pad_id
+    return Translation(model, src_ids, random_ids(rng, sizes.B, sizes.T_q, config.tgt_vocab_size), rng)
+
+
+# The blocks that read a target under a causal mask and, but for attention itself, a memory under a padding mask.
+READERS = ["ScaledDotProductAttention", "MultiHeadAttention", "DecoderLayer", "PreNormDecoderLayer",
+           "Decoder-post", "Decoder-pre"]  # fmt: skip
+# The blocks that read a source under a padding mask.
+ENCODERS = ["EncoderLayer", "PreNormEncoderLayer", "Encoder-post", "Encoder-pre"]
+
+
+@st.composite
+def blocks(draw: st.DrawFn, name: str, sizes: Sizes) -> Module:
+    """A block by name, "-post" or "-pre" saying where a stack has its norms."""
+    cls, _, norm = name.partition("-")
+    config = draw(configs(sizes, norm=norm or "post"))
+    if cls == "ScaledDotProductAttention":
+        return layers.ScaledDotProductAttention(config.dropout)
+    if cls == "MultiHeadAttention":
+        return layers.MultiHeadAttention(
+            config.d_model, config.n_heads, config.d_k, config.d_v, config.dropout, config.attention_bias
+        )
+    return getattr(models, cls)(config)
+
+
+class Causal(NamedTuple):
+    """A block under a causal mask as a function of one target x, (..., T_q, d): y and dx, position by position."""
+
+    block: Module
+    x: np.ndarray
+    memory: tuple[Any, ...]  # what a decoder reads besides, and its mask; attention alone reads x three times
+    rng: np.random.Generator
+
+    def forward(self, x: np.ndarray, dropout_seed: int | None) -> tuple[np.ndarray, Any]:
+        rng = None if dropout_seed is None else np.random.default_rng(dropout_seed)
+        mask = causal_mask(np.zeros((1, x.shape[-2])))
+        if not self.memory:
+            return self.block.forward(x, x, x, mask, rng=rng)
+        memory, src_mask = self.memory
+        return self.block.forward(x, memory, mask, src_mask, rng=rng)
+
+    def backward(self, dy: np.ndarray, cache: Any) -> np.ndarray:
+        dx = self.block.backward(dy, cache)
+        return dx[0] if self.memory else sum(dx)
+
+
+@st.composite
+def causal_blocks(draw: st.DrawFn, name: str) -> Causal:
+    """One of READERS in either dtype, its inputs, and a source of which half the positions are masked."""
+    sizes = draw(SIZES)
+    rng = np.random.default_rng(draw(SEEDS))
+    dtype = draw(st.sampled_from(["float32", "float64"]))
+    block = randomise(draw(blocks(name, sizes)), rng).to(dtype=dtype)
+    memory: tuple[Any, ...] = ()
+    if isinstance(block, layers.ScaledDotProductAttention):
+        x = rng.normal(size=(sizes.B, sizes.h, sizes.T_q, sizes.d_k))
+    else:
+        x = rng.normal(size=(sizes.B, sizes.T_q, sizes.d_model))
+    if name.startswith(("Decoder", "PreNorm")):
+        source = rng.normal(size=(sizes.B, sizes.T_k, sizes.d_model)).astype(dtype)
+        memory = source, rng.random((sizes.B, 1, 1, sizes.T_k)) > 0.5
+    return Causal(block, x.astype(dtype), memory, rng)
+
+
+# ---- what backward finds
+
+
+def arrays(tree: Any) -> Iterator[np.ndarray]:
+    """All arrays, and numbers with a dtype, in nested tuples and lists."""
+    if isinstance(tree, tuple | list):
+        for node in tree:
+            yield from arrays(node)
+    elif isinstance(tree, np.ndarray | np.generic):
+        yield np.asarray(tree)
+
+
+def upstream(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A random dy, in the dtype of y."""
+    return np.asarray(rng.normal(size=np.shape(y))).astype(y.dtype)
+
+
+def gradients(layer: Module, dy: np.ndarray, cache: Any) -> list[np.ndarray]:
+    """What backward returns and what it adds to .grad, in one list; leaves .grad as it was."""
+    parameters = list(layer.parameters().values())
+    before = [p.grad.copy() for p in parameters]
+    for p in parameters:
+        p.grad = np.zeros_like(p.grad)
+    dx = list(arrays([layer.backward(dy, cache)]))
+    found = [*dx, *(p.grad.copy() for p in parameters)]
+    for p, grad in zip(parameters, before, strict=True):
+        p.grad = grad
+    return found
+
+
+# ---- what "the same" means
+
+
+def assert_same(got: Iterable[np.ndarray], expected: Iterable[np.ndarray]) -> None:
+    """To the last bit, but for the sign of zero."""
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(a, b, strict=True)
+
+
+def assert_close(got: Sequence[np.ndarray], expected: Sequence[np.ndarray], tolerance: float = 1e-10) -> None:
+    """Up to rounding: each array relative to its largest number.
+
+    A gradient may be 0 in theory (of b_K, since softmax is blind to shifts) and rounding in practice: no array
+    is held to more than a thousandth of the largest of all.
+    """
+    largest = max((abs(b).max(initial=0) for b in expected), default=0)
+    for a, b in zip(got, expected, strict=True):
+        assert a.shape == b.shape
+        allowed = tolerance * max(abs(b).max(initial=0), 1e-3 * largest)
+        assert abs(a - b).max(initial=0) <= allowed  # NaN is not
