@@ -156,12 +156,16 @@ def test_a_tie_of_a_maximum_is_a_kink(method: str) -> None:
     assert report.ok and report.rows[0].kinks == {"central": 2, "complex": 1}[method]
 
 
-def test_a_kink_in_the_direction_of_a_directional_check_is_none_either() -> None:
+@both_methods
+def test_a_direction_that_starts_at_a_kink_is_checked_beside_it(method: str) -> None:
+    """And there it is checked as well as anywhere: no mistake hides in the width of the kink."""
     inputs = x(4, 5)
     inputs[0, 1] = 0
-    report = mt.gradcheck(relu(1.0), inputs, directional=True)
-    assert report.ok and report.rows[0].kinks == 1
-    assert not mt.gradcheck(relu(-1.0), inputs, directional=True).ok
+    report = mt.gradcheck(relu(0.3), inputs, method=method, directional=True)
+    assert report.ok and report.rows[0].kinks >= 1 and "checked beside it" in str(report)
+    assert not mt.gradcheck(relu(-1.0), inputs, method=method, directional=True).ok
+    almost = Layer(lambda x: np.maximum(x, 0), lambda x: (x > 0) * 1.0001)
+    assert not mt.gradcheck(almost, inputs, method=method, directional=True).ok
 
 
 # ---- precision

@@ -19,7 +19,7 @@ class Row:
     numeric: float
     relative_error: float
     # entries left out: forward has no derivative there (ReLU at 0, a tie of a maximum), or kinks on both sides are so
-    # near that it cannot be known to the tolerance
+    # near that it cannot be known to the tolerance. Along a direction: places left for one beside
     kinks: int = 0
     hint: str = ""
 
@@ -39,6 +39,11 @@ class GradcheckReport:
     def directional(self) -> bool:
         """Whether one direction of all numbers was checked, not each by itself."""
         return len(self.rows) == 1 and self.rows[0].name == ONE_DIRECTION
+
+    @property
+    def remedy(self) -> str:
+        """What was done about kinks."""
+        return "checked beside it" if self.directional else "left out"
 
     @property
     def max_relative_error(self) -> float:
@@ -65,7 +70,7 @@ class GradcheckReport:
         name = max(len(row.name) for row in self.rows)
         shape = max(len(str(row.shape)) for row in self.rows)
         for row in self.rows:
-            kinks = f"   {row.kinks} at a kink, left out" if row.kinks else ""
+            kinks = "" if not row.kinks else f"   {row.kinks} at a kink, {self.remedy}"
             where = f" at {list(row.index)}" if row.index else ""
             lines.append(
                 f"  {'ok' if self.agrees(row) else 'WRONG':<5}  {row.name:<{name}}  {row.shape!s:<{shape}}"

@@ -16,6 +16,7 @@ from minitransformer.module import converted, parameters_of
 COMPLEX_STEP = 1e-30
 EPS = 2.0**-52
 SPREAD = 0.5
+ASIDE = 1e-2
 
 
 class Subject:
@@ -41,8 +42,9 @@ class Subject:
         self.n_numbers = sum(int(x.size) for x in self.variables.values())
         if not self.n_numbers:
             raise InputError("gradcheck: expected a floating-point input or a Parameter, got neither")
-        y, self.cache = self.forward(self.layer, self.inputs)
-        self.y = y.copy()  # it may be an input itself, or a view of one, and those will move
+        self.y = self.forward(self.layer, self.inputs)[
+            0
+        ].copy()  # y may be an input itself, and those will move
         self.dy = array_module(self.y).asarray(self.rng.normal(size=self.y.shape))
         self.noise = 4 * EPS * float(((self.y * self.dy) ** 2).sum()) ** 0.5  # rounding errors of L, about
 
@@ -61,14 +63,17 @@ class Subject:
 
         It is called twice and must say the same twice; Parameters add up, so that `=` for `+=` shows as a half.
         """
-        first, again = (self._backward() for _ in range(2))
+        for p in self.parameters.values():
+            p.grad[...] = 0
+        _, cache = self.forward(self.layer, self.inputs)
+        first, again = (self._backward(cache) for _ in range(2))
         for p in self.parameters.values():
             p.grad *= 0.5
         dxs = {name: (a + b) / 2 for name, a, b in zip(self.floats, first, again, strict=True)}
         return dxs | {name: p.grad for name, p in self.parameters.items()}
 
-    def _backward(self) -> list[Array]:
-        returned = self.layer.backward(self.dy, self.cache)
+    def _backward(self, cache: Any) -> list[Array]:
+        returned = self.layer.backward(self.dy, cache)
         dxs = [] if returned is None else list(returned) if isinstance(returned, tuple) else [returned]
         expected = [tuple(x.shape) for x in self.floats.values()]
         got = [tuple(dx.shape) if hasattr(dx, "shape") else dx for dx in dxs]
@@ -106,6 +111,23 @@ class Subject:
             return float((y.imag / COMPLEX_STEP * self.dy).sum())
 
         return dict(zip(self.variables, variables, strict=True)), imaginary
+
+    def random_direction(self) -> dict[str, Array]:
+        """A unit vector over all variables, no component of which is near zero."""
+        direction = {}
+        for name, x in self.variables.items():
+            u = self.rng.uniform(0.5, 1.5, x.shape) * self.rng.choice([-1.0, 1.0], x.shape)
+            direction[name] = array_module(x).asarray(u)
+        length = sum(float((u * u).sum()) for u in direction.values()) ** 0.5
+        for u in direction.values():
+            u /= length
+        return direction
+
+    def step_aside(self) -> None:
+        """Move every number by about ASIDE."""
+        for name, u in self.random_direction().items():
+            self.variables[name][...] += ASIDE * self.n_numbers**0.5 * u
+        self.y = self.forward(self.layer, self.inputs)[0].copy()
 
     def sizes(self) -> dict[int, str]:
         """Number -> which axes of the inputs and of y have that size; batch · length of y, too."""
