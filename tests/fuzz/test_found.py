@@ -393,3 +393,11 @@ def test_the_command_line_answers_in_one_line(capsys, tmp_path, monkeypatch, arg
     out, err = capsys.readouterr()
     assert (status, out, err.count("\n"), err[-1]) == (2, "", 1, "\n"), err[:500]
     assert err.startswith("minitransformer: error: ")
+
+
+def test_a_model_that_has_diverged_can_be_evaluated(model):
+    """One update at learning_rate=1e30, then the validation set: overflow is no warning, and no answer is right."""
+    for p in model.parameters().values():
+        p.data *= 1e25
+    figures = mt.evaluate(model, [([3, 4, 5], [3, 4, 5]), ([6, 7], [7, 6])])
+    assert 0 <= figures["exact_match"] <= 1
