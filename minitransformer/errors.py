@@ -24,7 +24,8 @@ class CheckpointError(MinitransformerError):
 
 
 def describe(x: Any) -> str:
-    """What came, on one line: the dtype and shape of an array, the value of anything else."""
+    """What came, on one short line: the dtype and shape of an array, the value of anything else."""
     if getattr(x, "shape", ()):
         return f"{x.dtype} of shape {tuple(x.shape)}"
-    return repr(x)
+    text = " ".join(repr(x).split())
+    return text if len(text) <= 100 else text[:99] + "…"

@@ -9,9 +9,15 @@ from minitransformer.figures.canvas import new_figure
 
 
 def training_figure(name: str, metrics: list[dict[str, Any]]) -> Any:
-    """The lines of a run's metrics.jsonl as three curves over the steps. Raises InputError for no lines."""
+    """The lines of a run's metrics.jsonl as three curves over the steps.
+
+    Raises InputError for no lines, and for one that lacks what is drawn.
+    """
     if not metrics:
         raise InputError(f"run {name}: expected reports in its metrics.jsonl, found none; train it first")
+    for record in metrics:
+        if missing := {"step", "loss", "lr"} - record.keys():
+            raise InputError(f"run {name}: a line of its metrics.jsonl lacks {', '.join(sorted(missing))}")
     steps = [record["step"] for record in metrics]
     evaluations = [record for record in metrics if "valid" in record]
     figure = new_figure(7, 6)

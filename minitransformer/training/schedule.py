@@ -34,7 +34,8 @@ def cosine_schedule(step: int, peak: float, warmup_steps: int, steps: int) -> fl
 def learning_rate(step: int, d_model: int, config: TrainingConfig) -> float:
     """The rate that `config` asks for at `step`."""
     if config.schedule == "cosine":
-        return cosine_schedule(step, config.learning_rate or 0.0, config.warmup_steps, config.steps)
+        assert config.learning_rate is not None  # TrainingConfig sees to it
+        return cosine_schedule(step, config.learning_rate, config.warmup_steps, config.steps)
     lr = noam_schedule(step, d_model, config.warmup_steps)
     if config.learning_rate is not None:  # the paper's curve, scaled to another peak
         lr *= config.learning_rate / noam_schedule(config.warmup_steps, d_model, config.warmup_steps)

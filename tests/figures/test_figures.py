@@ -152,6 +152,8 @@ def test_the_training_figure_shows_the_metrics(tmp_path):
 def test_a_run_without_reports_is_refused():
     with pytest.raises(mt.InputError, match=r"metrics\.jsonl"):
         figures.training_figure("a run", [])
+    with pytest.raises(mt.InputError, match=r"metrics\.jsonl lacks loss, lr"):
+        figures.training_figure("a run", [{"step": 1}])
 
 
 def test_drawing_leaves_the_model_alone():

@@ -401,3 +401,10 @@ def test_a_model_that_has_diverged_can_be_evaluated(model):
         p.data *= 1e25
     figures = mt.evaluate(model, [([3, 4, 5], [3, 4, 5]), ([6, 7], [7, 6])])
     assert 0 <= figures["exact_match"] <= 1
+
+
+def test_what_came_is_described_on_one_short_line():
+    for value in (np.array(10**400, object), "a\nb", list(range(1000)), 10**400, np.zeros((2, 3)), None):
+        text = mt.errors.describe(value)
+        assert "\n" not in text and len(text) <= 100, text
+    assert mt.errors.describe(np.zeros((2, 3))) == "float64 of shape (2, 3)"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import minitransformer as mt
 
 PAD, BOS, EOS = 0, 1, 2
+SHAPE = "src_ids: expected ids of shape (B, T), B and T at least 1, got"
 
 CONFIGS = {
     "post-norm": {},
@@ -199,22 +200,51 @@ def test_sources_may_be_lists():
     )
 
 
+def test_start_end_and_length_have_defaults():
+    """1, 2 and 30, shown on a model that says what it is told to: one row ends with a 2, the other never."""
+    model = random_model(10, max_len=40)
+    said, read = [3, 4, 2, 5], []
+
+    def decode_step(tokens, state):
+        read.append(tokens.tolist())
+        logits = np.zeros((2, 13))
+        logits[0, 3] = logits[1, said[min(len(read), 4) - 1]] = 1
+        return logits
+
+    model.decode_step = decode_step
+    ids = mt.greedy_decode(model, random_sources(10, [4, 6]))
+    assert ids.tolist() == [[3] * 30, [3, 4, 2, *[PAD] * 27]]
+    assert read == [[1, 1], *ids.T[:-1].tolist()]
+
+
 @pytest.mark.parametrize(
-    ("src_ids", "options", "what"),
+    ("src_ids", "options", "message"),
     [
-        ([[3.0, 2.0]], {}, "integer"),
-        ([[3, 13]], {}, "0 … 12"),
-        ([[3, -1]], {}, "0 … 12"),
-        ([[3] * 24], {}, "max_len=23"),
-        (np.zeros((0, 4), int), {}, "shape"),
-        (np.zeros((4, 0), int), {}, "shape"),
-        ([3, 4], {}, "shape"),
-        ([[3, 2]], {"max_len": 0}, "max_len"),
-        ([[3, 2]], {"max_len": 24}, "max_len"),
-        ([[3, 2]], {"bos_id": -1}, "-1"),
-        ([[3, 2]], {"bos_id": 13}, "13"),
+        ([[3.0, 2.0]], {}, "src_ids: expected integer ids, got float64"),
+        ([[3, 13]], {}, "src_ids: expected ids 0 … 12, got 13"),
+        ([[3, -1]], {}, "src_ids: expected ids 0 … 12, got -1"),
+        ([[3] * 24], {}, "src_ids: expected at most max_len=23 tokens, got 24"),
+        (np.zeros((0, 4), int), {}, f"{SHAPE} (0, 4)"),
+        (np.zeros((4, 0), int), {}, f"{SHAPE} (4, 0)"),
+        ([3, 4], {}, f"{SHAPE} (2,)"),
+        ([[3, 2]], {"max_len": 0}, "max_len: expected 1 … 23 (the model's max_len), got 0"),
+        ([[3, 2]], {"max_len": 24}, "max_len: expected 1 … 23 (the model's max_len), got 24"),
+        ([[3, 2]], {"bos_id": -1}, "bos_id: expected an id 0 … 12, got -1"),
+        ([[3, 2]], {"bos_id": 13}, "bos_id: expected an id 0 … 12, got 13"),
+        ([[3, 2]], {"eos_id": -1}, "eos_id: expected an id 0 … 12, got -1"),
+        ([[3, 2]], {"eos_id": 13}, "eos_id: expected an id 0 … 12, got 13"),
     ],
 )
-def test_bad_input_is_refused(src_ids, options, what):
-    with pytest.raises(mt.InputError, match=what):
+def test_bad_input_is_refused(src_ids, options, message):
+    with pytest.raises(mt.InputError) as raised:
         mt.greedy_decode(random_model(8), src_ids, **{"max_len": 5, **options})
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize("symbol", [0, 12])
+def test_the_first_and_the_last_id_may_start_and_end(symbol):
+    model = random_model(9)
+    src_ids = random_sources(9, [4, 6])
+    for bos_id, eos_id in ((symbol, EOS), (BOS, symbol)):
+        ids = mt.greedy_decode(model, src_ids, bos_id, eos_id, 5)
+        np.testing.assert_array_equal(ids, naive_greedy(model, src_ids, bos_id, eos_id, 5))

@@ -152,28 +152,109 @@ def test_forward_and_backward_write_to_nothing():
     assert loss == again
 
 
+def message_of(error, call, *inputs):
+    with pytest.raises(error) as raised:
+        call(*inputs)
+    return str(raised.value)
+
+
+INTEGERS = "tgt_out: expected integers of shape (3, 5), at least one, got"
+
+
 @pytest.mark.parametrize(
-    ("tgt_out", "what"),
+    ("tgt_out", "message"),
     [
-        (np.ones((3, 4), int), "shape"),
-        (np.ones((3, 5)), "integers"),
-        (np.ones((3, 5), bool), "integers"),
-        (np.full((3, 5), 7), "0 … 6"),
-        (np.full((3, 5), -1), "0 … 6"),
-        (np.zeros((3, 5), int), "padding"),
+        (np.ones((3, 4), int), f"{INTEGERS} int64 of shape (3, 4)"),
+        (np.ones((3, 5, 1), int), f"{INTEGERS} int64 of shape (3, 5, 1)"),
+        (np.ones((3, 5)), f"{INTEGERS} float64 of shape (3, 5)"),
+        (np.ones((3, 5), bool), f"{INTEGERS} bool of shape (3, 5)"),
+        (np.array([[7, 2, 3, 4, 0]] * 3), "tgt_out: expected ids 0 … 6, got 7"),
+        (np.array([[7, 2, 3, 4, -2]] * 3), "tgt_out: expected ids 0 … 6, got -2"),
+        (np.full((3, 5), -1), "tgt_out: expected ids 0 … 6, got -1"),
+        (np.zeros((3, 5), int), "tgt_out: expected at least one token that is not padding"),
     ],
 )
-def test_targets_that_do_not_fit_are_refused(tgt_out, what):
-    with pytest.raises(mt.InputError, match=what):
-        mt.LabelSmoothedCrossEntropy(0.1, PAD).forward(np.zeros((3, 5, 7)), tgt_out)
+def test_targets_that_do_not_fit_are_refused(tgt_out, message):
+    loss_fn = mt.LabelSmoothedCrossEntropy(0.1, PAD)
+    assert message_of(mt.InputError, loss_fn.forward, np.zeros((3, 5, 7)), tgt_out) == message
 
 
 def test_an_empty_batch_is_refused():
-    with pytest.raises(mt.InputError):
-        mt.LabelSmoothedCrossEntropy(0.1, PAD).forward(np.zeros((0, 5, 7)), np.zeros((0, 5), int))
+    loss_fn = mt.LabelSmoothedCrossEntropy(0.1, PAD)
+    empty = np.zeros((0, 5, 7)), np.zeros((0, 5), int)
+    expected = "tgt_out: expected integers of shape (0, 5), at least one, got int64 of shape (0, 5)"
+    assert message_of(mt.InputError, loss_fn.forward, *empty) == expected
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint16", "int64"])
+def test_targets_may_be_integers_of_any_kind_and_lists(kind):
+    logits, tgt_out = random_case(31)
+    tgt_out[0, 0], tgt_out[1, 0] = 6, 1  # the last id, too
+    loss_fn = mt.LabelSmoothedCrossEntropy(0.1, PAD)
+    loss, _ = loss_fn.forward(logits, tgt_out)
+    assert loss_fn.forward(logits, tgt_out.astype(kind))[0] == loss
+    assert loss_fn.forward(logits, tgt_out.tolist())[0] == loss
+
+
+def test_the_papers_smoothing_and_padding_0_are_the_defaults():
+    logits, tgt_out = random_case(34)
+    tgt_out[0, 0] = 1
+    assert (tgt_out == 0).any()
+    loss, cache = mt.LabelSmoothedCrossEntropy().forward(logits, tgt_out)
+    assert float(loss) == pytest.approx(loss_by_loop(logits, tgt_out, 0.1, pad_id=0), rel=1e-12)
+    assert not cache.dlogits[tgt_out == 0].any()
 
 
 @pytest.mark.parametrize("eps_ls", [-0.1, 1.0, math.nan])
 def test_smoothing_outside_0_to_1_is_refused(eps_ls):
-    with pytest.raises(mt.ConfigError, match="eps_ls"):
-        mt.LabelSmoothedCrossEntropy(eps_ls)
+    message = message_of(mt.ConfigError, mt.LabelSmoothedCrossEntropy, eps_ls)
+    assert message == f"eps_ls: expected a number 0 <= eps_ls < 1, got {eps_ls}"
+
+
+@pytest.mark.parametrize("pad_id", [0.5, None, "0", True, 2**63, -(2**63) - 1])
+def test_a_padding_id_that_is_none_is_refused(pad_id):
+    message = message_of(mt.InputError, mt.LabelSmoothedCrossEntropy, 0.1, pad_id)
+    assert message == f"pad_id: expected an integer, got {pad_id!r}"
+
+
+def test_the_padding_id_may_be_none_of_the_vocabulary():
+    logits, tgt_out = random_case(33)
+    for pad_id in (-1, 7, -(2**63), 2**63 - 1):
+        loss, _ = mt.LabelSmoothedCrossEntropy(0.1, pad_id).forward(logits, tgt_out)
+        assert float(loss) == pytest.approx(loss_by_loop(logits, tgt_out, 0.1, pad_id), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("logits", "got"),
+    [
+        (np.zeros((3, 5, 7), int), "int64 of shape (3, 5, 7)"),
+        ([[[0.0]]], "[[[0.0]]]"),
+        (np.float64(2.5), "np.float64(2.5)"),
+        (None, "None"),
+    ],
+)
+def test_logits_that_are_none_are_refused(logits, got):
+    loss_fn = mt.LabelSmoothedCrossEntropy(0.1, PAD)
+    message = message_of(mt.InputError, loss_fn.forward, logits, np.ones((3, 5), int))
+    assert message == f"logits: expected floating-point numbers (B, T_tgt, V), got {got}"
+
+
+@pytest.mark.parametrize("n_tokens", [0, -1, 2.5, "7", True])
+def test_a_count_of_tokens_that_is_none_is_refused(n_tokens):
+    logits, tgt_out = random_case(34)
+    message = message_of(mt.InputError, mt.LabelSmoothedCrossEntropy().forward, logits, tgt_out, n_tokens)
+    assert message == f"n_tokens: expected 1 or more, got {n_tokens!r}"
+
+
+def test_a_count_of_one_token_is_taken_as_it_is():
+    logits, tgt_out = random_case(35)
+    loss_fn = mt.LabelSmoothedCrossEntropy()
+    mean, total = loss_fn.forward(logits, tgt_out)[0], loss_fn.forward(logits, tgt_out, 1)[0]
+    assert float(total) == pytest.approx(float(mean) * (tgt_out != 0).sum(), rel=1e-12)
+
+
+def test_targets_in_rows_of_several_lengths_are_refused():
+    message = message_of(
+        mt.InputError, mt.LabelSmoothedCrossEntropy().forward, np.zeros((2, 2, 3)), [[1], [1, 2]]
+    )
+    assert message == "tgt_out: expected rows of one length; pad the shorter ones"

@@ -139,21 +139,122 @@ def test_a_restored_optimizer_continues_bit_for_bit():
     np.testing.assert_array_equal(restored.v, optimizer.v)
 
 
-def test_the_state_of_another_model_is_refused():
-    state = mt.Adam(Weights(16, sizes=((5, 3),))).state_dict()
+def message_of(error, call, *inputs):
+    with pytest.raises(error) as raised:
+        call(*inputs)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("wrong", [("m", "v"), ("m",), ("v",)])
+def test_the_state_of_another_model_is_refused(wrong):
+    small = mt.Adam(Weights(16, sizes=((5, 3),))).state_dict()
     optimizer = mt.Adam(Weights(16))
-    with pytest.raises(mt.CheckpointError, match="120"):
-        optimizer.load_state_dict(state)
+    state = {**optimizer.state_dict(), "t": 7, **{name: small[name] for name in wrong}}
+    message = message_of(mt.CheckpointError, optimizer.load_state_dict, state)
+    assert message == f"Adam: {wrong[0]}: expected 120 numbers, got float64 of shape (15,)"
     assert optimizer.t == 0
 
 
-@pytest.mark.parametrize("missing", ["m", "v", "t"])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"m": [0.0, 1.0]}, "m: expected 120 numbers, got [0.0, 1.0]"),
+        ({"v": np.zeros(120, complex)}, "v: expected 120 numbers, got complex128 of shape (120,)"),
+        ({"v": np.full(120, -1e-9)}, "v: expected means of squares, none below 0"),
+        ({"v": np.full(120, math.nan)}, "v: expected means of squares, none below 0"),
+        ({"t": -1}, "t: expected a number of steps, 0 or more, got -1"),
+        ({"t": 2.0}, "t: expected a number of steps, 0 or more, got 2.0"),
+    ],
+)
+def test_a_state_that_no_adam_has_is_refused(changes, message):
+    optimizer = mt.Adam(Weights(16))
+    state = {**optimizer.state_dict(), "m": np.ones(120), **changes}
+    assert message_of(mt.MinitransformerError, optimizer.load_state_dict, state) == f"Adam: {message}"
+    assert not optimizer.m.any() and optimizer.t == 0
+    assert message_of(mt.CheckpointError, optimizer.load_state_dict, [1]) == (
+        "Adam: expected a state of names and arrays, got [1]"
+    )
+
+
+def test_the_state_before_the_first_step_can_be_restored():
+    stepped = mt.Adam(Weights(16))
+    set_gradients(stepped.model, np.random.default_rng(17))
+    stepped.step(0.1)
+    stepped.load_state_dict(mt.Adam(Weights(16)).state_dict())
+    assert stepped.t == 0 and not stepped.m.any() and not stepped.v.any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        *(
+            ({"betas": betas}, f"betas: expected two numbers 0 <= beta < 1, got {betas!r}")
+            for betas in (
+                (0.9, 1.0),
+                (1.0, 0.98),
+                (-0.1, 0.98),
+                (0.9,),
+                (0.7, 0.8, 0.9),
+                (0.9, "x"),
+                0.9,
+                {0.8: 1},
+            )
+        ),
+        *(
+            ({"adam_eps": eps}, f"adam_eps: expected a number above 0 that float32 can hold, got {eps!r}")
+            for eps in (0.0, -1e-9, 1e-50, 1e50, math.nan, None, "1")
+        ),
+    ],
+)
+def test_settings_that_cannot_be_computed_with_are_refused(settings, message):
+    assert message_of(mt.ConfigError, lambda: mt.Adam(Weights(16), **settings)) == message
+
+
+def test_betas_may_be_a_list():
+    assert mt.Adam(Weights(16), betas=[0.0, 0.5]).betas == [0.0, 0.5]
+
+
+@pytest.mark.parametrize("lr", [-1e-9, math.inf, math.nan, None, "0.1"])
+def test_a_learning_rate_that_is_none_is_refused(lr):
+    optimizer = mt.Adam(Weights(16))
+    message = message_of(mt.InputError, optimizer.step, lr)
+    assert message == f"lr: expected a number, 0 or more, got {lr!r}" and optimizer.t == 0
+
+
+@pytest.mark.parametrize("max_norm", [0.0, -1.0, math.inf, math.nan, "1"])
+def test_a_norm_that_is_none_is_refused(max_norm):
+    message = message_of(mt.InputError, mt.clip_grad_norm, Weights(16), max_norm)
+    assert message == f"max_norm: expected a number above 0, or None, got {max_norm!r}"
+
+
+@pytest.mark.parametrize("missing", [("m",), ("v",), ("t",), ("m", "v", "t")])
 def test_a_state_that_lacks_something_is_refused(missing):
-    model = Weights(17)
-    state = mt.Adam(model).state_dict()
-    del state[missing]
-    with pytest.raises(mt.CheckpointError, match=missing):
-        mt.Adam(model).load_state_dict(state)
+    optimizer = mt.Adam(Weights(17))
+    state = {name: x for name, x in optimizer.state_dict().items() if name not in missing}
+    message = message_of(mt.CheckpointError, optimizer.load_state_dict, state)
+    assert message == f"Adam: the state lacks {', '.join(missing)}"
+
+
+def test_the_papers_betas_and_eps_are_the_defaults():
+    default, written_out = Weights(25), Weights(25)
+    adams = mt.Adam(default), mt.Adam(written_out, betas=(0.9, 0.98), adam_eps=1e-9)
+    for seed in (26, 27):
+        for model, adam in zip((default, written_out), adams, strict=True):
+            set_gradients(model, np.random.default_rng(seed), scale=1e-8)  # so that eps is felt
+            adam.step(0.1)
+    np.testing.assert_array_equal(default.flatten().data, written_out.flatten().data)
+
+
+@pytest.mark.parametrize("infinite", [math.inf, math.nan])
+def test_clipping_leaves_gradients_alone_that_have_no_finite_norm(infinite):
+    """Scaled by max_norm / inf = 0, they would look like gradients that are good and small."""
+    model = Weights(28)
+    set_gradients(model, np.random.default_rng(29))
+    model.weights[1].grad[3] = infinite
+    before = model.flatten().grad.copy()
+    norm = mt.clip_grad_norm(model, 1.0)
+    assert norm == math.inf or math.isnan(norm)
+    np.testing.assert_array_equal(model.flatten().grad, before)
 
 
 def norm_by_loop(model):

@@ -68,3 +68,21 @@ def test_learning_rate_follows_the_settings():
     assert learning_rate(5, 64, cosine) == pytest.approx(0.005, rel=1e-12)
     assert learning_rate(20, 64, cosine) == pytest.approx(0.02, rel=1e-12)
     assert learning_rate(60, 64, cosine) == pytest.approx(0.01, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0, 512), "step: expected 1 or more, since steps count from 1, got 0"),
+        ((-1, 512), "step: expected 1 or more, since steps count from 1, got -1"),
+        ((1.5, 512), "step: expected 1 or more, since steps count from 1, got 1.5"),
+        ((1, 0), "d_model: expected an integer, 1 or more, got 0"),
+        ((1, "8"), "d_model: expected an integer, 1 or more, got '8'"),
+        ((1, 8, 0), "warmup_steps: expected an integer, 1 or more, got 0"),
+        ((1, 8, None), "warmup_steps: expected an integer, 1 or more, got None"),
+    ],
+)
+def test_what_is_no_count_is_refused(arguments, message):
+    with pytest.raises(mt.InputError) as raised:
+        noam_schedule(*arguments)
+    assert str(raised.value) == message
