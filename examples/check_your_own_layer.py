@@ -38,10 +38,9 @@ class AlmostRMSNorm(RMSNorm):
     def backward(self, dy, cache):
         x_hat, rms = cache
         self.gamma.grad += (dy * x_hat).mean(0).sum(0)  # a mean over the batch where a sum belongs
-        dx = (
-            dy - x_hat * (dy * x_hat).mean(-1, keepdims=True)
-        ) / rms  # gamma comes last: right while it is 1,
-        return self.gamma.data * dx  # as it is before training
+        # gamma comes last: right while it is 1, as it is before training
+        dx = (dy - x_hat * (dy * x_hat).mean(-1, keepdims=True)) / rms
+        return self.gamma.data * dx
 
 
 class Bias:

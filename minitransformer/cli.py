@@ -21,7 +21,7 @@ from minitransformer.checks import CASES, check_gradients
 from minitransformer.checks.run import METHODS
 from minitransformer.config import TrainingConfig, TransformerConfig, from_settings, one_of
 from minitransformer.errors import ConfigError, MinitransformerError
-from minitransformer.gradcheck import TOLERANCE
+from minitransformer.gradcheck import TOLERANCE, GradcheckReport
 from minitransformer.tasks import TASKS, Task, task_class
 from minitransformer.training.evaluation import evaluate, translate
 from minitransformer.training.progress import Progress
@@ -220,25 +220,30 @@ def check_all(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
     def tell(*columns: str) -> None:
         if not arguments.json:
-            print("{:<27}{:>11}  {:>13}  {:>20}  {}".format(*columns), flush=True)
+            print("{:<27}{:>11}  {:>13}  {:>20}  {}".format(*columns).rstrip(), flush=True)
 
     start, outcomes = time.perf_counter(), []
     checks = check_gradients(arguments.layers, arguments.full)
     tell("layer", "numbers", "complex step", "central differences", "")
     for outcome in checks:
         outcomes.append(outcome)
-        errors = (f"{outcome.worst(m):.1e}{'*' if outcome.directional(m) else ' '}" for m in METHODS)
-        kinks = f"  ({outcome.kinks} at a kink, left out)" if outcome.kinks else ""
-        tell(outcome.name, f"{outcome.n_numbers:,}", *errors, ("ok" if outcome.ok else "WRONG") + kinks)
-    worst = {m: max(outcome.worst(m) for outcome in outcomes) for m in METHODS}
+        left_out = f"  ({outcome.left_out} left out)" if outcome.left_out else ""
+        errors = (_error_of(outcome.worst(method)) for method in METHODS)
+        tell(outcome.name, f"{outcome.n_numbers:,}", *errors, ("ok" if outcome.ok else "WRONG") + left_out)
+    worst = {m: max(outcome.worst(m).max_relative_error for outcome in outcomes) for m in METHODS}
     wrong = [str(report) for outcome in outcomes for report in outcome.reports if not report.ok]
     answer = {
         "ok": not wrong,
         "seconds": time.perf_counter() - start,
         "worst": worst,
         "layers": [
-            {"name": o.name, "numbers": o.n_numbers, **{m: o.worst(m) for m in METHODS}, "ok": o.ok}
-            for o in outcomes
+            {
+                "name": outcome.name,
+                "numbers": outcome.n_numbers,
+                **{method: outcome.worst(method).max_relative_error for method in METHODS},
+                "ok": outcome.ok,
+            }
+            for outcome in outcomes
         ],
     }
     tell(
@@ -246,6 +251,11 @@ def check_all(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     )
     tell("tolerance", "", *(f"{TOLERANCE[m]:.1e} " for m in METHODS), "")
     return answer, "\n".join(wrong) or "Every gradient is right."
+
+
+def _error_of(report: GradcheckReport) -> str:
+    error = report.max_relative_error
+    return ("<1e-16" if error < 1e-16 else f"{error:.1e}") + ("*" if report.directional else " ")
 
 
 def _settings(arguments: argparse.Namespace) -> RunSettings:

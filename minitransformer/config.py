@@ -14,7 +14,7 @@ from minitransformer.errors import ConfigError, InputError, describe
 DROPOUT_PLACES = ("embedding", "residual", "attention", "relu")
 TIES = (True, "source_target", "target_output", False)
 SIZES_BELOW = 2**20  # three such sizes, multiplied, are still the length of an array
-INT64 = 2**63  # integers of settings and counts lie below
+INT64 = 2**63 - 1  # no setting and no count is larger
 FLOAT32 = (1.2e-38, 3.4e38)  # the positive numbers that float32 holds with all its digits
 
 
@@ -48,11 +48,11 @@ class TransformerConfig:
         for name in ("src_vocab_size", "tgt_vocab_size", "n_layers", "d_model", "n_heads", "d_ff", "max_len"):
             check_size(name, getattr(self, name))
         for name in ("d_k", "d_v"):
-            width = getattr(self, name)
-            require(width is None or width >= 1, name, "at least 1, or None", width)
-            check_size(name, width or 1)
-            divides = width is not None or self.d_model % self.n_heads == 0
-            require(divides, "n_heads", f"a divisor of d_model={self.d_model}, or {name}", self.n_heads)
+            if getattr(self, name) is not None:
+                check_size(name, getattr(self, name))
+            else:
+                divides = self.d_model % self.n_heads == 0
+                require(divides, "n_heads", f"a divisor of d_model={self.d_model}, or {name}", self.n_heads)
         require(0 <= self.dropout < 1, "dropout", "a probability 0 <= p < 1", self.dropout)
         require(between(self.eps, *FLOAT32), "eps", "a number above 0 that float32 can hold", self.eps)
         for place in self.dropout_on:
@@ -193,7 +193,7 @@ def check_types(config: Any) -> None:
     for field in fields(config):
         value = getattr(config, field.name)
         expected = hints[field.name]
-        if isinstance(value, int) and not -INT64 <= value < INT64:
+        if isinstance(value, int) and not -INT64 <= value <= INT64:
             raise ConfigError(
                 f"{field.name}: expected a number of at most 64 bits, got {value.bit_length()} bits"
             )
@@ -222,10 +222,10 @@ def check_size(name: str, size: int) -> None:
 def as_integer(name: str, value: Any, low: int, high: int, expected: str) -> int:
     """`value` as an int. Raises InputError unless it is an integer, also NumPy's, and low <= value <= high."""
     try:
-        integer = low - 1 if isinstance(value, bool) else operator.index(value)
+        integer = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
-        integer = low - 1
-    if not low <= integer <= high:
+        integer = None
+    if integer is None or not low <= integer <= high:
         raise InputError(f"{name}: expected {expected}, got {describe(value)}")
     return integer
 

@@ -230,11 +230,14 @@ def parameters_of(layer: Any) -> dict[str, Parameter]:
     return dict(found.values())
 
 
-def converted(layer: L, dtype: DTypeLike) -> L:
-    """A copy of any object with a forward and a backward, in another dtype, its gradients zero."""
+def converted(layer: L, dtype: DTypeLike, copied: dict[int, Any] | None = None) -> L:
+    """A copy of any object with a forward and a backward, in another dtype, its gradients zero.
+
+    All objects that had to be copied can be looked up in `copied` afterwards.
+    """
     arrays = [x for p in parameters_of(layer).values() for x in (p.data, p.grad)]
     buffers = [x.base for x in arrays if x.base is not None]
-    twin = _copy_sharing(layer, arrays + buffers)
+    twin = _copy_sharing(layer, arrays + buffers, copied)
     for p in parameters_of(twin).values():
         data = p.data.astype(dtype, order="C")
         p.rebind(data, zeros(data.shape, dtype, like=data))
@@ -249,9 +252,11 @@ def loose_arrays(layer: Any) -> list[str]:
     return [path for path, leaf in _leaves(layer, "") if is_float(leaf)]
 
 
-def _copy_sharing(layer: L, arrays: list[Array]) -> L:
+def _copy_sharing(layer: L, arrays: list[Array], copied: dict[int, Any] | None = None) -> L:
     """A deep copy that shares `arrays` with the original."""
-    return copy.deepcopy(layer, {id(x): x for x in arrays})  # deepcopy takes these for copied already
+    copied = {} if copied is None else copied
+    copied |= {id(x): x for x in arrays}  # deepcopy takes these for copied already
+    return copy.deepcopy(layer, copied)
 
 
 def _held(layer: Any) -> Iterator[Parameter | Constant]:
@@ -259,7 +264,7 @@ def _held(layer: Any) -> Iterator[Parameter | Constant]:
     return (leaf for _, leaf in _leaves(layer, "") if isinstance(leaf, Parameter | Constant))
 
 
-def _is_layer(node: Any) -> bool:
+def is_layer(node: Any) -> bool:
     """Whether `node` has the two methods of the contract."""
     return not isinstance(node, type) and hasattr(node, "forward") and hasattr(node, "backward")
 
@@ -268,7 +273,7 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
     """All that is no layer and no collection among the attributes below `node`, with its path."""
     if isinstance(node, _Views):
         return
-    if _is_layer(node):
+    if is_layer(node):
         for name, child in vars(node).items():
             yield from _leaves(child, f"{path}.{name}" if path else name)
     elif isinstance(node, dict):

@@ -32,7 +32,7 @@ from minitransformer.config import PRESETS, TrainingConfig, from_settings
         ({"pad_id": 11}, "pad_id: expected an id 0 … 10, got 11"),
         ({"pad_id": -1}, "pad_id: expected an id"),
         ({"eps": 0.0}, "eps: expected a number above 0"),
-        ({"d_k": 0}, "d_k: expected at least 1, or None, got 0"),
+        ({"d_k": 0}, "d_k: expected at least 1, got 0"),
     ],
 )
 def test_a_model_that_cannot_be_built_is_refused(settings, message):

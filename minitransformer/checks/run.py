@@ -33,17 +33,15 @@ class Outcome(NamedTuple):
         return sum(report.n_numbers for report in self.reports) // len(METHODS)
 
     @property
-    def kinks(self) -> int:
-        """How many entries were left out, see Row."""
-        return sum(row.kinks for report in self.reports for row in report.rows)
+    def left_out(self) -> int:
+        """How many numbers are at a kink or not known well enough, see Row."""
+        each = (row for report in self.reports if not report.directional for row in report.rows)
+        return sum(row.kinks + row.unsure for row in each)
 
-    def worst(self, method: str) -> float:
-        """The largest relative error by this method."""
-        return max(report.max_relative_error for report in self.reports if report.method == method)
-
-    def directional(self, method: str) -> bool:
-        """Whether any case was checked along one direction, not number by number."""
-        return any(report.directional for report in self.reports if report.method == method)
+    def worst(self, method: str) -> GradcheckReport:
+        """The report with the largest relative error by this method."""
+        by_method = (report for report in self.reports if report.method == method)
+        return max(by_method, key=lambda report: report.max_relative_error)
 
 
 def check_gradients(names: Sequence[str] = (), full: bool = False, seed: int = 0) -> Iterator[Outcome]:

@@ -10,7 +10,8 @@ the same gradient from forward alone:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from minitransformer.backend import Array, array_module
@@ -18,7 +19,7 @@ from minitransformer.errors import InputError
 from minitransformer.gradcheck.derivatives import both_sides, central, plainly_smooth, slopes
 from minitransformer.gradcheck.diagnosis import diagnose
 from minitransformer.gradcheck.report import METHODS, ONE_DIRECTION, GradcheckReport, Row
-from minitransformer.gradcheck.subject import COMPLEX_STEP, Subject
+from minitransformer.gradcheck.subject import ANALYTIC, COMPLEX_STEP, Subject
 from minitransformer.module import loose_arrays
 
 TOLERANCE = {"complex": 1e-12, "central": 1e-8}
@@ -26,9 +27,7 @@ FLOOR = 1e-2  # gradients below this share of the largest are compared with that
 # With more numbers than this, one direction of all instead of each by itself.
 MOST_ELEMENTS = {"complex": 3_000, "central": 1_500}
 MOST_DOUBTS = 20  # after so many entries that stay wrong on a second look, the others need none
-MOST_KINKS = (
-    5  # a direction that starts at a kink is tried again so often, each time a little beside the place before
-)
+MOST_MOVES = 5  # a direction that starts at a kink gets another start so often
 
 
 def gradcheck(
@@ -45,11 +44,14 @@ def gradcheck(
     `layer` is any object with the two methods of the contract in module.py, a subclass of Module or not; its
     parameters are the `Parameter`s among its attributes, and those of the layers among them. Gradients are
     checked for every floating-point input, in their order, and every parameter; inputs of other types (ids,
-    masks, None) are passed on as they are. The layer itself is not touched: a float64 copy is checked. The
-    upstream gradient dy is random (`seed`), and so is, in the copy, every parameter whose entries are all equal:
-    a gamma of ones and a bias of zeros hide mistakes.
+    masks, None) are passed on as they are. The layer itself is not touched: a deep copy in float64 is checked.
+    The upstream gradient dy is random (`seed`), and so is, in the copy, every parameter whose entries are all
+    equal: a gamma of ones and a bias of zeros hide mistakes. On the way it is seen whether the layer writes to
+    what is not its own, keeps something between forward and backward outside the cache, or is random without
+    its rng: then the report is not ok, either.
 
-    method        "central" or "complex"
+    method        "central" or "complex". Central differences want numbers between about 0.01 and 100; complex
+                  steps take any, but an analytic forward
     directional   False: every number by itself. True: one derivative along a random direction of all inputs
                   and parameters at once. None: the second above 3,000 numbers (central: 1,500)
     dropout_seed  checks the layer in training, each forward(…, rng=…) drawing the same random numbers
@@ -57,9 +59,9 @@ def gradcheck(
                   1 % of the largest gradient, or, along a direction, the length of the gradient over the root of
                   the number of numbers; by default 1e-12 for complex steps, 1e-8 for central differences
 
-    Raises InputError if the method is unknown, if there is nothing to differentiate, if backward does not
-    return a gradient of the right shape for each floating-point input, or if forward cannot be run in complex
-    numbers (method "complex").
+    Raises InputError for a layer or method that is none, if there is nothing to differentiate, if backward does
+    not return a gradient of the right shape for each floating-point input, or if forward does not run in complex
+    numbers or is not analytic (method "complex").
     """
     if method not in list(METHODS):
         raise InputError(f"method: expected 'central' or 'complex', got {method!r}")
@@ -73,7 +75,8 @@ def gradcheck(
     notes = [
         f"{path}: floats, but no Parameter; their gradient is not checked" for path in loose_arrays(layer)
     ]
-    return GradcheckReport(type(layer).__name__, method, tolerance, subject.n_numbers, rows, notes)
+    name = type(layer).__name__
+    return GradcheckReport(name, method, tolerance, subject.n_numbers, rows, subject.broken, notes)
 
 
 def each_number(subject: Subject, method: str, tolerance: float) -> list[Row]:
@@ -81,16 +84,24 @@ def each_number(subject: Subject, method: str, tolerance: float) -> list[Row]:
     analytic, sizes = subject.analytic_gradients(), subject.sizes()
     found = complex_steps(subject) if method == "complex" else central_differences(subject)
     numeric = {name: n for name, n in found.items() if n.size}
-    floor = FLOOR * max(float(abs(n).max()) for n in numeric.values()) or 1.0
+    if method == "complex":
+        direction = subject.random_direction()
+        check_analytic(
+            subject, direction, sum(float((n * direction[name]).sum()) for name, n in numeric.items())
+        )
+    most = [largest(gradients.values()) for gradients in (analytic, numeric)]
+    floor = FLOOR * (min(most) or max(most)) or 1.0  # a step over a pole is in neither
     rows = []
     for name, n in numeric.items():
         a = analytic[name]
-        kinks = settle_doubts(subject, name, a, n, method, tolerance, floor)
+        kinks, unsure = settle_doubts(subject, name, a, n, method, tolerance, floor)
         error = relative_error(a, n, floor)
         index = tuple(int(i) for i in array_module(n).unravel_index(int(error.argmax()), n.shape))
         hint = "" if error[index] <= tolerance else diagnose(name, analytic, numeric, sizes)
+        checked = int(n.size) - kinks - unsure
+        hint = hint if checked else "nothing was compared: try other numbers, or method='complex'"
         worst = float(a[index]), float(n[index]), float(error[index])
-        rows.append(Row(name, tuple(n.shape), index, *worst, kinks, hint))
+        rows.append(Row(name, tuple(n.shape), index, *worst, kinks, unsure, checked, hint))
     return rows
 
 
@@ -120,33 +131,36 @@ def central_differences(subject: Subject) -> dict[str, Array]:
 
 def settle_doubts(
     subject: Subject, name: str, a: Array, n: Array, method: str, tolerance: float, floor: float
-) -> int:
-    """A second look, at many steps, at entries of `n` that are not `a`: corrects n; how many are at a kink.
+) -> tuple[int, int]:
+    """A second look, at many steps, at entries of `n` that are not `a`: corrects n.
 
-    Those, and what lies between kinks too near for a derivative that is known well, are left out: n is set to a.
+    Returns how many are at a kink, and of how many the derivative cannot be known so well. Both are left out, by
+    setting n to a.
     """
     error, flat = relative_error(a, n, floor).ravel(), n.reshape(-1)
-    kinks = stayed_wrong = 0
+    kinks = unsure = stayed_wrong = 0
     for i in (-error).argsort().tolist():
         if error[i] <= tolerance / 10 or stayed_wrong == MOST_DOUBTS:
             break
         move, a_i, n_i = _mover(subject.variables[name], i), float(a.ravel()[i]), float(flat[i])
         f = subject.change(move)
         if not plainly_smooth(f, n_i, doubt=abs(n_i - a_i)):
-            found, least = slopes(f, subject.noise), tolerance * max(abs(n_i), floor)
-            if found.kink(a_i, least) or (method == "central" and found.cannot_tell(a_i, least)):
+            found, least = slopes(f, subject.noise), tolerance * max(abs(a_i), floor)
+            if found.kink(a_i, least):
                 flat[i], kinks = a_i, kinks + 1
+            elif method == "central" and found.cannot_tell(a_i, least):
+                flat[i], unsure = a_i, unsure + 1
             elif method == "central":
                 flat[i] = found.best.value
         move(0.0)
         stayed_wrong += not relative_error(a_i, flat[i], floor) <= tolerance
-    return kinks
+    return kinks, unsure
 
 
-def one_direction(subject: Subject, method: str, tolerance: float, kinks: int = 0) -> list[Row]:
+def one_direction(subject: Subject, method: str, tolerance: float, moves: int = 0) -> list[Row]:
     """One derivative of L along a random direction of all variables, no component of which is near zero.
 
-    If L has a kink there, all variables move a little, and another derivative is checked; `kinks` counts that.
+    If L has a kink there, all variables move a little, and another derivative is checked; `moves` counts that.
     """
     analytic, count = subject.analytic_gradients(), subject.n_numbers
     floor = (sum(float((g * g).sum()) for g in analytic.values()) / count) ** 0.5 or 1.0
@@ -158,13 +172,16 @@ def one_direction(subject: Subject, method: str, tolerance: float, kinks: int = 
     if not relative_error(a, n, floor) <= tolerance:
         found = slopes(f, subject.noise)
         f(0.0)
-        if found.kink(a, tolerance * floor) and kinks < MOST_KINKS:
+        if found.bend(tolerance * floor) and math.isfinite(a) and moves < MOST_MOVES:
             subject.step_aside()
-            return one_direction(subject, method, tolerance, kinks + 1)
+            return one_direction(subject, method, tolerance, moves + 1)
         n = n if method == "complex" else found.best.value
         hint = "directional=False, on a smaller layer, shows which gradient it is"
+    if method == "complex":
+        check_analytic(subject, direction, n)
     error = float(relative_error(a, n, floor))
-    return [Row(ONE_DIRECTION, (count,), (), a, n, error, kinks, "" if error <= tolerance else hint)]
+    hint = "" if error <= tolerance else hint
+    return [Row(ONE_DIRECTION, (count,), (), a, n, error, kinks=moves, hint=hint)]
 
 
 def complex_step(subject: Subject, direction: dict[str, Array]) -> float:
@@ -173,6 +190,29 @@ def complex_step(subject: Subject, direction: dict[str, Array]) -> float:
     for name, x in variables.items():
         x.imag = COMPLEX_STEP * direction[name]
     return imaginary()
+
+
+def check_analytic(subject: Subject, direction: dict[str, Array], n: float) -> None:
+    """Raise InputError if `n`, the derivative along the direction by complex steps, is not that by real ones.
+
+    So it is where only a part of forward is not analytic, a norm for example: that runs in complex numbers, but
+    gives another derivative there. One part in a hundred is enough to tell, and bends of L cannot be mistaken.
+    """
+    f = subject.change(_mover_along(subject.variables, direction))
+    if abs(n - central(f)) > 0.01 * abs(n):
+        found = slopes(f, subject.noise)
+        real = found.best.value
+        if abs(n - real) > 0.01 * abs(n) + 10 * found.best.doubt and not found.bend(0.0):
+            raise InputError(
+                f"forward: its derivative is {n:.6g} by complex steps, {real:.6g} by real ones: {ANALYTIC}"
+            )
+    f(0.0)
+
+
+def largest(gradients: Iterable[Array]) -> float:
+    """The largest finite entry, in absolute value."""
+    finite = (abs(g[array_module(g).isfinite(g)]) for g in gradients)
+    return max((float(g.max()) for g in finite if g.size), default=0.0)
 
 
 def relative_error(a: Any, n: Any, floor: float) -> Array:

@@ -14,8 +14,9 @@ from typing import NamedTuple, TypeAlias
 
 Function: TypeAlias = Callable[[float], float]
 
-STEP = 5e-4  # near eps^(1/5), where the two errors meet for most functions
-STEPS = tuple(0.08 / 4**k for k in range(9))  # 0.08 … 1.2e-6: for numbers around 1, but also 0.01 or 100
+# Powers of two, so that x + h is exact. STEP is near eps^(1/5), where the two errors meet for most functions.
+STEP = 2.0**-11
+STEPS = tuple(2.0**-4 / 4**k for k in range(9))  # 0.06 … 1e-6: for numbers around 1, but also 0.01 or 100
 
 
 class Slope(NamedTuple):
@@ -44,15 +45,20 @@ class Slopes(NamedTuple):
         """
         return abs(value - self.best.value) <= 2 * self.best.doubt and least < self.best.doubt < 1e3 * least
 
-    def kink(self, value: float, least: float) -> bool:
-        """Whether f bends at 0, and `value` is a slope between those to the left and to the right.
+    def bend(self, least: float) -> bool:
+        """Whether f bends at 0: the slopes to the left and to the right differ by `least` or more, and are sure.
 
-        It bends if the two are sure (a bend nearby would make one of them doubtful), and differ by `least` or more.
+        (A bend nearby would make one of them doubtful.)
         """
+        return abs(self.right.value - self.left.value) > max(
+            least, 1e4 * (self.left.doubt + self.right.doubt)
+        )
+
+    def kink(self, value: float, least: float) -> bool:
+        """Whether f bends at 0, and `value` is a slope between those to the left and to the right."""
         low, high = sorted((self.left.value, self.right.value))
         margin = 0.01 * (high - low)
-        bends = high - low > max(least, 1e4 * (self.left.doubt + self.right.doubt))
-        return bends and low - margin <= value <= high + margin
+        return self.bend(least) and low - margin <= value <= high + margin
 
 
 def central(f: Function, h: float = STEP) -> float:

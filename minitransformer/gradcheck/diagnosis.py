@@ -25,6 +25,8 @@ def diagnose(
         return "forward gives NaN or infinity near this point"
     if not bool(xp.isfinite(a).all()):
         return "backward gives NaN or infinity"
+    if close(a, n):
+        return "right to five digits of the largest entry: rounding? a single wrong entry?"
     if not bool(a.any()):
         return "backward gives zero everywhere: is this gradient computed, and added with +=?"
     return (
@@ -45,14 +47,15 @@ def close(a: Array, n: Array) -> bool:
 def factor(a: Array, n: Array, sizes: Mapping[int, str]) -> str:
     """a = c n: a sum for a mean, a forgotten factor, a wrong sign."""
     c = float((a * n).sum()) / (float((n * n).sum()) or math.nan)
-    if not c or abs(c - 1) < CLOSE or not close(a, c * n):
+    if not c or not close(a, c * n):
         return ""
     if abs(c + 1) < CLOSE:
         return "every entry has the wrong sign"
     if abs(c - 0.5) < CLOSE:
         return "every entry is half of what it should be: = where += belongs (backward is called twice)?"
     for size, axes in sizes.items():
-        for power, form in ((1, f"{size}"), (0.5, f"sqrt({size})")):
+        roots = [] if math.isqrt(size) ** 2 == size else [(0.5, f"sqrt({size})")]
+        for power, form in [(1.0, f"{size}"), *roots]:
             if abs(c / size**power - 1) < CLOSE:
                 return f"every entry is {form} times too large, and {size} is {axes}: a sum where a mean belongs?"
             if abs(c * size**power - 1) < CLOSE:

@@ -18,9 +18,11 @@ class Row:
     analytic: float
     numeric: float
     relative_error: float
-    # entries left out: forward has no derivative there (ReLU at 0, a tie of a maximum), or kinks on both sides are so
-    # near that it cannot be known to the tolerance. Along a direction: places left for one beside
+    # Entries left out. Kinks: forward has no derivative there (ReLU at 0, a tie of a maximum). Unsure: the numerical
+    # derivative cannot be known to the tolerance (bends on both sides, large numbers that leave few digits).
     kinks: int = 0
+    unsure: int = 0
+    checked: int = 1  # entries that were compared
     hint: str = ""
 
 
@@ -33,6 +35,7 @@ class GradcheckReport:
     tolerance: float
     n_numbers: int  # in all inputs and parameters
     rows: list[Row] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)  # rules of the contract that the layer does not keep
     notes: list[str] = field(default_factory=list)  # what was not checked
 
     @property
@@ -41,18 +44,13 @@ class GradcheckReport:
         return len(self.rows) == 1 and self.rows[0].name == ONE_DIRECTION
 
     @property
-    def remedy(self) -> str:
-        """What was done about kinks."""
-        return "checked beside it" if self.directional else "left out"
-
-    @property
     def max_relative_error(self) -> float:
         return max(row.relative_error for row in self.rows)
 
     @property
     def ok(self) -> bool:
-        """Whether every entry agrees. (Written so that NaN does not.)"""
-        return all(map(self.agrees, self.rows))
+        """Whether every entry agrees, and the contract is kept. (Written so that NaN does not agree.)"""
+        return all(map(self.agrees, self.rows)) and not self.broken
 
     @property
     def wrong(self) -> list[Row]:
@@ -60,8 +58,8 @@ class GradcheckReport:
         return [row for row in self.rows if not self.agrees(row)]
 
     def agrees(self, row: Row) -> bool:
-        """Whether the worst entry of this row is within the tolerance."""
-        return row.relative_error <= self.tolerance
+        """Whether the worst entry of this row is within the tolerance, and there is one that was compared."""
+        return row.relative_error <= self.tolerance and row.checked > 0
 
     def __str__(self) -> str:
         verdict = "ok" if self.ok else "WRONG"
@@ -70,7 +68,9 @@ class GradcheckReport:
         name = max(len(row.name) for row in self.rows)
         shape = max(len(str(row.shape)) for row in self.rows)
         for row in self.rows:
-            kinks = "" if not row.kinks else f"   {row.kinks} at a kink, {self.remedy}"
+            kinks = f"   {row.kinks} at a kink, left out" if row.kinks and not self.directional else ""
+            kinks += "   checked beside a kink" if row.kinks and self.directional else ""
+            kinks += f"   {row.unsure} not known to the tolerance, left out" if row.unsure else ""
             where = f" at {list(row.index)}" if row.index else ""
             lines.append(
                 f"  {'ok' if self.agrees(row) else 'WRONG':<5}  {row.name:<{name}}  {row.shape!s:<{shape}}"
@@ -79,4 +79,5 @@ class GradcheckReport:
             )
             if row.hint:
                 lines.append(f"         {row.hint}")
+        lines += [f"  BROKEN: {rule}" for rule in self.broken]
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])

@@ -8,43 +8,48 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from minitransformer.backend import Array, ComplexWarning, array_module, generator, is_float, silent_overflow
-from minitransformer.errors import InputError
+from minitransformer.errors import InputError, describe
 from minitransformer.gradcheck.derivatives import Function
-from minitransformer.module import converted, parameters_of
+from minitransformer.module import Parameter, converted, is_layer, parameters_of
 
 # So small that its square vanishes beside 1. Nothing is subtracted, so nothing is rounded away.
 COMPLEX_STEP = 1e-30
 EPS = 2.0**-52
 SPREAD = 0.5
 ASIDE = 1e-2
+ANALYTIC = "is forward analytic (no abs, norm, conj, real, float)? If not, use method='central'"
 
 
 class Subject:
     """A layer in float64, its inputs, and a random dy.
 
     Parameters whose entries are all equal are spread out: a gamma of ones and a bias of zeros hide mistakes.
+    `broken` lists the rules of the contract that the layer was seen to break.
     """
 
     def __init__(self, layer: Any, inputs: tuple[Any, ...], dropout_seed: int | None, seed: int) -> None:
-        if any(is_float(x) and x.dtype.kind == "c" for x in inputs):
-            raise InputError("gradcheck: expected real inputs, got complex ones")
-        self.layer = converted(layer, "float64")
-        self.inputs = [x.astype("float64", order="C") if is_float(x) else x for x in inputs]
+        check_arguments(layer, inputs, dropout_seed)
+        self.broken: list[str] = []
+        copied: dict[int, Any] = {}
+        self.layer = converted(layer, "float64", copied)
+        self.inputs = [as_dtype(x, "float64") for x in inputs]
         self.dropout_seed, self.rng = dropout_seed, generator(seed)
         self.parameters = parameters_of(self.layer)
+        found = {id(p) for p in self.parameters.values()}
+        if n_hidden := sum(isinstance(p, Parameter) and id(p) not in found for p in copied.values()):
+            self.broken.append(
+                f"{n_hidden} Parameter(s) not found: not in an attribute, list or dict of a layer"
+            )
         for p in self.parameters.values():
-            if p.size > 1 and bool((p.data == p.data.ravel()[0]).all()):
+            if p.size and bool((p.data == p.data.ravel()[0]).all()):
                 p.data += array_module(p.data).asarray(self.rng.uniform(-SPREAD, SPREAD, p.shape))
         names = input_names(layer, len(inputs), taken=self.parameters)
-        named = zip(names, self.inputs, strict=True)
-        self.floats = {name: x for name, x in named if is_float(x)}
+        self.floats = {name: x for name, x in zip(names, self.inputs, strict=True) if is_float(x)}
         self.variables: dict[str, Array] = self.floats | {name: p.data for name, p in self.parameters.items()}
         self.n_numbers = sum(int(x.size) for x in self.variables.values())
         if not self.n_numbers:
             raise InputError("gradcheck: expected a floating-point input or a Parameter, got neither")
-        self.y = self.forward(self.layer, self.inputs)[
-            0
-        ].copy()  # y may be an input itself, and those will move
+        self.y = self._first_forward()
         self.dy = array_module(self.y).asarray(self.rng.normal(size=self.y.shape))
         self.noise = 4 * EPS * float(((self.y * self.dy) ** 2).sum()) ** 0.5  # rounding errors of L, about
 
@@ -58,28 +63,67 @@ class Subject:
             )
         return y, cache
 
+    def _first_forward(self) -> Array:
+        """A copy of y: it may be an input itself, or a view of one, and those will move."""
+        before = {name: x.copy() for name, x in self.floats.items()}
+        y = self.forward(self.layer, self.inputs)[0].copy()
+        self._put_back("forward", before)
+        if y.dtype != "float64":
+            self._break(f"forward gives {y.dtype}, though all it was given is float64")
+        if not same(y, self.forward(self.layer, self.inputs)[0]):
+            self._break(
+                "forward gives another y for the same inputs: random without its rng, or a hidden state?"
+            )
+        self._put_back("forward", before)
+        return y
+
     def analytic_gradients(self) -> dict[str, Array]:
         """Name -> gradient, from backward.
 
         It is called twice and must say the same twice; Parameters add up, so that `=` for `+=` shows as a half.
+        Another forward comes in between, so that what backward needs has to be in the cache.
         """
         for p in self.parameters.values():
             p.grad[...] = 0
+        before = {name: x.copy() for name, x in self.floats.items()}
         _, cache = self.forward(self.layer, self.inputs)
+        with silent_overflow():
+            self.forward(self.layer, [0.9 * x if is_float(x) else x for x in self.inputs])
         first, again = (self._backward(cache) for _ in range(2))
+        self._put_back("backward", before)
+        if not all(map(same, first, again)):
+            self._break("backward gives another gradient for the same dy and cache when it is called again")
         for p in self.parameters.values():
             p.grad *= 0.5
-        dxs = {name: (a + b) / 2 for name, a, b in zip(self.floats, first, again, strict=True)}
-        return dxs | {name: p.grad for name, p in self.parameters.items()}
+        return dict(zip(self.floats, first, strict=True)) | {
+            name: p.grad for name, p in self.parameters.items()
+        }
 
     def _backward(self, cache: Any) -> list[Array]:
-        returned = self.layer.backward(self.dy, cache)
+        dy = self.dy.copy()
+        returned = self.layer.backward(dy, cache)
         dxs = [] if returned is None else list(returned) if isinstance(returned, tuple) else [returned]
-        expected = [tuple(x.shape) for x in self.floats.values()]
-        got = [tuple(dx.shape) if hasattr(dx, "shape") else dx for dx in dxs]
-        if got != expected:
-            raise InputError(f"backward: expected gradients of shapes {expected}, got {got}")
-        return [dx.copy() for dx in dxs]
+        expected = {name: tuple(x.shape) for name, x in self.floats.items()}
+        if [getattr(dx, "shape", None) for dx in dxs] != list(expected.values()):
+            got = ", ".join(map(describe, dxs)) or "nothing"
+            raise InputError(
+                f"backward: expected a gradient for each input of floats (a mask is to be boolean), of shapes "
+                f"{expected}, got {got}"
+            )
+        dxs = [dx.copy() for dx in dxs]
+        if not same(dy, self.dy):
+            self._break("backward writes to dy")
+        return dxs
+
+    def _put_back(self, who: str, before: dict[str, Array]) -> None:
+        for name, x in before.items():
+            if not same(self.floats[name], x):
+                self._break(f"{who} writes to {name}")
+                self.floats[name][...] = x
+
+    def _break(self, rule: str) -> None:
+        if rule not in self.broken:
+            self.broken.append(rule)
 
     def change(self, move: Callable[[float], None]) -> Function:
         """L as a function of t, less L at 0. `move(t)` sets the variables to their place at t; f leaves them there."""
@@ -95,19 +139,18 @@ class Subject:
     def complex_change(self) -> tuple[dict[str, Array], Callable[[], float]]:
         """The variables of a complex copy, and a function that returns Im L / COMPLEX_STEP at their values."""
         layer = converted(self.layer, "complex128")
-        inputs = [x.astype("complex128", order="C") if is_float(x) else x for x in self.inputs]
+        inputs = [as_dtype(x, "complex128") for x in self.inputs]
         variables = [x for x in inputs if is_float(x)] + [p.data for p in parameters_of(layer).values()]
 
         def imaginary() -> float:
-            hint = "is forward analytic (no abs, conj, real, float)? If not, use method='central'"
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("error", ComplexWarning)
                     y, _ = self.forward(layer, inputs)
             except (TypeError, ComplexWarning) as error:
-                raise InputError(f"forward: cannot run in complex numbers ({error}): {hint}") from error
+                raise InputError(f"forward: cannot run in complex numbers ({error}): {ANALYTIC}") from error
             if y.dtype.kind != "c":
-                raise InputError(f"forward: turned complex numbers into {y.dtype}: {hint}")
+                raise InputError(f"forward: turned complex numbers into {y.dtype}: {ANALYTIC}")
             return float((y.imag / COMPLEX_STEP * self.dy).sum())
 
         return dict(zip(self.variables, variables, strict=True)), imaginary
@@ -139,8 +182,29 @@ class Subject:
         for axis, size in enumerate(self.y.shape):
             product *= int(size)
             found.setdefault(product, f"the product of axes 0 to {axis} of y")
-        found.pop(1, None)
-        return found
+        return {size: axes for size, axes in found.items() if size > 1}
+
+
+def check_arguments(layer: Any, inputs: tuple[Any, ...], dropout_seed: int | None) -> None:
+    """Raise InputError for what cannot be checked at all."""
+    if not is_layer(layer):
+        raise InputError(f"gradcheck: expected an object with forward and backward, got {describe(layer)}")
+    if any(is_float(x) and x.dtype.kind == "c" for x in inputs):
+        raise InputError("gradcheck: expected real inputs, got complex ones")
+    arguments = inspect.signature(layer.forward).parameters
+    takes_rng = "rng" in arguments or any(a.kind == a.VAR_KEYWORD for a in arguments.values())
+    if dropout_seed is not None and not takes_rng:
+        raise InputError("dropout_seed: expected a forward(..., rng=None), got one without rng")
+
+
+def as_dtype(x: Any, dtype: str) -> Any:
+    """A copy of an array of floats in `dtype`; anything else as it is."""
+    return array_module(x).asarray(x.astype(dtype, order="C")) if is_float(x) else x
+
+
+def same(a: Array, b: Array) -> bool:
+    """Whether all entries are equal, NaN to NaN."""
+    return bool(((a == b) | ((a != a) & (b != b))).all())
 
 
 def input_names(layer: Any, n: int, taken: Iterable[str]) -> list[str]:

@@ -510,7 +510,8 @@ def read(path: Path) -> None:
     run = mt.RunFolder(path)
     model = attempt("load_model", lambda: mt.load_model(run))
     if model is not REFUSED:
-        model.forward([[3]], [[1]])
+        with np.errstate(all="ignore"):  # weights that were damaged may have any size
+            model.forward([[3]], [[1]])
     settings = attempt("RunFolder.settings", run.settings)
     attempt("RunFolder.metrics", run.metrics)
     if settings is not REFUSED and settings.training.steps <= 2:
