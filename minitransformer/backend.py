@@ -73,6 +73,16 @@ def is_float(x: Any) -> bool:
     return hasattr(x, "astype") and getattr(getattr(x, "dtype", None), "kind", None) in ("f", "c")
 
 
+def integer_of(x: Any) -> int | None:
+    """`x` as an int if it is an integer, Python's or NumPy's; None for anything else, a truth value included."""
+    if isinstance(x, bool | np.bool_):
+        return None
+    try:
+        return operator.index(x)
+    except TypeError:
+        return None
+
+
 def castable(x: Array, like: Array) -> bool:
     """Whether numbers of x's dtype may become numbers of like's: float64 float32, but no complex a real one."""
     return bool(np.can_cast(x.dtype, like.dtype, "same_kind"))
@@ -118,11 +128,8 @@ def generator(*seed: Seed) -> Generator:
     """
     if len(seed) == 1 and (seed[0] is None or isinstance(seed[0], np.random.Generator)):
         return np.random.default_rng(seed[0])
-    try:
-        numbers = [operator.index(s) for s in seed]  # type: ignore[arg-type]
-    except TypeError:
-        numbers = [-1]
-    if min(numbers) < 0:
+    numbers = [n for n in map(integer_of, seed) if n is not None and n >= 0]
+    if len(numbers) < len(seed):
         raise ConfigError(f"seed: expected a whole number, 0 or more, got {', '.join(map(describe, seed))}")
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence(numbers)))
 

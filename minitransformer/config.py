@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any, TypeVar, get_type_hints
 
+from minitransformer.backend import integer_of
 from minitransformer.errors import ConfigError, InputError, describe
 
 DROPOUT_PLACES = ("embedding", "residual", "attention", "relu")
@@ -221,10 +221,7 @@ def check_size(name: str, size: int) -> None:
 
 def as_integer(name: str, value: Any, low: int, high: int, expected: str) -> int:
     """`value` as an int. Raises InputError unless it is an integer, also NumPy's, and low <= value <= high."""
-    try:
-        integer = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        integer = None
+    integer = integer_of(value)
     if integer is None or not low <= integer <= high:
         raise InputError(f"{name}: expected {expected}, got {describe(value)}")
     return integer
