@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any, TypeVar, get_type_hints
 
-from minitransformer.backend import integer_of
+from minitransformer.backend import Array, array_module, integer_of
 from minitransformer.errors import ConfigError, InputError, describe
 
 DROPOUT_PLACES = ("embedding", "residual", "attention", "relu")
@@ -233,6 +233,14 @@ def as_list(name: str, values: Any, expected: str) -> list[Any]:
         return list(values)
     except TypeError:
         raise InputError(f"{name}: expected a list of {expected}, got {describe(values)}") from None
+
+
+def as_array(ids: Array, name: str, like: Array) -> Array:
+    """`ids`, which may be lists, as an array in the library of `like`. Raises InputError for ragged lists."""
+    try:
+        return array_module(like).asarray(ids)
+    except (ValueError, TypeError):
+        raise InputError(f"{name}: expected rows of one length; pad the shorter ones") from None
 
 
 def between(value: Any, low: float, high: float) -> bool:

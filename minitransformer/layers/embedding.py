@@ -5,17 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from minitransformer.backend import (
-    Array,
-    DTypeLike,
-    Generator,
-    Seed,
-    add_rows,
-    array_module,
-    generator,
-    normal,
-)
-from minitransformer.errors import InputError
+from minitransformer.backend import Array, DTypeLike, Generator, Seed, add_rows, generator, normal
 from minitransformer.layers.linear import rows
 from minitransformer.module import Module, Parameter
 
@@ -26,14 +16,6 @@ def embedding_matrix(vocab_size: int, d_model: int, rng: Generator, dtype: DType
     Rows times sqrt(d_model), and logits, then start near unit size.
     """
     return Parameter(normal(rng, (vocab_size, d_model), d_model**-0.5, dtype))
-
-
-def as_array(ids: Array, name: str, like: Array) -> Array:
-    """`ids`, which may be lists, as an array in the library of `like`. Raises InputError for ragged lists."""
-    try:
-        return array_module(like).asarray(ids)
-    except (ValueError, TypeError):
-        raise InputError(f"{name}: expected rows of one length; pad the shorter ones") from None
 
 
 class EmbeddingCache(NamedTuple):

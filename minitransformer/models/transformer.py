@@ -14,9 +14,9 @@ from minitransformer.backend import (
     dtype_of,
     generator,
 )
-from minitransformer.config import TransformerConfig, as_integer, require
+from minitransformer.config import TransformerConfig, as_array, as_integer, require
 from minitransformer.errors import InputError, describe
-from minitransformer.layers.embedding import OutputProjection, OutputProjectionCache, as_array
+from minitransformer.layers.embedding import OutputProjection, OutputProjectionCache
 from minitransformer.layers.masks import causal_mask, padding_mask
 from minitransformer.models.decoder import Decoder, DecoderCache
 from minitransformer.models.decoder_state import DecoderState

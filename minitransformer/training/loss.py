@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from minitransformer.backend import Array, array_module
-from minitransformer.config import INT64, as_integer, between, require
+from minitransformer.config import INT64, as_array, as_integer, between, require
 from minitransformer.errors import InputError, describe
 from minitransformer.layers.activations import log_softmax
-from minitransformer.layers.embedding import as_array
 
 
 class LossCache(NamedTuple):
