@@ -17,9 +17,10 @@ from typing import Any, NoReturn
 
 from minitransformer import __version__
 from minitransformer.backend import generator
+from minitransformer.bench import bench
 from minitransformer.checks import CASES, check_gradients
 from minitransformer.checks.run import METHODS
-from minitransformer.config import TrainingConfig, TransformerConfig, from_settings, one_of
+from minitransformer.config import PRESETS, TrainingConfig, TransformerConfig, from_settings, one_of
 from minitransformer.errors import ConfigError, MinitransformerError
 from minitransformer.gradcheck import TOLERANCE, GradcheckReport
 from minitransformer.tasks import TASKS, Task, task_class
@@ -130,7 +131,32 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--full", action="store_true", help="also the paper's base model: 63 million parameters, 4 GB"
     )
+
+    sub = command("bench", measure, "measure the speed of a training step on this machine", _bench_epilog())
+    sub.add_argument("--preset", metavar="NAME", default="toy", help="the model, see below (default: toy)")
+    sub.add_argument("--batch", metavar="N", type=int, default=32, help="sentences of a step (default: 32)")
+    sub.add_argument(
+        "--length", metavar="N", type=int, default=24, help="tokens of the longest of them (default: 24)"
+    )
+    sub.add_argument(
+        "--steps", metavar="N", type=int, help="how many to time, twice (default: for some 4 seconds)"
+    )
+    sub.add_argument("--dropout", metavar="P", type=float, help="in place of the preset's")
+    sub.add_argument(
+        "--threads", metavar="N", type=int, help="that share the batch (default: the cores, at most 4)"
+    )
     return top
+
+
+def _bench_epilog() -> str:
+    unbroken = ", ".join(name.replace(" ", "\0") for name in PRESETS)  # a name stays on one line
+    names = textwrap.fill(unbroken, 100, initial_indent="  ", subsequent_indent="  ").replace("\0", " ")
+    return (
+        f"presets:\n{names}\n"
+        "The model trains on random sentences. A second round, in one thread with a timer around each layer, says\n"
+        "where the time goes: each line is the time in that class without the layers inside it.\n"
+        'example:\n  minitransformer bench --preset "C N=2" --batch 16 --length 48\n '
+    )
 
 
 def _gradcheck_epilog() -> str:
@@ -251,6 +277,34 @@ def check_all(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     )
     tell("tolerance", "", *(f"{TOLERANCE[m]:.1e} " for m in METHODS), "")
     return answer, "\n".join(wrong) or "Every gradient is right."
+
+
+def measure(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Time the training step, and its layers."""
+
+    def say(text: str) -> None:
+        if not arguments.json:
+            print(text, file=sys.stderr, flush=True)
+
+    names = ("preset", "batch", "length", "steps", "dropout", "threads")
+    found = bench(**{name: getattr(arguments, name) for name in names}, say=say)
+    return found, (
+        "step             {step_ms:.1f} ms, the middle half {step_ms_low:.1f} … {step_ms_high:.1f}  "
+        "({steps} steps, threads: {threads})\n"
+        "target tokens    {tokens_per_s:,.0f} a second\n"
+        "arithmetic       {flops:,} operations a step: {gflops:.1f} GFLOP/s\n"
+        "matrix products  {floor_ms:.1f} ms, {floor_share:.0%} of the step, at the {matmul_gflops:.1f} GFLOP/s "
+        "that NumPy reaches here with a large one\n\n"
+    ).format(**found) + _layer_table(found)
+
+
+def _layer_table(found: dict[str, Any]) -> str:
+    row = "{:<27}{:>11}{:>13}{:>9}{:>8}".format
+    lines = [row("in one thread", "forward ms", "backward ms", "ms", "share")]
+    for layer in found["layers"]:
+        times = ["" if ms is None else f"{ms:.2f}" for ms in (layer["forward_ms"], layer["backward_ms"])]
+        lines.append(row(layer["name"], *times, f"{layer['ms']:.2f}", f"{layer['share']:.1%}"))
+    return "\n".join([*lines, row("a step", "", "", f"{found['one_thread_ms']:.2f}", f"{1:.1%}")])
 
 
 def _error_of(report: GradcheckReport) -> str:

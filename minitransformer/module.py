@@ -13,7 +13,7 @@ twice in one model, two forward passes may be in flight, and dropping the cache 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from minitransformer.backend import (
@@ -42,7 +42,7 @@ class Parameter:
 
     def __init__(self, data: Array) -> None:
         self._data = data
-        self._grad = array_module(data).zeros_like(data)
+        self._grad: Array | None = None  # until somebody asks for it
 
     @property
     def data(self) -> Array:
@@ -55,12 +55,19 @@ class Parameter:
 
     @property
     def grad(self) -> Array:
+        if self._grad is None:
+            self._grad = array_module(self._data).zeros_like(self._data)
         return self._grad
 
     @grad.setter
     def grad(self, value: Array) -> None:
         if value is not self._grad:  # after `p.grad += ...` all is done
-            array_module(value).copyto(self._grad, value, casting="same_kind")
+            array_module(value).copyto(self.grad, value, casting="same_kind")
+
+    def convert(self, change: Callable[[Array], Array]) -> None:
+        """Replace the arrays by what `change` makes of them."""
+        self._data = change(self._data)
+        self._grad = None if self._grad is None else change(self._grad)
 
     def rebind(self, data: Array, grad: Array) -> None:
         """Live in other memory from now on: another dtype, another device, or a part of a larger buffer."""
@@ -108,13 +115,12 @@ class _Views(NamedTuple):
             p is q and p.data.base is self.flat.data for p, q in zip(parameters, self.parameters, strict=True)
         )
 
-    def bind(self) -> None:
-        """Make each parameter a view of its part of the buffer."""
+    def places(self) -> Iterator[tuple[Parameter, Array, Array]]:
+        """Each parameter and its part of the two buffers."""
         start = 0
         for p in self.parameters:
             stop = start + p.size
-            data, grad = self.flat.data[start:stop], self.flat.grad[start:stop]
-            p.rebind(data.reshape(p.shape), grad.reshape(p.shape))
+            yield p, self.flat.data[start:stop].reshape(p.shape), self.flat.grad[start:stop].reshape(p.shape)
             start = stop
 
 
@@ -156,14 +162,12 @@ class Module:
             return self._views.flat
         if not parameters:
             return Flat(zeros((0,)), zeros((0,)))
-        xp = array_module(parameters[0].data)
-        flat = Flat(
-            xp.concatenate([p.data.ravel() for p in parameters]),
-            xp.concatenate([p.grad.ravel() for p in parameters]),
-        )
-        self._views = _Views(flat, parameters)
-        self._views.bind()
-        return flat
+        first, size = parameters[0].data, sum(p.size for p in parameters)
+        self._views = _Views(Flat(*(zeros((size,), first.dtype, first) for _ in range(2))), parameters)
+        for p, data, grad in self._views.places():  # one at a time: no second copy of them all
+            data[...], grad[...] = p.data, p.grad
+            p.rebind(data, grad)
+        return self._views.flat
 
     def replica(self: M) -> M:
         """A copy that shares this module's weights, but adds up gradients of its own.
@@ -171,11 +175,14 @@ class Module:
         A change of a weight is seen by both, until one of them, or a part of one, is moved: to another dtype
         or device, or into a flat buffer of its own.
         """
-        flat = self.flatten()
-        twin = _copy_sharing(self, [flat.data, *(leaf.data for leaf in _held(self))])
-        parameters = list(twin.parameters().values())
-        twin._views = _Views(Flat(flat.data, array_module(flat.data).zeros_like(flat.grad)), parameters)
-        twin._views.bind()
+        flat, parameters = self.flatten(), self.parameters().values()
+        twin = _copy_sharing(
+            self, [*flat, *(leaf.data for leaf in _held(self)), *(p.grad for p in parameters)]
+        )
+        own = Flat(flat.data, zeros(flat.grad.shape, flat.grad.dtype, flat.grad))
+        twin._views = _Views(own, list(twin.parameters().values()))
+        for p, data, grad in twin._views.places():
+            p.rebind(data, grad)
         return twin
 
     def to(self: M, device: str | None = None, dtype: DTypeLike = None) -> M:
@@ -189,7 +196,7 @@ class Module:
             if isinstance(leaf, Constant):
                 leaf.data = moved(leaf.exact.astype(leaf.data.dtype) if dtype is None else leaf.exact)
         for p in self.parameters().values():
-            p.rebind(moved(p.data), moved(p.grad))
+            p.convert(moved)
         return self
 
     def state_dict(self) -> dict[str, Array]:
@@ -224,7 +231,7 @@ class Module:
 def parameters_of(layer: Any) -> dict[str, Parameter]:
     """What `Module.parameters` returns, for any object with a forward and a backward."""
     found: dict[int, tuple[str, Parameter]] = {}
-    for path, leaf in _leaves(layer, ""):
+    for path, leaf in _leaves(layer):
         if isinstance(leaf, Parameter):
             found.setdefault(id(leaf), (path, leaf))
     return dict(found.values())
@@ -249,7 +256,7 @@ def converted(layer: L, dtype: DTypeLike, copied: dict[int, Any] | None = None) 
 
 def loose_arrays(layer: Any) -> list[str]:
     """The paths of the arrays of floats in `layer` that are neither Parameter nor Constant."""
-    return [path for path, leaf in _leaves(layer, "") if is_float(leaf)]
+    return [path for path, leaf in _leaves(layer) if is_float(leaf)]
 
 
 def _copy_sharing(layer: L, arrays: list[Array], copied: dict[int, Any] | None = None) -> L:
@@ -261,7 +268,7 @@ def _copy_sharing(layer: L, arrays: list[Array], copied: dict[int, Any] | None =
 
 def _held(layer: Any) -> Iterator[Parameter | Constant]:
     """The Parameters and Constants below `layer`; what is tied comes more than once."""
-    return (leaf for _, leaf in _leaves(layer, "") if isinstance(leaf, Parameter | Constant))
+    return (leaf for _, leaf in _leaves(layer) if isinstance(leaf, Parameter | Constant))
 
 
 def is_layer(node: Any) -> bool:
@@ -269,18 +276,24 @@ def is_layer(node: Any) -> bool:
     return not isinstance(node, type) and hasattr(node, "forward") and hasattr(node, "backward")
 
 
-def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """All that is no layer and no collection among the attributes below `node`, with its path."""
-    if isinstance(node, _Views):
-        return
-    if is_layer(node):
-        for name, child in vars(node).items():
-            yield from _leaves(child, f"{path}.{name}" if path else name)
-    elif isinstance(node, dict):
-        for key, child in node.items():
-            yield from _leaves(child, f"{path}.{key}")
-    elif isinstance(node, list | tuple):
-        for index, child in enumerate(node):
-            yield from _leaves(child, f"{path}.{index}")
-    else:
-        yield path, node
+def _leaves(layer: Any) -> list[tuple[str, Any]]:
+    """All that is no layer and no collection among the attributes below `layer`, with its path."""
+    found: list[tuple[str, Any]] = []
+
+    def walk(children: Iterable[tuple[Any, Any]], path: str) -> None:
+        for name, child in children:
+            if isinstance(child, Parameter):  # most of what there is, and every training step walks the model
+                found.append((f"{path}{name}", child))
+            elif is_layer(child):
+                walk(vars(child).items(), f"{path}{name}.")
+            elif isinstance(child, dict):
+                walk(child.items(), f"{path}{name}.")
+            elif isinstance(child, _Views):
+                continue
+            elif isinstance(child, list | tuple):
+                walk(enumerate(child), f"{path}{name}.")
+            else:
+                found.append((f"{path}{name}", child))
+
+    walk(vars(layer).items(), "")
+    return found

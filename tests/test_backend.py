@@ -81,14 +81,28 @@ def test_xavier_bounds_and_variance():
     assert W.var() == pytest.approx(2 / 800, rel=0.01)
 
 
-@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_dropout_mask_drops_the_share_p_and_keeps_the_mean(p, dtype):
-    x = np.zeros((400, 501), dtype)
-    mask = backend.dropout_mask(backend.generator(1), p, x)
-    assert mask.dtype == dtype and len(np.unique(mask)) == 2
-    sigma = math.sqrt(p * (1 - p) / mask.size)
-    assert abs((mask == 0).mean() - p) < 5 * sigma and abs(mask.mean() - 1) < 5 * sigma / (1 - p)
+@pytest.mark.parametrize("p", [2**-16, 0.125, 0.5, 1 - 2**-16])
+@pytest.mark.parametrize("bit_generator", [np.random.SFC64, np.random.PCG64])
+def test_keep_mask_is_false_with_probability_p(p, bit_generator):
+    """As the plain version, rng.random(x.shape) >= p, is. (That entries are independent: tests/laws.)"""
+    x, rng = np.zeros((400, 5003), "float32"), np.random.Generator(bit_generator(1))
+    kept = backend.keep_mask(rng, p, x)
+    assert kept.dtype == bool and kept.shape == x.shape
+    sigma = math.sqrt(p * (1 - p) / kept.size)
+    for share in (1 - kept.mean(), (rng.random(x.shape) < p).mean()):
+        assert abs(share - p) < 5 * sigma
+
+
+@pytest.mark.parametrize("n", range(1, 10))
+def test_keep_mask_takes_four_decisions_from_each_number(n):
+    rng, twin = backend.generator(3), backend.generator(3)
+    kept = backend.keep_mask(rng, 0.3125, np.zeros(n))
+    bits = [
+        int(number) >> shift & 0xFFFF
+        for number in twin.bit_generator.random_raw(3)
+        for shift in (0, 16, 32, 48)
+    ]
+    assert kept.tolist() == [b >= 0.3125 * 2**16 for b in bits[:n]]
 
 
 def test_without_a_gpu_cuda_is_refused_in_one_line(monkeypatch):

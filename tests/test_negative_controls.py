@@ -38,8 +38,8 @@ from support import D_K, D_MODEL, D_V, T_K, T_Q, V_SRC, B, H, random_ids, random
 import minitransformer as mt
 from minitransformer import layers as L
 from minitransformer import models
-from minitransformer.backend import dropout_mask
 from minitransformer.checks.wrapped import Loss, Softmax, TiedEmbedding, TransformerWithLoss
+from minitransformer.layers.attention_in_blocks import n_keys, softmax_without_maximum
 from minitransformer.layers.dropout import DropoutCache
 from minitransformer.layers.normalization import LayerNormCache
 from minitransformer.module import Constant, Module
@@ -227,6 +227,18 @@ def hidden_keys_weigh_nothing(dtype: str, size: float) -> bool:
     weights = cache.weights.astype(float)
     hidden = ~np.broadcast_to(mask, weights.shape)
     return bool((weights[hidden] == 0).all() and (abs(weights.sum(-1) - 1) < 1e-2).all())
+
+
+def blocks_are_the_plain_version(size: float, rows: int) -> bool:
+    """Forward and backward, for scores of about `size`, under a mask that hides the last keys of the first queries."""
+    rng = np.random.default_rng(18)
+    Q, K, V = x(rng, B, H, T_Q, D_K) * size, x(rng, B, H, T_K, D_K), x(rng, B, H, T_K, D_V)
+    mask = np.tri(T_Q, T_K, dtype=bool)[None, None]
+    plain, blocks = L.ScaledDotProductAttention(), L.AttentionInBlocks(rows=rows)
+    (expected, cache_plain), (context, cache) = plain.forward(Q, K, V, mask), blocks.forward(Q, K, V, mask)
+    dcontext = rng.normal(size=context.shape)
+    gradients = zip(plain.backward(dcontext, cache_plain), blocks.backward(dcontext, cache), strict=True)
+    return close(context, expected) and all(close(a, b) for a, b in gradients)
 
 
 # ---- what catches: the laws of the model
@@ -462,8 +474,22 @@ def drops_at_evaluation(self, x, rng=None):
 
 
 def in_place(self, dy, cache):
-    dy *= cache.mask
+    dy *= cache.kept / (1 - self.p)
     return dy
+
+
+def scales_nowhere(self, x, rng=None):
+    y, cache = DROPOUT(self, x, rng)
+    return y * (1 - self.p), cache
+
+
+def on_top_of_the_last(self, *arguments):
+    """Gradients that are not zeroed before a step."""
+    grad = self.models[0].flatten().grad
+    before = grad.copy()
+    loss = LOSS_AND_GRADIENTS(self, *arguments)
+    grad += before
+    return loss
 
 
 def sinusoids_with(base, interleaved):
@@ -620,6 +646,7 @@ def one_entry(change):
 ADD_NORM, ADD_NORM_BACKWARD = L.AddNorm.forward, L.AddNorm.backward
 DROPOUT, LINEAR, EMBEDDING = L.Dropout.forward, L.Linear.backward, L.Embedding.backward
 MULTI_HEAD_BACKWARD, DECODER_LAYER = L.MultiHeadAttention.backward, models.DecoderLayer.forward
+LOSS_AND_GRADIENTS = mt.Replicas.loss_and_gradients
 LOSS, ADAM, TRAIN_STEP = mt.LabelSmoothedCrossEntropy.forward, mt.Adam.step, mt.train_step
 MAKE_BATCH, LOSS_AND_GRADIENTS = batching.make_batch, mt.Replicas.loss_and_gradients
 
@@ -658,17 +685,17 @@ FAULTS = [
                      partial(two_forwards_may_be_in_flight, models.PreNormEncoderLayer)]),
     Fault("dropout: scales at evaluation too", "layers.dropout.Dropout.forward",
           scales_at_evaluation, [dropout_keeps_the_mean_of_evaluation]),
-    Fault("dropout: scales nowhere", "layers.dropout.dropout_mask",
-          lambda rng, p, x: dropout_mask(rng, p, x) * (1 - p), [dropout_keeps_the_mean_of_evaluation]),
+    Fault("dropout: scales nowhere", "layers.dropout.Dropout.forward",
+          scales_nowhere, [dropout_keeps_the_mean_of_evaluation]),
     Fault("dropout: drops at evaluation", "layers.dropout.Dropout.forward",
           drops_at_evaluation, [dropout_is_a_function_of_the_generator]),
-    Fault("dropout: draws from the global random state", "layers.dropout.dropout_mask",
-          lambda rng, p, x: (np.random.random(x.shape) >= p) / (1 - p),  # noqa: NPY002 (that is the fault)
+    Fault("dropout: draws from the global random state", "layers.dropout.keep_mask",
+          lambda rng, p, x: np.random.random(x.shape) >= p,  # noqa: NPY002 (that is the fault)
           [dropout_is_a_function_of_the_generator]),
     Fault("dropout: backward ignores the mask", "layers.dropout.Dropout.backward",
           lambda self, dy, cache: dy, [*elementwise(L.Dropout), *elementwise(L.AddNorm)]),
     Fault("dropout: backward forgets the scale", "layers.dropout.Dropout.backward",
-          lambda self, dy, cache: dy * (cache.mask > 0), elementwise(L.Dropout)),
+          lambda self, dy, cache: dy * cache.kept, elementwise(L.Dropout)),
     Fault("dropout: backward writes into dy", "layers.dropout.Dropout.backward",
           in_place, [*elementwise(L.AddNorm), partial(inputs_are_not_written_to, L.Dropout)]),
     Fault("activations recomputed with other dropout masks", "models.recompute.snapshot",
@@ -690,6 +717,13 @@ FAULTS = [
     Fault("mask of -1e9 in a type that cannot hold it", "layers.attention.softmax",
           softmax_with(lambda scores, mask: scores + (1 - mask).astype(scores.dtype) * scores.dtype.type(-1e9)),
           [partial(hidden_keys_weigh_nothing, "float16", 1.0)]),
+    Fault("no maximum subtracted, however large the scores", "layers.attention_in_blocks.softmax_without_maximum",
+          lambda scores, mask: (softmax_without_maximum(scores, mask)[0], np.False_),
+          [partial(blocks_are_the_plain_version, 1e4, 2)]),
+    Fault("attention in blocks: one key too few", "layers.attention_in_blocks.n_keys",
+          lambda mask, T_k: max(n_keys(mask, T_k) - 1, 1), [partial(blocks_are_the_plain_version, 1.0, 2)]),
+    Fault("attention in blocks: other dropout in backward", "layers.attention_in_blocks.snapshot",
+          lambda rng: rng, elementwise(L.AttentionInBlocks)),
     Fault("causal mask one too generous", "models.transformer.causal_mask",
           cause_or_next, [a_later_token_changes_no_earlier_output]),
     Fault("source padding attended to", "models.transformer.padding_mask",
@@ -750,8 +784,8 @@ FAULTS = [
           mean_of_the_means, [accumulation_equals_the_big_batch]),
     Fault("gradients overwritten, not added", "layers.linear.linear_backward",
           linear_backward_with(overwrite=True), [partial(backward_adds_to_the_gradient, L.Linear)]),
-    Fault("gradients not zeroed before a step", "module.Module.zero_grad",
-          lambda self: None, [a_step_knows_nothing_of_the_gradient_before]),
+    Fault("gradients not zeroed before a step", "training.replicas.Replicas.loss_and_gradients",
+          on_top_of_the_last, [a_step_knows_nothing_of_the_gradient_before]),
     Fault("targets not shifted", "training.batching.make_batch", not_shifted, [targets_are_shifted_by_one]),
     Fault("start symbol equal to pad", "training.batching.BOS",
           PAD, [the_start_is_not_padding, targets_are_shifted_by_one]),
@@ -762,8 +796,8 @@ FAULTS = [
           SimpleNamespace(sqrt=np.sqrt), [partial(float32_stays_float32, L.ScaledDotProductAttention)]),
     Fault("float64: a table of positions", "layers.positional_encoding.Constant",
           lambda exact, dtype: Constant(exact, "float64"), [partial(float32_stays_float32, models.Transformer)]),
-    Fault("float64: a dropout mask", "layers.dropout.dropout_mask",
-          lambda rng, p, x: (rng.random(x.shape) >= p) / (1 - p), [partial(float32_stays_float32, L.Dropout)]),
+    Fault("float64: a dropout mask", "layers.dropout.keep_mask",
+          lambda rng, p, x: (rng.random(x.shape) >= p) * 1.0, [partial(float32_stays_float32, L.Dropout)]),
     # -- the gradient checker's own: no wrong gradient is too wrong, or too little wrong, for it
     *(
         Fault(f"a gradient {words}", "layers.linear.Linear.backward", by, every_way(SQUARE))
@@ -797,10 +831,12 @@ RIGHT = [
     Fault("one Dropout used twice, caches explicit", "models.pre_norm.Dropout",
           L.Dropout, [partial(gradients, models.PreNormEncoderLayer),
                       partial(two_forwards_may_be_in_flight, models.PreNormEncoderLayer)]),
-    Fault("dropout's mask", "layers.dropout.dropout_mask",
-          lambda rng, p, x: ((rng.random(x.shape) >= p) / (1 - p)).astype(x.dtype),
+    Fault("dropout's mask", "layers.dropout.keep_mask",
+          lambda rng, p, x: rng.random(x.shape) >= p,
           [dropout_keeps_the_mean_of_evaluation, dropout_is_a_function_of_the_generator,
            partial(float32_stays_float32, L.Dropout)]),
+    Fault("attention in blocks", "layers.attention_in_blocks.n_keys",
+          n_keys, [partial(blocks_are_the_plain_version, size, rows) for size in (1.0, 1e4) for rows in (2, 999)]),
     Fault("softmax, where no row is fully masked", "layers.attention.softmax",
           softmax_with(lambda scores, mask: np.where(mask, scores, -np.inf)),
           [partial(hidden_keys_weigh_nothing, "float32", 1e6), partial(hidden_keys_weigh_nothing, "float16", 1.0)]),

@@ -26,6 +26,7 @@ TIERS = [
     "inference",
     "training",
     "checks",
+    "bench",
 ]
 TIERS += ["figures", "cli", "__main__"]
 USES_NUMPY = {"backend.py", "cli.py", "training/checkpoint.py"}  # and all of tasks/ and figures/

@@ -80,6 +80,10 @@ CASES: Mapping[str, Sequence[Case]] = {
         case(lambda s, r: layers.ScaledDotProductAttention(DROPOUT), masked_heads),
         case(lambda s, r: layers.ScaledDotProductAttention(), heads),
     ],
+    "AttentionInBlocks": [
+        case(lambda s, r: layers.AttentionInBlocks(DROPOUT, rows=2), masked_heads),
+        case(lambda s, r: layers.AttentionInBlocks(DROPOUT), masked_heads),
+    ],
     "MultiHeadAttention": [
         case(
             lambda s, r: layers.MultiHeadAttention(s.d_model, s.h, s.d_k, s.d_v, DROPOUT, bias=True, rng=r),

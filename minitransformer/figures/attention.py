@@ -17,7 +17,7 @@ KINDS = ("encoder", "decoder", "cross")  # self-attention of the encoder, of the
 
 
 def attention_weights(model: Transformer, source: list[int], target: list[int]) -> dict[str, np.ndarray]:
-    """Kind -> weights (N, h, T_q, T_k) of one sentence pair, read from the caches of a forward pass."""
+    """Kind -> weights (N, h, T_q, T_k) of one sentence pair, from the caches of a forward pass."""
     tgt_in = [BOS, *target][: model.config.max_len]  # an answer that never ended fills max_len by itself
     _, cache = model.forward([[*source, EOS]], [tgt_in])
     attentions = {
@@ -26,7 +26,7 @@ def attention_weights(model: Transformer, source: list[int], target: list[int]) 
         "cross": [layer.cross_attention for layer in cache.decoder.layers],
     }
     return {
-        kind: np.stack([to_host(cache.attention.weights[0]) for cache in caches])
+        kind: np.stack([to_host(cache.attention.all_weights()[0]) for cache in caches])
         for kind, caches in attentions.items()
     }
 

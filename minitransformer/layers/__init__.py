@@ -3,6 +3,7 @@
 from minitransformer.layers.activations import ReLU, log_softmax, softmax, softmax_backward
 from minitransformer.layers.add_norm import AddNorm
 from minitransformer.layers.attention import MultiHeadAttention, ScaledDotProductAttention
+from minitransformer.layers.attention_in_blocks import AttentionInBlocks
 from minitransformer.layers.dropout import Dropout
 from minitransformer.layers.embedding import Embedding, OutputProjection
 from minitransformer.layers.feed_forward import FeedForward
@@ -13,6 +14,7 @@ from minitransformer.layers.positional_encoding import LearnedPositions, Sinusoi
 
 __all__ = [
     "AddNorm",
+    "AttentionInBlocks",
     "Dropout",
     "Embedding",
     "FeedForward",

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from minitransformer.backend import Array, DTypeLike, Generator, Seed, generator, xavier_uniform, zeros
 from minitransformer.errors import ConfigError
 from minitransformer.layers.activations import softmax, softmax_backward
+from minitransformer.layers.attention_in_blocks import AttentionInBlocks, BlocksCache
 from minitransformer.layers.dropout import Dropout, DropoutCache
 from minitransformer.layers.linear import linear, linear_backward
 from minitransformer.layers.masks import check_mask
@@ -64,7 +65,7 @@ class MultiHeadAttentionCache(NamedTuple):
     query: Array  # (B, T_q, d_model)
     key: Array  # (B, T_k, d_model)
     value: Array  # (B, T_k, d_model)
-    attention: AttentionCache
+    attention: BlocksCache
     context: Array  # (B, T_q, h·d_v) the heads side by side
 
 
@@ -108,7 +109,7 @@ class MultiHeadAttention(Module):
         self.b_K = Parameter(zeros((n_heads * d_k,), dtype)) if bias else None
         self.b_V = Parameter(zeros((n_heads * d_v,), dtype)) if bias else None
         self.b_O = Parameter(zeros((d_model,), dtype)) if bias else None
-        self.attention = ScaledDotProductAttention(dropout)
+        self.attention = AttentionInBlocks(dropout)  # equation 1, with less memory
 
     def forward(
         self, query: Array, key: Array, value: Array, mask: Array | None = None, rng: Generator | None = None
@@ -129,7 +130,7 @@ class MultiHeadAttention(Module):
 
     def _attend(
         self, query: Array, K: Array, V: Array, mask: Array | None, rng: Generator | None
-    ) -> tuple[Array, AttentionCache, Array]:
+    ) -> tuple[Array, BlocksCache, Array]:
         Q = split_heads(linear(query, self.W_Q, self.b_Q), self.n_heads)
         heads, cache_attention = self.attention.forward(Q, K, V, mask, rng)
         context = merge_heads(heads)

@@ -4,32 +4,40 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from minitransformer.backend import Array, Generator, dropout_mask
+from minitransformer.backend import Array, Generator, keep_mask
 from minitransformer.errors import ConfigError
 from minitransformer.module import Module
 
 
 class DropoutCache(NamedTuple):
-    mask: Array | None  # like x, entries 0 or 1 / (1 - p); None if nothing was dropped
+    kept: Array | None  # like x, booleans: False what was dropped; None if nothing was
 
 
 class Dropout(Module):
     """Sets a share `p` of the entries to zero while training and scales the others by 1 / (1 - p).
 
-    forward   y = mask · x, the mask drawn from `rng`;   y = x with rng=None (evaluation) or p = 0
-    backward  dx = mask · dy, with the mask of that forward
+    forward   y = kept · x / (1 - p), kept drawn from `rng`;   y = x with rng=None (evaluation) or p = 0
+    backward  dx = kept · dy / (1 - p), with what was kept in that forward
+
+    `p` is rounded to a multiple of 2^-16, the random bits that a decision takes.
     """
 
     def __init__(self, p: float) -> None:
         if not 0 <= p < 1:
             raise ConfigError(f"dropout: expected a probability 0 <= p < 1, got {p}")
-        self.p = p
+        self.p = min(round(p * 2**16), 2**16 - 1) / 2**16
 
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, DropoutCache]:
         if rng is None or self.p == 0:
             return x, DropoutCache(None)
-        mask = dropout_mask(rng, self.p, x)
-        return x * mask, DropoutCache(mask)
+        kept = keep_mask(rng, self.p, x)
+        y = x * kept
+        y *= 1 / (1 - self.p)
+        return y, DropoutCache(kept)
 
     def backward(self, dy: Array, cache: DropoutCache) -> Array:
-        return dy if cache.mask is None else dy * cache.mask
+        if cache.kept is None:
+            return dy
+        dx = dy * cache.kept
+        dx *= 1 / (1 - self.p)
+        return dx

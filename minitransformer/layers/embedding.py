@@ -5,7 +5,16 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from minitransformer.backend import Array, DTypeLike, Generator, Seed, add_rows, generator, normal
+from minitransformer.backend import (
+    Array,
+    DTypeLike,
+    Generator,
+    Seed,
+    add_product,
+    add_rows,
+    generator,
+    normal,
+)
 from minitransformer.layers.linear import rows
 from minitransformer.module import Module, Parameter
 
@@ -78,5 +87,5 @@ class OutputProjection(Module):
         return logits.reshape(*x.shape[:-1], -1), OutputProjectionCache(x)
 
     def backward(self, dlogits: Array, cache: OutputProjectionCache) -> Array:
-        self.E.grad += rows(dlogits).T @ rows(cache.x)
+        add_product(self.E.grad, rows(dlogits).T, rows(cache.x))
         return (rows(dlogits) @ self.E.data).reshape(cache.x.shape)

@@ -9,6 +9,7 @@ from minitransformer.backend import (
     DTypeLike,
     Generator,
     Seed,
+    add_product,
     generator,
     sum_positions,
     xavier_uniform,
@@ -32,7 +33,7 @@ def linear(x: Array, W: Parameter, b: Parameter | None) -> Array:
 
 def linear_backward(dy: Array, x: Array, W: Parameter, b: Parameter | None) -> Array:
     """dW = xᵀ dy, db = sum of dy over all positions, dx = dy Wᵀ: adds dW and db into .grad, returns dx."""
-    W.grad += rows(x).T @ rows(dy)
+    add_product(W.grad, rows(x).T, rows(dy))
     if b is not None:
         b.grad += sum_positions(dy)
     return (rows(dy) @ W.data.T).reshape(x.shape)

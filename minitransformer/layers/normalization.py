@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from minitransformer.backend import Array, DTypeLike, Generator, array_module, sum_last, sum_positions, zeros
+from minitransformer.backend import (
+    Array,
+    DTypeLike,
+    Generator,
+    array_module,
+    dot_last,
+    sum_last,
+    sum_positions,
+    zeros,
+)
 from minitransformer.module import Module, Parameter
 
 
@@ -31,19 +40,22 @@ class LayerNorm(Module):
         self.beta = Parameter(zeros((d_model,), dtype))
 
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, LayerNormCache]:
-        xp = array_module(x)
         d_model = x.shape[-1]
-        centred = x - sum_last(x) / d_model
-        var = sum_last(centred * centred) / d_model
-        rstd = 1 / xp.sqrt(var + self.eps)
-        x_hat = centred * rstd
-        return self.gamma.data * x_hat + self.beta.data, LayerNormCache(x_hat, rstd)
+        x_hat = x - sum_last(x) / d_model  # centred, so far
+        rstd = 1 / array_module(x).sqrt(dot_last(x_hat, x_hat) / d_model + self.eps)
+        x_hat *= rstd
+        y = x_hat * self.gamma.data
+        y += self.beta.data
+        return y, LayerNormCache(x_hat, rstd)
 
     def backward(self, dy: Array, cache: LayerNormCache) -> Array:
         x_hat, rstd = cache
-        d_model = x_hat.shape[-1]
-        self.gamma.grad += sum_positions(dy * x_hat)
+        gamma, d_model = self.gamma.data, x_hat.shape[-1]
+        dy_x_hat = dy * x_hat
+        self.gamma.grad += sum_positions(dy_x_hat)
         self.beta.grad += sum_positions(dy)
-        dx_hat = dy * self.gamma.data
-        mean, projection = sum_last(dx_hat) / d_model, sum_last(dx_hat * x_hat) / d_model
-        return rstd * (dx_hat - mean - x_hat * projection)
+        dx = dy * gamma  # dx_hat, so far; its two means are products with gamma
+        dx -= (dy @ gamma)[..., None] / d_model
+        dx -= x_hat * ((dy_x_hat @ gamma)[..., None] / d_model)
+        dx *= rstd
+        return dx

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from itertools import pairwise
+from typing import Any
 
 from minitransformer.backend import Array, array_module, castable, to_host
 from minitransformer.config import FLOAT32, INT64, as_integer, between, require
 from minitransformer.errors import CheckpointError, InputError, describe
 from minitransformer.module import Module
 
-CHUNK = 1 << 16  # numbers updated at a time: what the update touches stays in the processor's cache
+CHUNK = 1 << 17  # numbers updated at a time: what the update touches stays in the processor's cache
 
 
 class Adam:
@@ -21,6 +24,10 @@ class Adam:
         m = beta1 · m + (1 - beta1) · g            m_hat = m / (1 - beta1^t)
         v = beta2 · v + (1 - beta2) · g²           v_hat = v / (1 - beta2^t)
         p = p - lr · m_hat / (sqrt(v_hat) + adam_eps)
+
+    The two corrections leave the loop over the numbers: with c = sqrt(1 - beta2^t), the last line is
+
+        p = p - lr · c / (1 - beta1^t) · m / (sqrt(v) + c · adam_eps)
     """
 
     def __init__(
@@ -38,23 +45,34 @@ class Adam:
         xp = array_module(flat)
         self.m, self.v = xp.zeros_like(flat), xp.zeros_like(flat)
 
-    def step(self, lr: float) -> None:
-        """Move every parameter against its gradient. Raises InputError unless `lr` is a number, 0 or more."""
+    def step(self, lr: float, n_parts: int = 1, map: Callable[..., Iterable[Any]] = map) -> None:
+        """Move every parameter against its gradient. Raises InputError unless `lr` is a number, 0 or more.
+
+        `map` does so for `n_parts` parts of the buffer, perhaps in threads.
+        """
         if not between(lr, 0, FLOAT32[1]):
             raise InputError(f"lr: expected a number, 0 or more, got {describe(lr)}")
-        data, grad = self.model.flatten()
-        xp = array_module(data)
         self.t += 1
+        data, grad = self.model.flatten()
+        list(map(partial(self._update, data, grad, lr), parts(data.size, n_parts)))
+
+    def _update(self, data: Array, grad: Array, lr: float, part: slice) -> None:
+        """The step for a part of the numbers: chunk by chunk, and written over m, v and p."""
+        xp = array_module(data)
         beta1, beta2 = self.betas
-        correct_m, correct_v = 1 / (1 - beta1**self.t), 1 / (1 - beta2**self.t)
-        for start in range(0, data.size, CHUNK):
-            part = slice(start, start + CHUNK)
-            p, g, m, v = data[part], grad[part], self.m[part], self.v[part]
+        c = math.sqrt(1 - beta2**self.t)
+        for start in range(part.start, part.stop, CHUNK):
+            chunk = slice(start, min(start + CHUNK, part.stop))
+            p, g, m, v = data[chunk], grad[chunk], self.m[chunk], self.v[chunk]
             m *= beta1
             m += (1 - beta1) * g
             v *= beta2
             v += (1 - beta2) * (g * g)
-            p -= lr * (correct_m * m) / (xp.sqrt(correct_v * v) + self.adam_eps)
+            root = xp.sqrt(v)
+            root += c * self.adam_eps
+            step = xp.divide(m, root, out=root)
+            step *= lr * c / (1 - beta1**self.t)
+            p -= step
 
     def state_dict(self) -> dict[str, Array]:
         """What a resumed run needs: m, v and t."""
@@ -76,6 +94,12 @@ class Adam:
         t = as_integer("Adam: t", state["t"], 0, INT64, "a number of steps, 0 or more")
         self.m[...], self.v[...] = xp.asarray(state["m"]), xp.asarray(state["v"])
         self.t = t
+
+
+def parts(size: int, n: int) -> list[slice]:
+    """`size` numbers in `n` parts of about the same size."""
+    bounds = [size * i // n for i in range(n + 1)]
+    return [slice(*pair) for pair in pairwise(bounds)]
 
 
 def clip_grad_norm(model: Module, max_norm: float | None) -> float:

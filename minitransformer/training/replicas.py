@@ -18,7 +18,7 @@ from minitransformer.models.recompute import Keep
 from minitransformer.models.transformer import Transformer
 from minitransformer.training.batching import Batch
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
-from minitransformer.training.optimizer import Adam, clip_grad_norm
+from minitransformer.training.optimizer import Adam, clip_grad_norm, parts
 
 
 class Replicas:
@@ -59,22 +59,32 @@ class Replicas:
         """
         n_tokens = sum(batch.n_tokens for batch in batches)
 
-        def work(i: int) -> float:
-            model, total = self.models[i], 0.0
-            model.zero_grad()
-            with silent_overflow():  # it shows in the loss
-                for batch, rng in list(zip(batches, rngs, strict=True))[i :: len(self.models)]:
-                    logits, cache = model.forward(batch.src_ids, batch.tgt_in, rng, self.keep)
-                    loss, loss_cache = loss_fn.forward(logits, batch.tgt_out, n_tokens)
-                    model.backward(loss_fn.backward(loss_cache), cache)
-                    total += float(loss)
-            return total
+        grads = [model.flatten().grad for model in self.models]
 
-        losses = list(self.map(work, range(len(self.models))))
-        grad = self.models[0].flatten().grad
-        for replica in self.models[1:]:
-            grad += replica.flatten().grad
-        return sum(losses)
+        def work(i: int) -> float:
+            grads[i][...] = 0
+            share = list(zip(batches, rngs, strict=True))[i :: len(self.models)]
+            return sum(self._add_gradient(i, loss_fn, batch, n_tokens, rng) for batch, rng in share)
+
+        def add_up(part: slice) -> None:
+            for grad in grads[1:]:
+                grads[0][part] += grad[part]
+
+        loss = sum(self.map(work, range(len(self.models))))
+        list(self.map(add_up, parts(grads[0].size, len(self.models))))
+        return loss
+
+    def _add_gradient(
+        self, i: int, loss_fn: LabelSmoothedCrossEntropy, batch: Batch, n_tokens: int, rng: Generator | None
+    ) -> float:
+        """Forward and backward of one batch; when it returns, the caches are gone."""
+        model = self.models[i]
+        with silent_overflow():  # it shows in the loss
+            logits, cache = model.forward(batch.src_ids, batch.tgt_in, rng, self.keep)
+            loss, loss_cache = loss_fn.forward(logits, batch.tgt_out, n_tokens)
+            del logits  # as large as its gradient
+            model.backward(loss_fn.backward(loss_cache), cache)
+        return float(loss)
 
 
 def train_step(
@@ -93,5 +103,5 @@ def train_step(
     loss = replicas.loss_and_gradients(loss_fn, batches, rngs or [None] * len(batches))
     with silent_overflow():  # it shows in the norm
         norm = clip_grad_norm(replicas.models[0], clip_norm)
-        optimizer.step(lr)
+        optimizer.step(lr, len(replicas.models), replicas.map)
     return loss, norm

@@ -1,12 +1,16 @@
-"""The four shapes that are measured, and their batches: toy, small, base, long."""
+"""The shapes that are measured, and their batches: toy, small, base, base with the paper's vocabulary, long."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-PAD, FIRST_WORD = 0, 3
+if TYPE_CHECKING:
+    from minitransformer import TransformerConfig
+
+PAD, BOS, EOS, FIRST_WORD = 0, 1, 2, 3
+NEW_TOKENS = 24  # that decoding.py has written for each sentence
 
 
 class Shape(NamedTuple):
@@ -20,16 +24,26 @@ class Shape(NamedTuple):
     batch: int
     length: int
 
-    def step_flops(self) -> float:
-        """Floating-point operations of the matrix products of a step, forward and (twice as many) backward."""
-        words = self.batch * self.length
-        linears = self.n_layers * (
-            12 * self.d_model**2 + 4 * self.d_model * self.d_ff
-        )  # 4 + 8 projections, 2 networks
-        attention = (
-            self.n_layers * 3 * 2 * self.length * self.d_model
-        )  # three attentions: scores, and context
-        return 3 * 2.0 * words * (linears + attention + self.d_model * self.vocab_size)
+    def config(self, **changes: Any) -> TransformerConfig:
+        """The settings of this project's model."""
+        from minitransformer import TransformerConfig  # not for PyTorch's process, whose memory is measured
+
+        return TransformerConfig(
+            src_vocab_size=self.vocab_size,
+            tgt_vocab_size=self.vocab_size,
+            n_layers=self.n_layers,
+            d_model=self.d_model,
+            n_heads=self.n_heads,
+            d_ff=self.d_ff,
+            max_len=self.length,
+            **changes,
+        )
+
+    def step_flops(self) -> int:
+        """Floating-point operations of the matrix products of a training step."""
+        from minitransformer.bench import step_flops
+
+        return step_flops(self.config(), self.batch, self.length, self.length)
 
 
 SHAPES = {

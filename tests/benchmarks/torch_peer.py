@@ -1,5 +1,5 @@
 """The same training step in PyTorch, in its fastest ordinary form on a CPU: eager, queries, keys and values in one
-product, scaled_dot_product_attention, the fused Adam."""
+product, scaled_dot_product_attention, the fused Adam; and greedy decoding with a key/value cache."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from shapes import PAD, Shape, sentences
+from shapes import BOS, EOS, NEW_TOKENS, PAD, Shape, sentences
 from torch import Tensor, nn
 
 
@@ -29,10 +29,15 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, memory: Tensor | None, mask: Tensor | None, causal: bool = False) -> Tensor:
         if memory is None:
             return self.attend(*self.heads(self.qkv(x), 3), mask, causal)
+        return self.attend(self.queries(x), *self.keys_and_values(memory), mask, causal)
+
+    def queries(self, x: Tensor) -> Tensor:
         d = x.shape[-1]
-        W, b = self.qkv.weight, self.qkv.bias
-        (Q,) = self.heads(F.linear(x, W[:d], b[:d]), 1)
-        return self.attend(Q, *self.heads(F.linear(memory, W[d:], b[d:]), 2), mask, causal)
+        return self.heads(F.linear(x, self.qkv.weight[:d], self.qkv.bias[:d]), 1)[0]
+
+    def keys_and_values(self, memory: Tensor) -> tuple[Tensor, ...]:
+        d = memory.shape[-1]
+        return self.heads(F.linear(memory, self.qkv.weight[d:], self.qkv.bias[d:]), 2)
 
 
 class Layer(nn.Module):
@@ -53,6 +58,16 @@ class Layer(nn.Module):
         if self.cross is not None:
             x = self.norms[1](x + self.dropout(self.cross(x, memory, mask)))
         return self.norms[-1](x + self.dropout(self.outer(F.relu(self.inner(x)))))
+
+    def step(self, x: Tensor, cache: Tensor, t: int, memory: tuple[Tensor, ...], mask: Tensor) -> Tensor:
+        """A decoder layer at position t alone; cache: (2, B, h, length, d_k) holds the keys and values so far."""
+        Q, cache[0, :, :, t : t + 1], cache[1, :, :, t : t + 1] = self.attention.heads(
+            self.attention.qkv(x), 3
+        )
+        K, V = cache[:, :, :, : t + 1]
+        x = self.norms[0](x + self.attention.attend(Q, K, V, None, causal=False))
+        x = self.norms[1](x + self.cross.attend(self.cross.queries(x), *memory, mask, causal=False))
+        return self.norms[2](x + self.outer(F.relu(self.inner(x))))
 
 
 class Model(nn.Module):
@@ -100,3 +115,39 @@ class Step:
         loss.backward()
         self.optimizer.step()
         return loss.item()
+
+
+class Decode:
+    """Greedy decoding of the same sentences at each call: one token at a time, everything before it cached."""
+
+    def __init__(self, shape: Shape) -> None:
+        torch.manual_seed(0)
+        self.model = Model(shape, dropout=0.0).eval()
+        self.model.E.data[EOS] = 0  # see decoding.py
+        self.src_ids = torch.from_numpy(sentences(shape)[0])
+        size = shape.batch, shape.n_heads, NEW_TOKENS, shape.d_model // shape.n_heads
+        self.caches = [torch.empty(2, *size) for _ in self.model.decoder]
+
+    @torch.inference_mode()
+    def decode(self) -> Tensor:
+        model, src_ids = self.model, self.src_ids
+        mask = (src_ids != PAD)[:, None, None, :]
+        memory = model.embed(src_ids)
+        for layer in model.encoder:
+            memory = layer(memory, None, mask)
+        memories = [layer.cross.keys_and_values(memory) for layer in model.decoder]
+        ids = torch.full((len(src_ids), NEW_TOKENS), PAD)
+        tokens, ended = torch.full((len(src_ids),), BOS), torch.zeros(len(src_ids), dtype=torch.bool)
+        for t in range(NEW_TOKENS):
+            x = (F.embedding(tokens, model.E) * math.sqrt(model.d_model) + model.PE[t])[:, None]
+            for layer, cache, of_memory in zip(model.decoder, self.caches, memories, strict=True):
+                x = layer.step(x, cache, t, of_memory, mask)
+            tokens = F.linear(x[:, 0], model.E).argmax(-1).where(~ended, PAD)
+            ids[:, t] = tokens
+            ended |= tokens == EOS
+            if ended.all():
+                return ids[:, : t + 1]
+        return ids
+
+    def __call__(self) -> int:
+        return self.decode().numel()

@@ -1,6 +1,5 @@
-"""One side of a comparison in a process of its own: a number of steps on standard input, their times on the output.
-
-python worker.py numpy|torch SHAPE DROPOUT
+"""A process of its own for one side of a comparison: a number of times on standard input, how long they took on the
+output. Started by sides.py: python worker.py module.Class '{"shape": [...], ...}'
 """
 
 from __future__ import annotations
@@ -10,18 +9,28 @@ import json
 import resource
 import sys
 import time
+from pathlib import Path
 
-from shapes import SHAPES
+from shapes import Shape
 
-side, shape, dropout = sys.argv[1:4]
-step = importlib.import_module({"numpy": "numpy_side", "torch": "torch_peer"}[side]).Step(
-    SHAPES[shape], float(dropout)
-)
+
+def peak_memory_mb() -> float:
+    """The most memory this process has held. (Linux's ru_maxrss begins with that of the process that started it.)"""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+    return (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+    )
+
+
+what, arguments = sys.argv[1], json.loads(sys.argv[2])
+module, name = what.split(".")
+call = getattr(importlib.import_module(module), name)(**{**arguments, "shape": Shape(*arguments["shape"])})
 for line in sys.stdin:
-    seconds, loss = [], 0.0
+    seconds, result = [], None
     for _ in range(int(line)):
         start = time.perf_counter()
-        loss = step()
+        result = call()
         seconds.append(time.perf_counter() - start)
-    memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    print(json.dumps({"seconds": seconds, "loss": loss, "memory_mb": memory_mb}), flush=True)
+    print(json.dumps({"seconds": seconds, "result": result, "memory_mb": peak_memory_mb()}), flush=True)

@@ -38,13 +38,16 @@ def dropouts(node):
 def test_dropout_keeps_the_mean_and_drops_the_share_p(p, seed, dtype):
     rng = np.random.default_rng(seed)
     x = rng.uniform(0.5, 1.5, (7, 401, 103)).astype(dtype)
-    y, cache = Dropout(p).forward(x, rng)
+    layer = Dropout(p)
+    assert abs(layer.p - p) <= 2**-17
+    p = layer.p
+    y, cache = layer.forward(x, rng)
     dropped = y == 0
     np.testing.assert_allclose(y[~dropped], x[~dropped] / (1 - p), rtol=4 * np.finfo(dtype).eps)
     assert abs(dropped.mean() - p) < bound(x.size)
     assert abs(y.mean(dtype=float) - x.mean(dtype=float)) < bound(x.size, 1.5 / (1 - p))
     dy = rng.normal(size=x.shape).astype(dtype)
-    dx = Dropout(p).backward(dy, cache)
+    dx = layer.backward(dy, cache)
     np.testing.assert_allclose(dx, np.where(dropped, 0, dy / (1 - p)), rtol=4 * np.finfo(dtype).eps)
 
 

@@ -136,7 +136,7 @@ def test_nothing_is_copied_where_nothing_is_dropped():
     x = np.ones((2, 3))
     for layer, rng in ((layers.Dropout(0.5), None), (layers.Dropout(0.0), np.random.default_rng(1))):
         y, cache = layer.forward(x, rng)
-        assert y is x and cache.mask is None and layer.backward(x, cache) is x
+        assert y is x and cache.kept is None and layer.backward(x, cache) is x
 
 
 def test_keys_and_values_have_their_biases():

@@ -19,6 +19,7 @@ import minitransformer as mt
 OPERATORS = {
     "absolute",
     "add",
+    "bitwise_and",
     "bitwise_or",
     "divide",
     "equal",

@@ -1,0 +1,263 @@
+"""What a training step costs on this machine: its time, that of its matrix products alone, and where it goes."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any, TypeAlias
+
+from minitransformer.backend import generator, keep_freed_memory, single_blas_thread
+from minitransformer.config import TransformerConfig, check_size, require
+from minitransformer.models.transformer import Transformer
+from minitransformer.module import Module, is_layer
+from minitransformer.tasks.vocabulary import PAD, SPECIALS
+from minitransformer.training.batching import Batch, make_batch
+from minitransformer.training.loss import LabelSmoothedCrossEntropy
+from minitransformer.training.optimizer import Adam
+from minitransformer.training.replicas import Replicas, train_step
+
+TOY_VOCABULARY, PAPERS_VOCABULARY = 54, 37_000
+SECONDS, LEAST_STEPS = 4.0, 5  # where the number of steps is not given: as many as take so long, but no fewer
+WARM_UP = 2  # steps before the first that counts
+REST = "rest of the step"
+
+OwnTimes: TypeAlias = dict[tuple[str, str], float]  # seconds by class and method
+
+
+def step_flops(config: TransformerConfig, B: int, T_src: int, T_tgt: int) -> int:
+    """Floating-point operations of the matrix products of one training step.
+
+    A product of (n, k) by (k, m) is n k m multiplications, and as many additions. For a sentence, forward, the
+    multiplications are
+
+        attention     d_model h d_k T_q + d_model h d_k T_k      the projections W_Q, W_K
+                      d_model h d_v T_k + d_model h d_v T_q      and W_V, W_O
+                      h T_q T_k (d_k + d_v)                      scores = Q Kᵀ, context = weights V
+        feed-forward  2 d_model d_ff T                           W_1, W_2
+        output        d_model V T_tgt                            Eᵀ
+
+    with one attention in an encoder layer and two in a decoder layer. Backward takes two products as large
+    for each of these: of y = x W, dx = dy Wᵀ and dW = xᵀ dy. So a step is 3 · 2 · B times the sum of the above.
+    Padding, and what a mask hides, count like the rest.
+    """
+    d_model, h = config.d_model, config.n_heads
+    d_k, d_v = config.d_k or d_model // h, config.d_v or d_model // h
+
+    def attention(T_q: int, T_k: int) -> int:
+        projections = d_model * h * (d_k + d_v) * (T_q + T_k)
+        return projections + h * T_q * T_k * (d_k + d_v)
+
+    def feed_forward(T: int) -> int:
+        return 2 * d_model * config.d_ff * T
+
+    encoder_layer = attention(T_src, T_src) + feed_forward(T_src)
+    decoder_layer = attention(T_tgt, T_tgt) + attention(T_tgt, T_src) + feed_forward(T_tgt)
+    output = d_model * config.tgt_vocab_size * T_tgt
+    return 3 * 2 * B * (config.n_layers * (encoder_layer + decoder_layer) + output)
+
+
+def matmul_gflops(threads: int = 1, n: int = 1024, repeats: int = 5) -> float:
+    """The best rate of NumPy's matrix product, in 10^9 operations a second, of `threads` side by side."""
+    x = generator(0).random((n, n), "float32")
+    best = float("inf")
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(repeats):
+            start = time.perf_counter()
+            list(pool.map(lambda _: x @ x, range(threads)))
+            best = min(best, time.perf_counter() - start)
+    return 2e-9 * n**3 * threads / best
+
+
+def bench(
+    preset: str = "toy",
+    batch: int = 32,
+    length: int = 24,
+    steps: int | None = None,
+    dropout: float | None = None,
+    threads: int | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Train a model of `preset` on `batch` random sentences of up to `length` tokens, and time its steps.
+
+    First as the trainer does it, in `threads` threads; then in one, with a timer around each layer, whose line
+    among the "layers" is the time spent in that class without the layers inside it. Times are medians over the
+    steps, in ms; the shares of the layers add up to 1. `say` is told how far it is. Raises ConfigError.
+    """
+    check_size("batch", batch)
+    check_size("length", length)
+    require(steps is None or steps >= 1, "steps", "at least 1", steps)
+    threads = _default_threads(batch) if threads is None else threads
+    require(1 <= threads <= batch, "threads", f"1 … {batch} (no more than the batch has sentences)", threads)
+    if threads > 1 and find_spec("threadpoolctl") is None:
+        threads = 1
+        say("one thread only: for more, pip install threadpoolctl")
+    vocab_size = TOY_VOCABULARY if preset == "toy" else PAPERS_VOCABULARY
+    changes = {"max_len": length} if dropout is None else {"max_len": length, "dropout": dropout}
+    config = TransformerConfig.preset(preset, vocab_size, **changes)
+    model = Transformer(config)
+    say(f"{preset}: {model.n_parameters():,} parameters, {batch} sentences of up to {length} tokens")
+
+    keep_freed_memory()
+    loss_fn, optimizer = LabelSmoothedCrossEntropy(0.1, PAD), Adam(model)
+    sentences = random_sentences(vocab_size, batch, length)
+
+    def step_of(replicas: Replicas) -> Callable[[], object]:
+        n = len(replicas.models)
+        batches, rngs = [_share(sentences, i, n) for i in range(n)], [generator(0, i) for i in range(n)]
+        return lambda: train_step(replicas, loss_fn, optimizer, batches, 1e-4, None, rngs)
+
+    replicas = Replicas(model, threads)
+    with replicas.threads():
+        rate = matmul_gflops(threads)
+        seconds = _times(step_of(replicas), steps, say, f"in {threads} thread{'s' * (threads > 1)}")
+        rate = max(rate, matmul_gflops(threads))
+    with single_blas_thread(wanted=threads > 1):
+        layers = _layer_times(step_of(Replicas(model)), (model, loss_fn, optimizer), steps, say)
+
+    flops = step_flops(config, batch, length, length)
+    low, median, high = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else 3 * seconds
+    return {
+        "preset": preset,
+        "n_parameters": model.n_parameters(),
+        "batch": batch,
+        "length": length,
+        "dropout": config.dropout,
+        "threads": threads,
+        "steps": len(seconds),
+        "step_ms": 1e3 * median,
+        "step_ms_low": 1e3 * low,
+        "step_ms_high": 1e3 * high,
+        "tokens_per_s": sentences.n_tokens / median,
+        "flops": flops,
+        "gflops": 1e-9 * flops / median,
+        "matmul_gflops": rate,
+        "floor_ms": 1e-6 * flops / rate,
+        "floor_share": 1e-9 * flops / rate / median,
+        "one_thread_ms": sum(layer["ms"] for layer in layers),
+        "layers": layers,
+    }
+
+
+def random_sentences(vocab_size: int, batch: int, length: int) -> Batch:
+    """A batch of `batch` sentences whose longest has `length` tokens, the end included, and the others 3/4 or more."""
+    rng = generator(0)
+
+    def sentence(longest: bool) -> list[int]:
+        words = length - 1 if longest else int(rng.integers(3 * (length - 1) // 4, length))
+        return rng.integers(len(SPECIALS), vocab_size, words).tolist()
+
+    return make_batch([(sentence(i == 0), sentence(i == 0)) for i in range(batch)])
+
+
+def _share(batch: Batch, i: int, n: int) -> Batch:
+    """The i-th of n parts of a batch, all of its width."""
+    src_ids, tgt_in, tgt_out = (ids[i::n] for ids in batch[:3])
+    return Batch(src_ids, tgt_in, tgt_out, int((tgt_out != PAD).sum()))
+
+
+def _default_threads(batch: int) -> int:
+    """The cores that this process may use, but at most 4: each replica has gradients of its own."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 4, batch)
+
+
+def _times(
+    step: Callable[[], object], steps: int | None, say: Callable[[str], None], how: str
+) -> list[float]:
+    """Seconds of each step after the first few."""
+    for _ in range(WARM_UP):
+        step()
+    seconds: list[float] = []
+    told = time.perf_counter()
+    while len(seconds) < (steps or LEAST_STEPS) or (steps is None and sum(seconds) < SECONDS):
+        start = time.perf_counter()
+        step()
+        now = time.perf_counter()
+        seconds.append(now - start)
+        if now - told > 1:
+            say(f"step {len(seconds)}{f'/{steps}' if steps else ''} {how}: {1e3 * seconds[-1]:.1f} ms")
+            told = now
+    return seconds
+
+
+def _layer_times(
+    step: Callable[[], object], parts: tuple[Any, ...], steps: int | None, say: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Where a step spends its time: a row for each class among `parts` and the layers in them, and for the rest."""
+    records: list[OwnTimes] = []
+    with own_times(*parts) as own:
+
+        def timed_step() -> None:
+            own.clear()
+            start = time.perf_counter()
+            step()
+            own[REST, ""] = time.perf_counter() - start - sum(own.values())
+            records.append(dict(own))
+
+        _times(timed_step, steps, say, "in one thread, layer by layer")
+    ms = {key: 1e3 * statistics.median(record[key] for record in records[WARM_UP:]) for key in records[-1]}
+    rows: list[dict[str, Any]] = []
+    for name in dict.fromkeys(name for name, _ in ms):
+        together = sum(ms[key] for key in ms if key[0] == name)
+        row = {
+            "name": name,
+            "forward_ms": ms.get((name, "forward")),
+            "backward_ms": ms.get((name, "backward")),
+        }
+        rows.append({**row, "ms": together, "share": together / sum(ms.values())})
+    return sorted(rows, key=lambda row: (row["name"] == REST, -row["ms"]))
+
+
+@contextmanager
+def own_times(*parts: Any) -> Iterator[OwnTimes]:
+    """A block in which a timer runs around forward, backward and step of `parts` and of all layers in them.
+
+    Yields the seconds that each class spent in each of these methods; what a layer inside it took is not among
+    them. These objects are of a subclass with timers for as long as the block lasts; the classes stay as they
+    are, and so do the attributes, which the walk over the parameters passes at every step. For one thread.
+    """
+    own: OwnTimes = defaultdict(float)
+    inside = [0.0]  # seconds in timed calls made by each call that is running, the innermost last
+
+    def timed(method: Callable[..., Any], key: tuple[str, str]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            inside.append(0.0)
+            start = time.perf_counter()
+            try:
+                return method(*args, **kwargs)
+            finally:
+                seconds = time.perf_counter() - start
+                own[key] += seconds - inside.pop()
+                inside[-1] += seconds
+
+        return call
+
+    def with_timers(cls: type) -> type:
+        names = [name for name in ("forward", "backward", "step") if hasattr(cls, name)]
+        return type(cls.__name__, (cls,), {n: timed(getattr(cls, n), (cls.__name__, n)) for n in names})
+
+    layers = [layer for part in parts for layer in (part, *_layers_in(part))]
+    classes = [type(layer) for layer in layers]
+    subclasses = {cls: with_timers(cls) for cls in classes}
+    for layer, cls in zip(layers, classes, strict=True):
+        layer.__class__ = subclasses[cls]
+    try:
+        yield own
+    finally:
+        for layer, cls in zip(layers, classes, strict=True):
+            layer.__class__ = cls
+
+
+def _layers_in(node: Any) -> Iterator[Any]:
+    """All layers among the attributes of `node`, at any depth; one that is shared comes more than once."""
+    children = vars(node).values() if isinstance(node, Module) else node if isinstance(node, list) else ()
+    for child in children:
+        if is_layer(child):
+            yield child
+        yield from _layers_in(child)

@@ -1,0 +1,166 @@
+"""§3.2.1 for speed and for long sequences: equation 1, a block of queries at a time.
+
+The plain version is `ScaledDotProductAttention` in layers/attention.py: read that first. Line for line this is the
+same, and so are the results, to rounding (tests/layers/test_attention_in_blocks.py), but
+
+1. no array of size T_q · T_k is kept. The scores of a block fit into the processor's cache, and backward computes
+   them a second time from Q and K (as FlashAttention does, Dao et al. 2022). Where one block is all, it is kept;
+2. the keys at the end that no query of a block may attend to are left out: with a causal mask, half of all;
+3. the softmax subtracts a row's maximum only where exp would leave a safe range without it.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import NamedTuple, TypeAlias
+
+from minitransformer.backend import Array, Generator, array_module, silent_overflow, snapshot, sum_last, zeros
+from minitransformer.layers.activations import softmax, softmax_backward
+from minitransformer.layers.dropout import Dropout, DropoutCache
+from minitransformer.layers.masks import check_mask
+from minitransformer.module import Module
+
+BLOCK = 1 << 18  # scores in a block, about: 1 MB in float32
+QUERIES = 128  # in a block, at least: products with fewer rows are slow
+SAFE = 1e12  # what sums of exps may come to without a maximum subtracted, and one over it
+
+Index: TypeAlias = "tuple[slice, slice, slice]"  # sentences, heads, queries (or keys)
+
+
+class BlocksCache(NamedTuple):
+    Q: Array  # (B, h, T_q, d_k) divided by sqrt(d_k)
+    K: Array  # (B, h, T_k, d_k)
+    V: Array  # (B, h, T_k, d_v)
+    mask: Array | None  # four axes
+    rng: Generator | None  # as it was before the first of several blocks drew from it
+    weights: Array | None  # (B, h, T_q, T_k) the softmax's output, where one block is all
+    dropout: DropoutCache  # and what was dropped of it
+
+    def all_weights(self) -> Array:
+        """The softmax's output, (B, h, T_q, T_k), however many blocks there were: to look at."""
+        return softmax(self.Q @ self.K.swapaxes(-1, -2), self.mask)
+
+
+class AttentionInBlocks(Module):
+    """What ScaledDotProductAttention is. For each block of queries, and the keys that they may attend to,
+
+    forward   weights = softmax(Q Kᵀ / sqrt(d_k)) where the mask is True, 0 elsewhere
+              dropped = Dropout(weights),   context = dropped V
+    backward  dV += droppedᵀ dcontext,   dweights = dcontext Vᵀ times the mask of the dropout
+              dscores = weights · (dweights - Σ dweights · weights)                   the sum over the keys
+              dQ = dscores K / sqrt(d_k),   dK += dscoresᵀ Q / sqrt(d_k)
+
+    Shapes and masks are the plain version's. `rows` is how many queries of a head make a block; None lets their
+    scores fill the processor's cache.
+    """
+
+    def __init__(self, dropout: float = 0.0, rows: int | None = None) -> None:
+        self.dropout = Dropout(dropout)
+        self.rows = rows
+
+    def forward(
+        self, Q: Array, K: Array, V: Array, mask: Array | None = None, rng: Generator | None = None
+    ) -> tuple[Array, BlocksCache]:
+        if mask is not None:
+            check_mask(mask, (*Q.shape[:3], K.shape[2]))
+            mask = mask[(None,) * (4 - mask.ndim)]
+        indices = blocks(Q, K, self.rows)
+        several = len(indices) > 1
+        Q = Q * (1 / math.sqrt(Q.shape[-1]))
+        cache = BlocksCache(Q, K, V, mask, snapshot(rng) if several else None, None, DropoutCache(None))
+        context = heads_side_by_side(Q.shape[:3], V)
+        for index in indices:
+            weights = block_weights(cache, index)
+            dropped, cache_dropout = self.dropout.forward(weights, rng)
+            array_module(Q).matmul(dropped, V[keys_of(index, weights)], out=context[index])
+        return context, cache if several else cache._replace(weights=weights, dropout=cache_dropout)
+
+    def backward(self, dcontext: Array, cache: BlocksCache) -> tuple[Array, Array, Array]:
+        Q, K, V, _, rng, weights, cache_dropout = cache
+        rng = snapshot(rng)  # draws what it drew in forward
+        dQ, dK, dV = (heads_side_by_side(x.shape[:3], x) for x in (Q, K, V))
+        for index in blocks(Q, K, self.rows):
+            if cache.weights is None:
+                weights = block_weights(cache, index)
+                _, cache_dropout = self.dropout.forward(weights, rng)
+            keys = keys_of(index, weights)
+            dropped = self.dropout.backward(weights, cache_dropout)  # forward is the same map: times the mask
+            add_or_write(dV[keys], dropped.swapaxes(-1, -2), dcontext[index], index)
+            dweights = self.dropout.backward(dcontext[index] @ V[keys].swapaxes(-1, -2), cache_dropout)
+            dscores = softmax_backward(dweights, weights)
+            array_module(Q).matmul(dscores, K[keys], out=dQ[index])
+            add_or_write(dK[keys], dscores.swapaxes(-1, -2), Q[index], index)
+        dQ *= 1 / math.sqrt(Q.shape[-1])
+        return dQ, dK, dV
+
+
+def block_weights(cache: BlocksCache, index: Index) -> Array:
+    """The softmax's output for the queries of a block, and for as many keys as they may attend to."""
+    mask, T_k = cache.mask, cache.K.shape[2]
+    if mask is not None:
+        mask = mask[tuple(i if size > 1 else slice(None) for i, size in zip(index, mask.shape, strict=False))]
+        if index[2] != slice(0, cache.Q.shape[2]):  # a part of one sentence: nothing depends on the others
+            T_k = n_keys(mask, T_k)
+            mask = mask[..., :T_k]
+    Q, K = cache.Q[index], cache.K[(*index[:2], slice(T_k))].swapaxes(-1, -2)
+    weights, unsafe = softmax_without_maximum(Q @ K, mask)
+    if unsafe.any():
+        weights = array_module(Q).where(unsafe, softmax(Q @ K, mask), weights)
+    return weights
+
+
+def softmax_without_maximum(scores: Array, mask: Array | None) -> tuple[Array, Array]:
+    """softmax(scores, mask), written over `scores`, and which rows, (b, h, q, 1), should be done with a maximum.
+
+    exp(score - maximum) / Σ exp(score - maximum) is exp(score) / Σ exp(score), so the passes over all scores that
+    find and subtract the maximum gain nothing, unless a row's sum gets so large or small that exps overflow, or
+    that those which matter vanish. A row that may attend to nothing has sum 0, and counts among these.
+    """
+    xp = array_module(scores)
+    if mask is not None:
+        scores += xp.where(mask, 0, -xp.inf).astype(scores.dtype)
+    with silent_overflow():
+        weights = xp.exp(scores, out=scores)
+        total = sum_last(weights)
+        weights /= total  # not times 1 / total: where one key has it all, its weight is then exactly 1
+    return weights, ~((total.real > 1 / SAFE) & (total.real < SAFE))
+
+
+def blocks(Q: Array, K: Array, rows: int | None) -> list[Index]:
+    """All (sentence, head, query) in blocks of `rows`, or of about BLOCK scores but not less than QUERIES rows."""
+    (B, h, T_q, _), T_k = Q.shape, K.shape[2]
+    rows = rows or max(BLOCK // T_k, QUERIES)
+
+    def cut(size: int, step: int) -> list[slice]:
+        step = max(step, 1)
+        return [slice(i, min(i + step, size)) for i in range(0, size, step)]
+
+    return list(product(cut(B, rows // (h * T_q)), cut(h, rows // T_q), cut(T_q, rows)))
+
+
+def add_or_write(out: Array, a: Array, b: Array, index: Index) -> None:
+    """out += a b; the first block of queries finds zeros there, and writes."""
+    if index[2].start == 0:
+        array_module(out).matmul(a, b, out=out)
+    else:
+        out += a @ b
+
+
+def n_keys(mask: Array | None, T_k: int) -> int:
+    """How many keys there are up to the last that any query may attend to; at least one."""
+    if mask is None or mask.shape[-1] == 1:
+        return T_k
+    attended = mask.any((0, 1, 2))
+    return max(T_k - int(attended[::-1].argmax()), 1) if attended.any() else 1
+
+
+def keys_of(index: Index, weights: Array) -> Index:
+    """Where in K and V the keys of a block are."""
+    return (*index[:2], slice(weights.shape[-1]))
+
+
+def heads_side_by_side(shape: tuple[int, ...], like: Array) -> Array:
+    """Zeros (B, h, T, d) in the memory order of (B, T, h · d), so that putting heads together copies nothing."""
+    B, h, T = shape
+    return zeros((B, T, h, like.shape[-1]), like.dtype, like).swapaxes(1, 2)

@@ -1,0 +1,48 @@
+"""How long `import minitransformer` takes, beside `import numpy` and, where it is installed, `import torch`.
+
+    python tests/benchmarks/startup.py [--rounds N] [--json FILE]
+
+Each import in a fresh process, timed from inside it; the imports take turns. Figures are medians, the spread is the
+middle half; a first round, which reads the files from the disk, does not count.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from sides import TORCH, Table, middle, parser, spread
+
+IMPORTS = {  # what is timed -> what is imported before it
+    "numpy": "",
+    "minitransformer": "",
+    "minitransformer, after numpy": "import numpy",
+    **({"torch": ""} if TORCH else {}),
+}
+
+
+def seconds_of(what: str) -> float:
+    """One import in one process."""
+    module = what.split(",")[0]
+    lines = ["import time", IMPORTS[what], "start = time.perf_counter()", f"import {module}"]
+    code = "\n".join([*lines, "print(time.perf_counter() - start)"])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--rounds", type=int, default=11, help="processes for each import")
+    chosen = options.parse_args()
+    seconds: dict[str, list[float]] = {what: [] for what in IMPORTS}
+    table = Table("{:<30} {:>7}  {}", ["import", "ms", "(middle half)"], chosen.json)
+    for _ in range(1 + chosen.rounds):
+        for what in IMPORTS:
+            seconds[what].append(seconds_of(what))
+    for what in IMPORTS:
+        figures = middle(seconds[what][1:])
+        table.row({"import": what, **figures}, [what, f"{figures['ms']:.1f}", spread(figures)])
+
+
+if __name__ == "__main__":
+    main()
