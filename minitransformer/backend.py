@@ -9,10 +9,13 @@ from __future__ import annotations
 import copy
 import ctypes
 import math
+import mmap
 import operator
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -103,6 +106,13 @@ def dtype_of(name: DTypeLike) -> np.dtype:
 def zeros(shape: Sequence[int], dtype: DTypeLike = "float32", like: Array = None) -> Array:
     """Zeros, in the library of `like` (NumPy by default)."""
     return array_module(like).zeros(shape, dtype)
+
+
+def shared_zeros(n: int, dtype: DTypeLike, like: Array) -> Array:
+    """`n` zeros that the processes forked from this one share with it (on a GPU, which cannot be forked: zeros)."""
+    if array_module(like) is not np or n == 0:
+        return zeros((n,), dtype, like)
+    return np.frombuffer(mmap.mmap(-1, n * np.dtype(dtype).itemsize), dtype)
 
 
 def arange(n: int) -> Array:
@@ -208,21 +218,30 @@ def silent_overflow() -> AbstractContextManager[None]:
     return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
-@contextmanager
-def single_blas_thread(wanted: bool) -> Iterator[bool]:
-    """A block in which a matrix product runs on one thread, so that several of them can run side by side.
+def n_cores() -> int:
+    """How many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    Yields whether that could be arranged: it takes the package threadpoolctl, and someone who wants it.
+
+def can_fork() -> bool:
+    """Whether processes may do this one's matrix products side by side.
+
+    Takes Linux (macOS's own matrix product does not survive a fork) and the package threadpoolctl: a matrix product
+    that used all cores by itself would get in the way of the others.
     """
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:
-        wanted = False
-    if not wanted:
-        yield False
+    return sys.platform == "linux" and find_spec("threadpoolctl") is not None
+
+
+@contextmanager
+def single_blas_thread() -> Iterator[None]:
+    """A block in which a matrix product runs on one thread, where the package threadpoolctl can see to it."""
+    if find_spec("threadpoolctl") is None:
+        yield
         return
+    from threadpoolctl import threadpool_limits
+
     with threadpool_limits(1, user_api="blas"):
-        yield True
+        yield
 
 
 def keep_freed_memory() -> None:
@@ -242,11 +261,21 @@ def keep_freed_memory() -> None:
         pass
 
 
-def peak_memory_mb() -> float | None:
-    """The most memory this process has held so far, in MB (10^6 bytes); None where it cannot be known."""
+def peak_memory_mb(forks: Sequence[int] = ()) -> float | None:
+    """The most memory this process has held so far, in MB (10^6 bytes), and what its forks have for themselves.
+
+    `forks` are process ids. None where it cannot be known.
+    """
     try:
         import resource
     except ImportError:  # Windows
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+    own = peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+    return own + sum(map(_private_memory_mb, forks))
+
+
+def _private_memory_mb(pid: int) -> float:
+    with open(f"/proc/{pid}/smaps_rollup") as lines:  # forks are made on Linux only
+        kilobytes = [int(line.split()[1]) for line in lines if line.startswith("Private_")]
+    return sum(kilobytes) * 1024 / 1e6

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from importlib.util import find_spec
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 from minitransformer.backend import generator, keep_freed_memory, single_blas_thread
@@ -17,10 +15,10 @@ from minitransformer.config import TransformerConfig, check_size, require
 from minitransformer.models.transformer import Transformer
 from minitransformer.module import Module, is_layer
 from minitransformer.tasks.vocabulary import PAD, SPECIALS
-from minitransformer.training.batching import Batch, make_batch
+from minitransformer.training.batching import Batch, make_batch, shared
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.training.optimizer import Adam
-from minitransformer.training.replicas import Replicas, train_step
+from minitransformer.training.replicas import Replicas, processes_that_pay, train_step
 
 TOY_VOCABULARY, PAPERS_VOCABULARY = 54, 37_000
 SECONDS, LEAST_STEPS = 4.0, 5  # where the number of steps is not given: as many as take so long, but no fewer
@@ -80,27 +78,25 @@ def bench(
     length: int = 24,
     steps: int | None = None,
     dropout: float | None = None,
-    threads: int | None = None,
+    processes: int | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Train a model of `preset` on `batch` random sentences of up to `length` tokens, and time its steps.
 
-    First as the trainer does it, in `threads` threads; then in one, with a timer around each layer, whose line
+    First as the trainer does it, in as many `processes`; then in one, with a timer around each layer, whose line
     among the "layers" is the time spent in that class without the layers inside it. Times are medians over the
     steps, in ms; the shares of the layers add up to 1. `say` is told how far it is. Raises ConfigError.
     """
     check_size("batch", batch)
     check_size("length", length)
     require(steps is None or steps >= 1, "steps", "at least 1", steps)
-    threads = _default_threads(batch) if threads is None else threads
-    require(1 <= threads <= batch, "threads", f"1 … {batch} (no more than the batch has sentences)", threads)
-    if threads > 1 and find_spec("threadpoolctl") is None:
-        threads = 1
-        say("one thread only: for more, pip install threadpoolctl")
+    fits = processes is None or 1 <= processes <= batch
+    require(fits, "processes", f"1 … {batch} (no more than the batch has sentences)", processes)
     vocab_size = TOY_VOCABULARY if preset == "toy" else PAPERS_VOCABULARY
     changes = {"max_len": length} if dropout is None else {"max_len": length, "dropout": dropout}
     config = TransformerConfig.preset(preset, vocab_size, **changes)
     model = Transformer(config)
+    processes = processes or min(processes_that_pay(config, model.n_parameters(), batch * length), batch)
     say(f"{preset}: {model.n_parameters():,} parameters, {batch} sentences of up to {length} tokens")
 
     keep_freed_memory()
@@ -109,15 +105,15 @@ def bench(
 
     def step_of(replicas: Replicas) -> Callable[[], object]:
         n = len(replicas.models)
-        batches, rngs = [_share(sentences, i, n) for i in range(n)], [generator(0, i) for i in range(n)]
+        batches, rngs = shared(sentences, n), [generator(0, i) for i in range(n)]
         return lambda: train_step(replicas, loss_fn, optimizer, batches, 1e-4, None, rngs)
 
-    replicas = Replicas(model, threads)
-    with replicas.threads():
-        rate = matmul_gflops(threads)
-        seconds = _times(step_of(replicas), steps, say, f"in {threads} thread{'s' * (threads > 1)}")
-        rate = max(rate, matmul_gflops(threads))
-    with single_blas_thread(wanted=threads > 1):
+    replicas = Replicas(model, processes)
+    with replicas.processes():
+        rate = matmul_gflops(processes)  # one at a time takes all cores
+        seconds = _times(step_of(replicas), steps, say, f"in {processes} process{'es' * (processes > 1)}")
+        rate = max(rate, matmul_gflops(processes))
+    with single_blas_thread() if processes > 1 else nullcontext():
         layers = _layer_times(step_of(Replicas(model)), (model, loss_fn, optimizer), steps, say)
 
     flops = step_flops(config, batch, length, length)
@@ -128,7 +124,7 @@ def bench(
         "batch": batch,
         "length": length,
         "dropout": config.dropout,
-        "threads": threads,
+        "processes": processes,
         "steps": len(seconds),
         "step_ms": 1e3 * median,
         "step_ms_low": 1e3 * low,
@@ -139,7 +135,7 @@ def bench(
         "matmul_gflops": rate,
         "floor_ms": 1e-6 * flops / rate,
         "floor_share": 1e-9 * flops / rate / median,
-        "one_thread_ms": sum(layer["ms"] for layer in layers),
+        "one_process_ms": sum(layer["ms"] for layer in layers),
         "layers": layers,
     }
 
@@ -153,18 +149,6 @@ def random_sentences(vocab_size: int, batch: int, length: int) -> Batch:
         return rng.integers(len(SPECIALS), vocab_size, words).tolist()
 
     return make_batch([(sentence(i == 0), sentence(i == 0)) for i in range(batch)])
-
-
-def _share(batch: Batch, i: int, n: int) -> Batch:
-    """The i-th of n parts of a batch, all of its width."""
-    src_ids, tgt_in, tgt_out = (ids[i::n] for ids in batch[:3])
-    return Batch(src_ids, tgt_in, tgt_out, int((tgt_out != PAD).sum()))
-
-
-def _default_threads(batch: int) -> int:
-    """The cores that this process may use, but at most 4: each replica has gradients of its own."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 4, batch)
 
 
 def _times(
@@ -200,7 +184,7 @@ def _layer_times(
             own[REST, ""] = time.perf_counter() - start - sum(own.values())
             records.append(dict(own))
 
-        _times(timed_step, steps, say, "in one thread, layer by layer")
+        _times(timed_step, steps, say, "in one process, layer by layer")
     ms = {key: 1e3 * statistics.median(record[key] for record in records[WARM_UP:]) for key in records[-1]}
     rows: list[dict[str, Any]] = []
     for name in dict.fromkeys(name for name, _ in ms):
@@ -220,7 +204,7 @@ def own_times(*parts: Any) -> Iterator[OwnTimes]:
 
     Yields the seconds that each class spent in each of these methods; what a layer inside it took is not among
     them. These objects are of a subclass with timers for as long as the block lasts; the classes stay as they
-    are, and so do the attributes, which the walk over the parameters passes at every step. For one thread.
+    are, and so do the attributes, which the walk over the parameters passes at every step.
     """
     own: OwnTimes = defaultdict(float)
     inside = [0.0]  # seconds in timed calls made by each call that is running, the innermost last

@@ -143,7 +143,7 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--dropout", metavar="P", type=float, help="in place of the preset's")
     sub.add_argument(
-        "--threads", metavar="N", type=int, help="that share the batch (default: the cores, at most 4)"
+        "--processes", metavar="N", type=int, help="that share the batch (default: as many as pay)"
     )
     return top
 
@@ -153,7 +153,7 @@ def _bench_epilog() -> str:
     names = textwrap.fill(unbroken, 100, initial_indent="  ", subsequent_indent="  ").replace("\0", " ")
     return (
         f"presets:\n{names}\n"
-        "The model trains on random sentences. A second round, in one thread with a timer around each layer, says\n"
+        "The model trains on random sentences. A second round, in one process with a timer around each layer, says\n"
         "where the time goes: each line is the time in that class without the layers inside it.\n"
         'example:\n  minitransformer bench --preset "C N=2" --batch 16 --length 48\n '
     )
@@ -286,11 +286,11 @@ def measure(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         if not arguments.json:
             print(text, file=sys.stderr, flush=True)
 
-    names = ("preset", "batch", "length", "steps", "dropout", "threads")
+    names = ("preset", "batch", "length", "steps", "dropout", "processes")
     found = bench(**{name: getattr(arguments, name) for name in names}, say=say)
     return found, (
         "step             {step_ms:.1f} ms, the middle half {step_ms_low:.1f} … {step_ms_high:.1f}  "
-        "({steps} steps, threads: {threads})\n"
+        "({steps} steps, processes: {processes})\n"
         "target tokens    {tokens_per_s:,.0f} a second\n"
         "arithmetic       {flops:,} operations a step: {gflops:.1f} GFLOP/s\n"
         "matrix products  {floor_ms:.1f} ms, {floor_share:.0%} of the step, at the {matmul_gflops:.1f} GFLOP/s "
@@ -300,11 +300,11 @@ def measure(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 def _layer_table(found: dict[str, Any]) -> str:
     row = "{:<27}{:>11}{:>13}{:>9}{:>8}".format
-    lines = [row("in one thread", "forward ms", "backward ms", "ms", "share")]
+    lines = [row("in one process", "forward ms", "backward ms", "ms", "share")]
     for layer in found["layers"]:
         times = ["" if ms is None else f"{ms:.2f}" for ms in (layer["forward_ms"], layer["backward_ms"])]
         lines.append(row(layer["name"], *times, f"{layer['ms']:.2f}", f"{layer['share']:.1%}"))
-    return "\n".join([*lines, row("a step", "", "", f"{found['one_thread_ms']:.2f}", f"{1:.1%}")])
+    return "\n".join([*lines, row("a step", "", "", f"{found['one_process_ms']:.2f}", f"{1:.1%}")])
 
 
 def _error_of(report: GradcheckReport) -> str:

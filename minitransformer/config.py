@@ -125,7 +125,7 @@ class TrainingConfig:
     steps: int = 100_000  # updates, at most
     batch_tokens: int = 25_000  # padded tokens of a batch, of its source or of its target, whichever has more
     accumulate: int = 1  # batches whose gradients make one update
-    threads: int = 1  # that share these batches
+    processes: int | None = None  # that share these batches; None: as many as pay on this machine
     recompute: bool = False  # run each layer's forward again in backward, instead of keeping its cache
     schedule: str = "noam"  # §5.3; or "cosine": warm-up, then half a cosine down to 0
     warmup_steps: int = 4000
@@ -146,7 +146,6 @@ class TrainingConfig:
             "steps",
             "batch_tokens",
             "accumulate",
-            "threads",
             "warmup_steps",
             "log_every",
             "evaluate_every",
@@ -166,8 +165,8 @@ class TrainingConfig:
             require(holds, name, "a number above 0 that float32 can hold", value)
         solved = self.solved_at is None or 0 <= self.solved_at <= 1
         require(solved, "solved_at", "a share 0 <= x <= 1, or None", self.solved_at)
-        busy = self.threads <= self.accumulate
-        require(busy, "threads", f"at most accumulate={self.accumulate}, the batches to share", self.threads)
+        counts = self.processes is None or self.processes >= 1
+        require(counts, "processes", "at least 1, or None", self.processes)
 
 
 Config = TypeVar("Config")

@@ -23,6 +23,7 @@ from minitransformer.backend import (
     castable,
     dtype_of,
     is_float,
+    shared_zeros,
     to_device,
     to_host,
     zeros,
@@ -162,15 +163,22 @@ class Module:
             return self._views.flat
         if not parameters:
             return Flat(zeros((0,)), zeros((0,)))
+        return self._move(parameters, lambda n, dtype, like: zeros((n,), dtype, like))
+
+    def share(self) -> Flat:
+        """flatten(), into memory that this process will share with those forked from it."""
+        return self._move(list(self.parameters().values()), shared_zeros)
+
+    def _move(self, parameters: list[Parameter], allocate: Callable[..., Array]) -> Flat:
         first, size = parameters[0].data, sum(p.size for p in parameters)
-        self._views = _Views(Flat(*(zeros((size,), first.dtype, first) for _ in range(2))), parameters)
+        self._views = _Views(Flat(*(allocate(size, first.dtype, first) for _ in range(2))), parameters)
         for p, data, grad in self._views.places():  # one at a time: no second copy of them all
             data[...], grad[...] = p.data, p.grad
             p.rebind(data, grad)
         return self._views.flat
 
     def replica(self: M) -> M:
-        """A copy that shares this module's weights, but adds up gradients of its own.
+        """A copy that shares this module's weights, but adds up gradients of its own, in memory as in `share`.
 
         A change of a weight is seen by both, until one of them, or a part of one, is moved: to another dtype
         or device, or into a flat buffer of its own.
@@ -179,7 +187,7 @@ class Module:
         twin = _copy_sharing(
             self, [*flat, *(leaf.data for leaf in _held(self)), *(p.grad for p in parameters)]
         )
-        own = Flat(flat.data, zeros(flat.grad.shape, flat.grad.dtype, flat.grad))
+        own = Flat(flat.data, shared_zeros(flat.grad.size, flat.grad.dtype, flat.grad))
         twin._views = _Views(own, list(twin.parameters().values()))
         for p, data, grad in twin._views.places():
             p.rebind(data, grad)

@@ -41,11 +41,11 @@ def figures(capsys, *arguments: str) -> dict:
     return json.loads(out)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_the_figures_belong_together(capsys, threads):
-    found = figures(capsys, "--threads", str(threads))
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_figures_belong_together(capsys, processes):
+    found = figures(capsys, "--processes", str(processes))
     assert (found["preset"], found["batch"], found["length"], found["steps"]) == ("toy", 3, 5, 2)
-    assert (found["threads"], found["dropout"]) == (threads, 0.1)
+    assert (found["processes"], found["dropout"]) == (processes, 0.1)
     config = mt.TransformerConfig.preset("toy", bench.TOY_VOCABULARY)
     assert found["n_parameters"] == mt.Transformer(config).n_parameters()
     assert found["flops"] == bench.step_flops(config, 3, 5, 5)
@@ -75,9 +75,9 @@ def test_every_class_of_layer_has_a_line_and_the_shares_add_up(capsys):
     assert layers["Adam"]["forward_ms"] is None and layers["Adam"]["ms"] > 0
     assert list(layers)[-1] == bench.REST
     assert sum(layer["share"] for layer in layers.values()) == pytest.approx(1)
-    assert sum(layer["ms"] for layer in layers.values()) == pytest.approx(found["one_thread_ms"])
+    assert sum(layer["ms"] for layer in layers.values()) == pytest.approx(found["one_process_ms"])
     for layer in layers.values():
-        assert layer["share"] == pytest.approx(layer["ms"] / found["one_thread_ms"])
+        assert layer["share"] == pytest.approx(layer["ms"] / found["one_process_ms"])
         if layer["forward_ms"] is not None:
             assert layer["forward_ms"] + layer["backward_ms"] == pytest.approx(layer["ms"])
 
@@ -110,9 +110,9 @@ def test_progress_is_told_once_a_second(monkeypatch):
     """On a clock that is 0.4 seconds further with each look at it."""
     looks, told = count(), []
     monkeypatch.setattr(bench.time, "perf_counter", lambda: 0.4 * next(looks))
-    bench.bench(batch=2, length=3, steps=4, threads=1, say=told.append)
+    bench.bench(batch=2, length=3, steps=4, processes=1, say=told.append)
     monkeypatch.undo()
-    of_steps = [line for line in told if "in 1 thread" in line]
+    of_steps = [line for line in told if "in 1 process" in line]
     assert [line[:8] for line in of_steps] == ["step 2/4", "step 4/4"]
     assert sum("layer by layer" in line for line in told) == 4  # with so many timers, a second each
 
@@ -259,8 +259,8 @@ def test_bench_leaves_the_classes_as_they_were():
         (["--steps", "0"], ["steps", "0"]),
         (["--dropout", "1"], ["dropout", "1"]),
         (["--dropout", "nan"], ["dropout", "nan"]),
-        (["--threads", "0"], ["threads", "0"]),
-        (["--threads", "4"], ["threads", "3", "4"]),  # of a batch of 3
+        (["--processes", "0"], ["processes", "0"]),
+        (["--processes", "4"], ["processes", "3", "4"]),  # of a batch of 3
         (["toy"], ["toy"]),
     ],
     ids=" ".join,

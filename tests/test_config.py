@@ -53,7 +53,7 @@ def test_a_model_that_cannot_be_built_is_refused(settings, message):
         ({"clip_norm": 0.0}, "clip_norm: expected a number above 0"),
         ({"learning_rate": float("inf")}, "learning_rate: expected a number above 0"),
         ({"solved_at": 95.0}, "solved_at: expected a share"),
-        ({"threads": 2}, "threads: expected at most accumulate=1.* got 2"),
+        ({"processes": 0}, "processes: expected at least 1, or None, got 0"),
     ],
 )
 def test_a_training_that_cannot_be_run_is_refused(settings, message):

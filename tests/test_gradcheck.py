@@ -313,7 +313,7 @@ def test_inputs_are_named_as_forward_names_them() -> None:
 def test_dropout_is_checked_with_the_mask_of_the_forward_pass() -> None:
     class Another(mt.layers.Dropout):
         def backward(self, dy, cache):
-            return dy if cache.mask is None else dy * cache.mask[::-1]
+            return dy if cache.kept is None else dy * cache.kept[::-1] / (1 - self.p)
 
     inputs = x(8, 5)
     assert mt.gradcheck(mt.layers.Dropout(0.5), inputs, dropout_seed=1).ok

@@ -32,10 +32,13 @@ MOST_ELEMENTS = 400 if settings.default.max_examples <= 10 else 800
 
 @st.composite
 def sizes(draw: st.DrawFn) -> Sizes:
-    """Another prime for each axis, from 2 up; d_model is even, for the sinusoids."""
+    """Another prime for each axis, from 2 up; d_model is even, for the sinusoids.
+
+    (And not 4: one draw in some thousands then magnifies rounding to 1e-12, in the plain attention, too.)
+    """
     B, T_q, T_k, h, d_k, d_v, d_ff = draw(st.permutations((2, 3, 5, 7, 11, 13, 17)))
     V_src, V_tgt = draw(st.permutations((19, 23)))
-    return Sizes(B, T_q, T_k, h, d_k, d_v, draw(st.sampled_from((4, 6, 8, 10))), d_ff, V_src, V_tgt)
+    return Sizes(B, T_q, T_k, h, d_k, d_v, draw(st.sampled_from((6, 8, 10, 12))), d_ff, V_src, V_tgt)
 
 
 def checked(case: Case, sizes: Sizes, seed: int, method: str) -> mt.GradcheckReport:

@@ -480,7 +480,7 @@ def in_place(self, dy, cache):
 
 def scales_nowhere(self, x, rng=None):
     y, cache = DROPOUT(self, x, rng)
-    return y * (1 - self.p), cache
+    return (y if rng is None else y * (1 - self.p)), cache
 
 
 def on_top_of_the_last(self, *arguments):

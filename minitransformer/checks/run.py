@@ -55,7 +55,7 @@ def check_gradients(names: Sequence[str] = (), full: bool = False, seed: int = 0
 
 def outcome(name: str, cases: Sequence[Case], seed: int) -> Outcome:
     """All cases of one layer by both methods."""
-    with single_blas_thread(True):  # several threads slow small products down
+    with single_blas_thread():  # several threads slow small products down
         reports = [check(case, method, seed) for case in cases for method in METHODS]
     return Outcome(name, reports)
 

@@ -12,23 +12,30 @@ def greedy_decode(
 ) -> Array:
     """Translate a batch: ids (B, T) with T <= max_len, each row up to and with its `eos_id`, then padding.
 
-    Each step reads one token of every sentence and writes the next; all stop when the last one has ended,
-    or after `max_len` tokens. The start symbol is not part of the result. Raises InputError for ids that
-    the model does not have.
+    Each step reads one token of every sentence and writes the next. A sentence that has ended leaves the batch
+    (not at once, but when a quarter of the batch has ended: the others' keys and values are copied then); all
+    stop after `max_len` tokens. The start symbol is not part of the result. Raises InputError for ids that the
+    model does not have.
     """
     last = model.config.tgt_vocab_size - 1
     bos_id = as_integer("bos_id", bos_id, 0, last, f"an id 0 … {last}")
     eos_id = as_integer("eos_id", eos_id, 0, last, f"an id 0 … {last}")
     state = model.start_decoding(src_ids, max_len)
     xp = array_module(state.src_mask)
-    tokens = xp.full(len(src_ids), bos_id)
-    ended = xp.zeros(len(src_ids), bool)
     ids = xp.full((len(src_ids), max_len), model.config.pad_id)
+    tokens = xp.full(len(src_ids), bos_id)
+    rows, going = (
+        xp.arange(len(src_ids)),
+        xp.ones(len(src_ids), bool),
+    )  # of ids; whether they have not ended yet
     for position in range(max_len):
         tokens = model.decode_step(tokens, state).argmax(-1)
-        tokens = xp.where(ended, model.config.pad_id, tokens)
-        ids[:, position] = tokens
-        ended |= tokens == eos_id
-        if bool(ended.all()):
+        ids[rows[going], position] = tokens[going]
+        going &= tokens != eos_id
+        n_going = int(going.sum())
+        if n_going == 0:
             return ids[:, : position + 1]
+        if n_going <= 3 / 4 * len(going):
+            state.select(going)
+            rows, tokens, going = rows[going], tokens[going], going[going]
     return ids

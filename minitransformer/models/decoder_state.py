@@ -32,6 +32,11 @@ class LayerState:
         self.length = stop
         return self.K[:, :, :stop], self.V[:, :, :stop]
 
+    def select(self, sentences: Array) -> None:
+        """Go on with these sentences of the batch only: booleans, or indices, in their order."""
+        for name in ("K", "V", "memory_K", "memory_V"):
+            setattr(self, name, getattr(self, name)[sentences])
+
 
 class DecoderState:
     """What the decoder knows while decoding: a state for each layer, and which source positions are words."""
@@ -49,3 +54,9 @@ class DecoderState:
     def max_len(self) -> int:
         """How many tokens there is room for."""
         return int(self.layers[0].K.shape[2])
+
+    def select(self, sentences: Array) -> None:
+        """Go on with these sentences of the batch only: booleans, or indices, in their order."""
+        self.src_mask = self.src_mask[sentences]
+        for layer in self.layers:
+            layer.select(sentences)

@@ -17,16 +17,16 @@ class Copy(SequenceTask):
 
     name: ClassVar[str] = "copy"
     training: ClassVar[Mapping[str, Any]] = {
-        "steps": 400,
+        "steps": 200,
         "batch_tokens": 352,
         "accumulate": 2,
-        "threads": 2,
+        "processes": 2,
         "schedule": "cosine",
-        "warmup_steps": 100,
-        "learning_rate": 3e-3,
+        "warmup_steps": 30,
+        "learning_rate": 1e-2,
         "clip_norm": 1.0,
-        "log_every": 100,
-        "evaluate_every": 100,
+        "log_every": 50,
+        "evaluate_every": 50,
         "solved_at": 1.0,
     }
     first_symbol: int = 1

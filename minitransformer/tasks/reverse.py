@@ -17,16 +17,16 @@ class Reverse(SequenceTask):
 
     name: ClassVar[str] = "reverse"
     training: ClassVar[Mapping[str, Any]] = {
-        "steps": 2400,
+        "steps": 1200,
         "batch_tokens": 512,
         "accumulate": 2,
-        "threads": 2,
+        "processes": 2,
         "schedule": "cosine",
         "warmup_steps": 200,
-        "learning_rate": 6e-3,
+        "learning_rate": 1.2e-2,
         "clip_norm": 1.0,
-        "log_every": 250,
-        "evaluate_every": 500,
+        "log_every": 100,
+        "evaluate_every": 600,
     }
     n_symbols: int = 50
     max_length: int = 25

@@ -28,8 +28,15 @@ class SequenceTask(Task):
     number it wrote last is then often wrong, and cannot rely on it.
     """
 
-    # data without end need no dropout
-    model: ClassVar[Mapping[str, Any]] = {**PRESETS["toy"], "dropout": 0.0}
+    # Data without end need no dropout. With pre-norm it takes half as many steps as with the paper's post-norm, and
+    # half the heads and a quarter of d_ff do as well.
+    model: ClassVar[Mapping[str, Any]] = {
+        **PRESETS["toy"],
+        "dropout": 0.0,
+        "norm": "pre",
+        "n_heads": 2,
+        "d_ff": 64,
+    }
     first_symbol: int = 0
     n_symbols: int = 10
     min_length: int = 1

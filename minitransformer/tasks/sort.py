@@ -17,16 +17,16 @@ class Sort(SequenceTask):
 
     name: ClassVar[str] = "sort"
     training: ClassVar[Mapping[str, Any]] = {
-        "steps": 1500,
+        "steps": 800,
         "batch_tokens": 512,
         "accumulate": 2,
-        "threads": 2,
+        "processes": 2,
         "schedule": "cosine",
-        "warmup_steps": 200,
-        "learning_rate": 3e-3,
+        "warmup_steps": 100,
+        "learning_rate": 8e-3,
         "clip_norm": 1.0,
-        "log_every": 250,
-        "evaluate_every": 250,
+        "log_every": 100,
+        "evaluate_every": 200,
         "solved_at": 1.0,
     }
     max_length: int = 12

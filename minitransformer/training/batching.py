@@ -32,6 +32,15 @@ def make_batch(pairs: Sequence[Pair]) -> Batch:
     )
 
 
+def shared(batch: Batch, n: int) -> list[Batch]:
+    """The batch in `n` parts of about as many sentences (as many parts as it has sentences, if these are fewer)."""
+    n = min(n, len(batch.src_ids))
+    return [
+        Batch(src_ids, tgt_in, tgt_out, int((tgt_out != PAD).sum()))
+        for src_ids, tgt_in, tgt_out in ((ids[i::n] for ids in batch[:3]) for i in range(n))
+    ]
+
+
 def by_length(pairs: Sequence[Pair], batch_tokens: int) -> list[list[int]]:
     """Indices of `pairs` in batches: neighbours in length, and at most `batch_tokens` tokens with padding.
 

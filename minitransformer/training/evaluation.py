@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from minitransformer.backend import silent_overflow, to_host
@@ -31,41 +31,34 @@ def translate(model: Transformer, sources: Sequence[Sequence[int]]) -> list[list
     return [row[:-1] if row[-1:] == [EOS] else row for row in decode(model, sources)]
 
 
-def decode(
-    model: Transformer, sources: Sequence[Sequence[int]], map: Callable[..., Iterable[Any]] = map
-) -> list[list[int]]:
-    """The same, each with its EOS, unless it grew too long before it ended.
-
-    `map` applies a function to each batch; that of a thread pool does several at a time.
-    """
+def decode(model: Transformer, sources: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The same, each with its EOS, unless it grew too long before it ended."""
     pairs = [(source, ()) for source in sources]
-    batches = by_length(pairs, BATCH_TOKENS)
-
-    def translated(indices: list[int]) -> list[list[int]]:
+    translations: list[list[int]] = [[] for _ in sources]
+    for indices in by_length(pairs, BATCH_TOKENS):
         src_ids = make_batch([pairs[i] for i in indices]).src_ids
         max_len = min(model.config.max_len, src_ids.shape[1] + LONGER_THAN_SOURCE)
         with silent_overflow():  # of a model that diverges; its answers are wrong anyway
             rows = to_host(greedy_decode(model, src_ids, BOS, EOS, max_len)).tolist()
-        return [row[: len(sources[i]) + 1 + LONGER_THAN_SOURCE] for i, row in zip(indices, rows, strict=True)]
-
-    translations: list[list[int]] = [[] for _ in sources]
-    for indices, rows in zip(batches, map(translated, batches), strict=True):
         for i, row in zip(indices, rows, strict=True):
+            row = row[: len(sources[i]) + 1 + LONGER_THAN_SOURCE]
             translations[i] = row[: row.index(EOS) + 1] if EOS in row else row
     return translations
 
 
-def evaluate(
-    model: Transformer, pairs: Sequence[Pair], map: Callable[..., Iterable[Any]] = map
-) -> dict[str, Any]:
-    """What share of the answers is right.
+def evaluate(model: Transformer, pairs: Sequence[Pair]) -> dict[str, Any]:
+    """What share of the model's answers is right: see `score`."""
+    return score(decode(model, [source for source, _ in pairs]), pairs)
+
+
+def score(answers: Sequence[Sequence[int]], pairs: Sequence[Pair]) -> dict[str, Any]:
+    """What share of the answers that `decode` gave to the pairs' sources is right.
 
     exact_match: answers right to the last symbol and ended in the right place; token_accuracy: positions of
     the right answer (its end included) that hold the right symbol; exact_match_by_length: by source length.
     """
     if not pairs:
         raise InputError("expected at least one pair to evaluate, got none")
-    answers = decode(model, [source for source, _ in pairs], map)
     n_exact = n_tokens = n_right = 0
     of_length: dict[int, list[bool]] = defaultdict(list)
     for (source, target), got in zip(pairs, answers, strict=True):

@@ -1,51 +1,82 @@
-"""Several threads, one model: data parallelism inside a process.
+"""Several processes, one model: data parallelism on the cores of one machine.
 
-A replica is a copy of the model that shares its weights and adds up gradients of its own. Each thread takes its
+A replica is a copy of the model that shares its weights and adds up gradients of its own. Each process takes its
 share of the batches of a step through its replica; then the gradients are summed, always in the same order, so
-the result does not depend on which thread was faster. Layers keep nothing between forward and backward (the
-cache is explicit), and NumPy lets other threads run during its operations: that is all it takes.
+the result does not depend on which process was faster.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from minitransformer.backend import Generator, silent_overflow, single_blas_thread
+from minitransformer.backend import (
+    Array,
+    Generator,
+    can_fork,
+    n_cores,
+    peak_memory_mb,
+    silent_overflow,
+    single_blas_thread,
+)
+from minitransformer.config import TransformerConfig
 from minitransformer.models.recompute import Keep
 from minitransformer.models.transformer import Transformer
 from minitransformer.training.batching import Batch
+from minitransformer.training.evaluation import decode
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.training.optimizer import Adam, clip_grad_norm, parts
+from minitransformer.training.processes import Processes
+
+WORK = 1 << 14  # numbers in the activations of a replica: with fewer, the processes wait for each other
+GRADIENTS = 1 << 25  # numbers in a model's gradient, beyond which another one takes too much memory (128 MB)
 
 
 class Replicas:
-    """`model` and n - 1 replicas of it. Their work is done in threads inside a `with replicas.threads():`.
+    """`model` and n - 1 replicas of it, each with a process of its own inside a `with replicas.processes():`.
 
     `keep` is what their stacks keep for backward, "caches" or "inputs" (see models/recompute.py).
     """
 
     def __init__(self, model: Transformer, n: int = 1, keep: Keep = "caches") -> None:
         self.keep = keep
+        if n > 1:
+            model.share()
         self.models = [model, *(model.replica() for _ in range(n - 1))]
-        # applies a function to many arguments, in threads or not
-        self.map: Callable[..., Iterable[Any]] = map
+        self._processes: Processes | None = None
+        self._grads: list[Array] = []  # of the models, while processes run: they cannot change then
+        # The sum of the gradients and the update pass over so much memory, in so large arrays, that threads pay.
+        self.n_parts = min(n_cores(), max(1, model.n_parameters() >> 21))
+        self.map: Callable[..., Iterable[Any]] = map  # applies a function to these parts, in threads or not
 
     @contextmanager
-    def threads(self) -> Iterator[None]:
-        """Work in threads, one for each replica, with one thread for each of their matrix products.
+    def processes(self) -> Iterator[None]:
+        """Work in a process for each replica, with one thread for each of their matrix products.
 
-        Where the latter cannot be arranged (threadpoolctl is not installed), all work stays in this thread.
+        Where that cannot be arranged (see backend.can_fork), all is done in this process, with the same results.
         """
         n = len(self.models)
-        with single_blas_thread(wanted=n > 1) as single, ThreadPoolExecutor(n) as pool:
-            self.map = pool.map if single else map
+        forking = n > 1 and can_fork()
+        with single_blas_thread() if forking else nullcontext():
+            self._grads = [model.flatten().grad for model in self.models]
+            self._processes = Processes(self, n) if forking else None
+            pool = ThreadPoolExecutor(self.n_parts) if self.n_parts > 1 else None
+            self.map = pool.map if pool else map
             try:
                 yield
             finally:
                 self.map = map
+                if pool:
+                    pool.shutdown()
+                if self._processes:
+                    self._processes.close()
+                self._processes, self._grads = None, []
+
+    def peak_memory_mb(self) -> float | None:
+        """That of this process and its helpers, in MB; None where it cannot be known."""
+        return peak_memory_mb(self._processes.pids if self._processes else [])
 
     def loss_and_gradients(
         self,
@@ -57,22 +88,49 @@ class Replicas:
 
         It is that of one batch with all the sentences, because each part is divided by the tokens of all.
         """
-        n_tokens = sum(batch.n_tokens for batch in batches)
-
-        grads = [model.flatten().grad for model in self.models]
-
-        def work(i: int) -> float:
-            grads[i][...] = 0
-            share = list(zip(batches, rngs, strict=True))[i :: len(self.models)]
-            return sum(self._add_gradient(i, loss_fn, batch, n_tokens, rng) for batch, rng in share)
+        n, n_tokens = len(self.models), sum(batch.n_tokens for batch in batches)
+        work = list(zip(batches, rngs, strict=True))
+        answers = self._each("_gradient", [(loss_fn, work[i::n], n_tokens) for i in range(n)])
+        for i, (_, states) in enumerate(answers):
+            for (_, rng), state in zip(work[i::n], states, strict=True):
+                if rng is not None:  # what a helper drew, it drew from a copy
+                    rng.bit_generator.state = state
+        grads = self._grads or [model.flatten().grad for model in self.models]
 
         def add_up(part: slice) -> None:
             for grad in grads[1:]:
                 grads[0][part] += grad[part]
 
-        loss = sum(self.map(work, range(len(self.models))))
-        list(self.map(add_up, parts(grads[0].size, len(self.models))))
-        return loss
+        list(self.map(add_up, parts(grads[0].size, self.n_parts)))
+        return sum(loss for loss, _ in answers)
+
+    def decode(self, sources: Sequence[Sequence[int]]) -> list[list[int]]:
+        """evaluation.decode, each replica its share of the sources."""
+        n, rows = len(self.models), [[0]] * len(sources)
+        for i, share in enumerate(self._each("_decode", [(sources[i::n],) for i in range(n)])):
+            rows[i::n] = share
+        return rows
+
+    def _each(self, method: str, arguments: list[tuple[Any, ...]]) -> list[Any]:
+        if self._processes is not None:
+            return self._processes.each(method, arguments)
+        return [getattr(self, method)(i, *mine) for i, mine in enumerate(arguments)]
+
+    def _gradient(
+        self,
+        i: int,
+        loss_fn: LabelSmoothedCrossEntropy,
+        work: list[tuple[Batch, Generator | None]],
+        n_tokens: int,
+    ) -> tuple[float, list[Any]]:
+        """Replica i's share: its loss, its gradient in its own .grad, and how far its generators have come."""
+        grad = self._grads[i] if self._grads else self.models[i].flatten().grad
+        grad[...] = 0
+        loss = sum(self._add_gradient(i, loss_fn, batch, n_tokens, rng) for batch, rng in work)
+        return loss, [None if rng is None else rng.bit_generator.state for _, rng in work]
+
+    def _decode(self, i: int, sources: Sequence[Sequence[int]]) -> list[list[int]]:
+        return decode(self.models[i], sources)
 
     def _add_gradient(
         self, i: int, loss_fn: LabelSmoothedCrossEntropy, batch: Batch, n_tokens: int, rng: Generator | None
@@ -85,6 +143,17 @@ class Replicas:
             del logits  # as large as its gradient
             model.backward(loss_fn.backward(loss_cache), cache)
         return float(loss)
+
+
+def processes_that_pay(config: TransformerConfig, n_parameters: int, tokens: int) -> int:
+    """How many processes should share a batch of that many target tokens, on this machine.
+
+    One, with several threads for each matrix product instead, if the work is too little to share, or if the model is
+    so large that another gradient would take too much memory (its matrix products are large, too).
+    """
+    if n_parameters > GRADIENTS or not can_fork():
+        return 1
+    return max(1, min(n_cores(), tokens * config.d_model // WORK))
 
 
 def train_step(
@@ -103,5 +172,5 @@ def train_step(
     loss = replicas.loss_and_gradients(loss_fn, batches, rngs or [None] * len(batches))
     with silent_overflow():  # it shows in the norm
         norm = clip_grad_norm(replicas.models[0], clip_norm)
-        optimizer.step(lr, len(replicas.models), replicas.map)
+        optimizer.step(lr, replicas.n_parts, replicas.map)
     return loss, norm

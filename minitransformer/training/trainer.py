@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from minitransformer.backend import (
     Array,
+    can_fork,
     generator,
     keep_freed_memory,
-    peak_memory_mb,
     silent_overflow,
 )
 from minitransformer.config import require
 from minitransformer.errors import CheckpointError, InputError, MinitransformerError
 from minitransformer.models.transformer import Transformer
-from minitransformer.training.batching import BatchStream, make_batch
-from minitransformer.training.evaluation import evaluate
+from minitransformer.tasks.task import Pair
+from minitransformer.training.batching import BatchStream, make_batch, shared
+from minitransformer.training.evaluation import score
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.training.optimizer import Adam
 from minitransformer.training.progress import Progress
-from minitransformer.training.replicas import Replicas, train_step
+from minitransformer.training.replicas import Replicas, processes_that_pay, train_step
 from minitransformer.training.run_folder import RunFolder, RunSettings
 from minitransformer.training.schedule import learning_rate
 
@@ -44,10 +46,14 @@ class Trainer:
 
     def __init__(self, settings: RunSettings, folder: RunFolder | None = None, device: str = "cpu") -> None:
         self._began = time.perf_counter()
-        self.settings, self.folder = settings, folder
-        config = settings.training
+        self.folder, config = folder, settings.training
         self.model = Transformer(settings.model, settings.seed, config.dtype, device)
-        self.replicas = Replicas(self.model, config.threads, "inputs" if config.recompute else "caches")
+        tokens = config.accumulate * config.batch_tokens
+        processes = config.processes or processes_that_pay(settings.model, self.model.n_parameters(), tokens)
+        self.settings = replace(
+            settings, training=replace(config, processes=processes)
+        )  # also when resumed elsewhere
+        self.replicas = Replicas(self.model, processes, "inputs" if config.recompute else "caches")
         self.loss_fn = LabelSmoothedCrossEntropy(config.eps_ls, settings.model.pad_id)
         self.optimizer = Adam(self.model, (config.beta1, config.beta2), config.adam_eps)
         self.stream = BatchStream(settings.task, config.batch_tokens, settings.seed)
@@ -89,9 +95,9 @@ class Trainer:
             f"{self.settings.task.name}: {self.model.n_parameters():,} parameters, "
             f"at most {config.steps} steps{where}"
         )
-        with self.replicas.threads():
-            if config.threads > 1 and self.replicas.map is map:
-                progress.say("one thread only: for more, pip install threadpoolctl")
+        with self.replicas.processes():
+            if len(self.replicas.models) > 1 and not can_fork():
+                progress.say("in one process only; for more, on Linux: pip install threadpoolctl")
             self._train(progress, stop_requested)
             progress.close()
             return self._result()
@@ -114,8 +120,9 @@ class Trainer:
     def _update(self) -> tuple[float, float]:
         config, self.step = self.settings.training, self.step + 1
         lr = learning_rate(self.step, self.settings.model.d_model, config)
-        batches = [self.stream.next() for _ in range(config.accumulate)]
-        rngs = [generator(self.settings.seed, DROPOUT, self.step, i) for i in range(config.accumulate)]
+        n_parts = math.ceil(len(self.replicas.models) / config.accumulate)
+        batches = [part for _ in range(config.accumulate) for part in shared(self.stream.next(), n_parts)]
+        rngs = [generator(self.settings.seed, DROPOUT, self.step, i) for i in range(len(batches))]
         loss, norm = train_step(
             self.replicas, self.loss_fn, self.optimizer, batches, lr, config.clip_norm, rngs
         )
@@ -145,7 +152,7 @@ class Trainer:
             with silent_overflow():  # the last update may have been the one too far
                 logits, _ = self.model.forward(batch.src_ids, batch.tgt_in, keep="nothing")
                 self._require_finite(logits=float(logits.sum()))
-            record["valid"] = evaluate(self.model, self.sets["valid"], self.replicas.map)
+            record["valid"] = self._evaluate(self.sets["valid"])
             solved_at = self.settings.training.solved_at
             self.solved = solved_at is not None and record["valid"]["exact_match"] >= solved_at
         record["seconds"] = self.seconds
@@ -156,13 +163,12 @@ class Trainer:
         if evaluating:
             self.save()
 
+    def _evaluate(self, pairs: Sequence[Pair]) -> dict[str, Any]:
+        return score(self.replicas.decode([source for source, _ in pairs]), pairs)
+
     def _result(self) -> dict[str, Any]:
         """The final figures, from the sets that neither trained nor steered."""
-        tests = {
-            name: evaluate(self.model, pairs, self.replicas.map)
-            for name, pairs in self.sets.items()
-            if name != "valid"
-        }
+        tests = {name: self._evaluate(pairs) for name, pairs in self.sets.items() if name != "valid"}
         result = {
             "task": self.settings.task.name,
             "seed": self.settings.seed,
@@ -171,7 +177,7 @@ class Trainer:
             "sets": tests,
             "steps": self.step,
             "seconds": self.seconds,
-            "peak_memory_mb": peak_memory_mb(),
+            "peak_memory_mb": self.replicas.peak_memory_mb(),
             "n_parameters": self.model.n_parameters(),
         }
         if self.folder is not None:

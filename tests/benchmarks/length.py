@@ -21,7 +21,7 @@ LONGEST_FOR_TORCH = 2048  # above, it would hold gigabytes of attention weights
 def compare(length: int) -> dict[str, Any]:
     """What each side needs at one length: {"numpy": figures, "torch": figures}."""
     arguments = {"shape": Shape(256, 4, 1024, 2, 8000, batch=1, length=length), "dropout": 0.1}
-    workers = {"numpy": Worker("numpy_side.Step", threads=1, **arguments)}  # one sentence is one part
+    workers = {"numpy": Worker("numpy_side.Step", **arguments)}
     if TORCH and length <= LONGEST_FOR_TORCH:
         workers["torch"] = Worker("torch_peer.Step", **arguments)
     return take_turns(workers, rounds=3, times=1, warm_up=1)

@@ -4,40 +4,29 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-import numpy as np
 from shapes import PAD, Shape, sentences
 
 import minitransformer as mt
 from minitransformer.backend import generator, keep_freed_memory
-from minitransformer.training.batching import Batch
+from minitransformer.training.batching import Batch, shared
+from minitransformer.training.replicas import processes_that_pay
 
 
 class Step:
-    """One training step at a time, the batch cut into as many parts as there are threads."""
+    """One training step at a time, in as many processes as the trainer chooses."""
 
-    def __init__(self, shape: Shape, dropout: float, threads: int = 2) -> None:
+    def __init__(self, shape: Shape, dropout: float) -> None:
         keep_freed_memory()
-        config = mt.TransformerConfig(
-            src_vocab_size=shape.vocab_size,
-            tgt_vocab_size=shape.vocab_size,
-            n_layers=shape.n_layers,
-            d_model=shape.d_model,
-            n_heads=shape.n_heads,
-            d_ff=shape.d_ff,
-            max_len=shape.length,
-            dropout=dropout,
-            dropout_on=("embedding", "residual", "attention"),
-            tie_embeddings=True,
-        )
+        config = shape.config(dropout=dropout, dropout_on=("embedding", "residual", "attention"))
         model = mt.Transformer(config, seed=0)
-        self.replicas = mt.Replicas(model, threads)
+        processes = processes_that_pay(config, model.n_parameters(), shape.batch * shape.length)
+        self.replicas = mt.Replicas(model, processes)
         self.optimizer = mt.Adam(model, betas=(0.9, 0.98), adam_eps=1e-9)
         self.loss_fn = mt.LabelSmoothedCrossEntropy(eps_ls=0.1, pad_id=PAD)
-        parts = [np.array_split(ids, threads) for ids in sentences(shape)]
-        self.batches = [Batch(*ids, int((ids[2] != PAD).sum())) for ids in zip(*parts, strict=True)]
-        self.rngs = [generator(0, i) for i in range(threads)]
+        self.batches = shared(Batch(*sentences(shape), 0), processes)
+        self.rngs = [generator(0, i) for i in range(processes)]
         self.running = ExitStack()
-        self.running.enter_context(self.replicas.threads())
+        self.running.enter_context(self.replicas.processes())
 
     def __call__(self) -> float:
         loss, _ = mt.train_step(

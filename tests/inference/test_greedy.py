@@ -209,12 +209,56 @@ def test_start_end_and_length_have_defaults():
         read.append(tokens.tolist())
         logits = np.zeros((2, 13))
         logits[0, 3] = logits[1, said[min(len(read), 4) - 1]] = 1
-        return logits
+        return logits[: len(tokens)]
 
     model.decode_step = decode_step
     ids = mt.greedy_decode(model, random_sources(10, [4, 6]))
     assert ids.tolist() == [[3] * 30, [3, 4, 2, *[PAD] * 27]]
-    assert read == [[1, 1], *ids.T[:-1].tolist()]
+    assert read == [[1, 1], [3, 3], [3, 4], *[[3]] * 27]  # a sentence that has ended is not read any more
+
+
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 40))
+def test_sentences_that_have_ended_leave_the_batch(seed, n):
+    """Told when each is to end: no step reads more than 4/3 of those still going, and none of them is lost.
+
+    (4/3: the others' keys and values are copied when a quarter has ended, so that none is copied often.)
+    """
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, 20, n)
+    model = random_model(3)
+    src_ids = random_sources(seed, [2] * n)
+    sizes, copies, left = [], [], np.arange(n)
+    start = model.start_decoding
+
+    def start_decoding(src_ids, max_len):
+        state = start(src_ids, max_len)
+        select = state.select
+
+        def noted(sentences):
+            nonlocal left
+            left = left[sentences]
+            copies.append(len(left))
+            select(sentences)
+            assert {len(x) for s in state.layers for x in (s.K, s.V, s.memory_K, s.memory_V)} == {len(left)}
+            assert len(state.src_mask) == len(left)
+
+        state.select = noted
+        return state
+
+    def decode_step(tokens, state):
+        sizes.append(len(tokens))
+        logits = np.zeros((len(tokens), 13))
+        ends = lengths[left] == len(sizes)
+        logits[np.arange(len(tokens)), np.where(ends, EOS, 3 + left % 10)] = 1
+        return logits
+
+    model.start_decoding, model.decode_step = start_decoding, decode_step
+    ids = mt.greedy_decode(model, src_ids, max_len=20)
+    for i, length in enumerate(lengths):
+        assert ids[i].tolist() == [*[3 + i % 10] * (length - 1), EOS, *[PAD] * (ids.shape[1] - length)]
+    for step, size in enumerate(sizes):
+        assert size < 4 / 3 * (lengths > step).sum() + 1
+    assert sum(copies) <= 3 * n
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import minitransformer as mt
 from minitransformer.tasks import BOS, EOS, PAD, SequenceTask
-from minitransformer.training import BatchStream, by_length, make_batch
+from minitransformer.training import BatchStream, by_length, make_batch, shared
 
 SYMBOLS = st.lists(st.integers(3, 99), max_size=13)
 PAIRS = st.lists(st.tuples(SYMBOLS, SYMBOLS), min_size=1, max_size=40)
@@ -129,3 +129,17 @@ def test_batches_of_an_epoch_are_not_sorted_by_length():
         widths.append(stream.next().src_ids.shape[1])
     assert widths != sorted(widths)
     assert sorted(set(widths)) == list(range(2, 9))
+
+
+@given(PAIRS, st.integers(1, 9))
+def test_parts_of_a_batch_are_its_sentences(pairs, n):
+    batch = make_batch(pairs)
+    found = shared(batch, n)
+    assert len(found) == min(n, len(pairs))
+    sizes = [len(part.src_ids) for part in found]
+    assert max(sizes) - min(sizes) <= 1 and sum(sizes) == len(pairs)
+    assert [part.n_tokens for part in found] == [int((part.tgt_out != PAD).sum()) for part in found]
+    assert sum(part.n_tokens for part in found) == batch.n_tokens
+    for name in ("src_ids", "tgt_in", "tgt_out"):
+        rows = sorted(row.tolist() for part in found for row in getattr(part, name))
+        assert rows == sorted(getattr(batch, name).tolist())

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minitransformer as mt
+from minitransformer.training.loss import by_the_formula, in_one_pass
 
 PAD = 0
 SEEDS = st.integers(0, 2**32 - 1)
@@ -258,3 +259,46 @@ def test_targets_in_rows_of_several_lengths_are_refused():
         mt.InputError, mt.LabelSmoothedCrossEntropy().forward, np.zeros((2, 2, 3)), [[1], [1, 2]]
     )
     assert message == "tgt_out: expected rows of one length; pad the shorter ones"
+
+
+# ---- the version in one pass over the logits, and the formula
+
+
+@given(
+    SEEDS,
+    SMOOTHING,
+    st.floats(-30, 30),
+    st.sampled_from(["float32", "float64"]),
+    st.sampled_from([3, 7, 10**6]),
+)
+def test_in_one_pass_it_is_the_formula(seed, eps_ls, exponent, dtype, chunk):
+    """For logits of any size: some huge and some tiny, in one row or another; chunks that split the batch, too."""
+    rng = np.random.default_rng(seed)
+    logits, tgt_out = random_case(seed, dtype=dtype)
+    logits *= (10.0 ** np.minimum(exponent, 30) * rng.choice([1, 1e-20], (*logits.shape[:2], 1))).astype(
+        dtype
+    )
+    weight = (rng.random((*tgt_out.shape, 1)) * (tgt_out != PAD)[..., None]).astype(dtype)
+    loss, dlogits = by_the_formula(logits, tgt_out, weight, eps_ls)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("minitransformer.training.loss.CHUNK", chunk)
+        found, dfound = in_one_pass(logits, tgt_out, weight, eps_ls)
+    eps = np.finfo(dtype).eps
+    assert found.dtype == dfound.dtype == dtype
+    scale = float(abs(logits.astype(float)).max()) * float(weight.sum())  # what the loss is a difference of
+    assert abs(float(found) - float(loss)) <= 16 * eps * (scale + abs(float(loss)) + float(weight.sum()))
+    np.testing.assert_allclose(dfound, dlogits, rtol=0, atol=16 * eps * float(weight.max()))
+
+
+@pytest.mark.parametrize("eps_ls", [0.0, 0.1])
+def test_where_one_pass_overflows_the_formula_takes_over(eps_ls):
+    """The sum of logits that float32 can hold may be more than it can hold."""
+    logits = np.full((1, 2, 5), -3e38, np.float32)
+    logits[0, :, 1] = 3e38
+    tgt_out = np.array([[1, 2]])
+    weight = np.full((1, 2, 1), 0.5, np.float32)
+    assert not np.isfinite(in_one_pass(logits, tgt_out, weight, eps_ls)[0])
+    loss, cache = mt.LabelSmoothedCrossEntropy(eps_ls).forward(logits, tgt_out)
+    expected, dlogits = by_the_formula(logits, tgt_out, weight, eps_ls)
+    assert np.isfinite(loss) and loss == expected
+    np.testing.assert_array_equal(cache.dlogits, dlogits)

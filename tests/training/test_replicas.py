@@ -1,16 +1,23 @@
-"""Threads that share the weights: the same numbers as one thread, whoever is faster."""
+"""Processes that share the weights: the same numbers as one, whoever is faster, and nothing left behind."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
 import threading
+import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from support import V_SRC, V_TGT, randomise, tiny_config
 
 import minitransformer as mt
-from minitransformer.training import make_batch
+from minitransformer import backend
+from minitransformer.training import make_batch, processes_that_pay
+from minitransformer.training.evaluation import decode
 
 LOSS = mt.LabelSmoothedCrossEntropy(0.1)
 
@@ -58,73 +65,136 @@ def test_replicas_find_the_gradient_of_one_model(n):
     alone, _ = model_and_batches(0)
     expected_loss = mt.Replicas(alone).loss_and_gradients(LOSS, batches, rngs(5))
     replicas = mt.Replicas(model, n)
-    with replicas.threads():
+    with replicas.processes():
         loss = replicas.loss_and_gradients(LOSS, batches, rngs(5))
     assert loss == pytest.approx(expected_loss, rel=1e-13)
     expected = alone.flatten().grad
     np.testing.assert_allclose(model.flatten().grad, expected, rtol=1e-11, atol=1e-14 * abs(expected).max())
 
 
-def test_threads_give_the_same_bits_as_the_same_replicas_without_threads():
+def test_processes_give_the_same_bits_as_the_same_replicas_in_one():
+    """Step after step, with dropout: what a helper draws is drawn here, too."""
     results = []
-    for threaded in (False, True, True):
+    for several in (False, True, True):
         model, batches = model_and_batches(4)
-        replicas = mt.Replicas(model, 2)
-        if threaded:
-            with replicas.threads():
-                loss = replicas.loss_and_gradients(LOSS, batches, rngs(4))
-        else:
-            loss = replicas.loss_and_gradients(LOSS, batches, rngs(4))
-        results.append((loss, model.flatten().grad.copy()))
-    for loss, grad in results[1:]:
-        assert loss == results[0][0]
-        np.testing.assert_array_equal(grad, results[0][1])
+        replicas, optimizer, drawn = mt.Replicas(model, 2), mt.Adam(model), rngs(4)
+        with replicas.processes() if several else nullcontext():
+            losses = [mt.train_step(replicas, LOSS, optimizer, batches, 0.1, 1.0, drawn) for _ in range(3)]
+        assert len({loss for loss, _ in losses}) == 3
+        results.append((losses, model.flatten().data.copy(), [rng.random() for rng in drawn]))
+    for losses, weights, random_numbers in results[1:]:
+        assert losses == results[0][0] and random_numbers == results[0][2]
+        np.testing.assert_array_equal(weights, results[0][1])
 
 
-def test_the_result_does_not_depend_on_which_thread_is_faster(monkeypatch):
-    """Either replica has to wait until the other has gone forward; the sums keep their order."""
-    forward = mt.Transformer.forward
-    grads = []
-    for last in (0, 1):
+def test_each_replica_has_a_process_of_its_own(monkeypatch):
+    """The first this one, the other a fork, which ends with the block."""
+    monkeypatch.setattr(mt.Replicas, "_pid", lambda self, i: os.getpid(), raising=False)
+    replicas = mt.Replicas(model_and_batches(0)[0], 3)
+    assert replicas._each("_pid", [()] * 3) == [os.getpid()] * 3
+    with replicas.processes():
+        here, *forks = replicas._each("_pid", [()] * 3)
+        assert here == os.getpid() and len({here, *forks}) == 3
+        assert forks == replicas._processes.pids
+        assert replicas.peak_memory_mb() > backend.peak_memory_mb()
+    for pid in forks:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_the_result_does_not_depend_on_which_process_is_faster(monkeypatch):
+    gradient, grads = mt.Replicas._gradient, []
+    for slower in (0, 1):
+
+        def wait(self, i, *args, slower=slower):
+            time.sleep(0.2 if i == slower else 0)
+            return gradient(self, i, *args)
+
+        monkeypatch.setattr(mt.Replicas, "_gradient", wait)
         model, batches = model_and_batches(2)
         replicas = mt.Replicas(model, 2)
-        threads, first_is_done = set(), threading.Event()
-
-        def one_after_the_other(self, *args, last=replicas.models[last], done=first_is_done, threads=threads):
-            threads.add(threading.current_thread())
-            assert self is not last or done.wait(timeout=60)
-            result = forward(self, *args)
-            done.set()
-            return result
-
-        monkeypatch.setattr(mt.Transformer, "forward", one_after_the_other)
-        with replicas.threads():
+        with replicas.processes():
             replicas.loss_and_gradients(LOSS, batches, rngs(2))
-        assert first_is_done.is_set() and threading.main_thread() not in threads
         grads.append(model.flatten().grad.copy())
     np.testing.assert_array_equal(grads[0], grads[1])
 
 
-def test_without_threadpoolctl_all_work_stays_in_this_thread(monkeypatch):
-    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
-    replicas = mt.Replicas(model_and_batches(0)[0], 2)
-    with replicas.threads():
-        assert (
-            list(replicas.map(lambda _: threading.current_thread(), range(3)))
-            == [threading.main_thread()] * 3
-        )
+@pytest.mark.parametrize("which", [0, 1])
+def test_an_error_in_a_process_is_raised_here_and_the_others_go_on(which):
+    model, batches = model_and_batches(2)
+    replicas = mt.Replicas(model, 2)
+    wrong = batches[which]._replace(src_ids=batches[which].src_ids + 1000)
+    with replicas.processes():
+        expected = replicas.loss_and_gradients(LOSS, batches, rngs(2))
+        with pytest.raises(mt.InputError, match="src_ids: expected ids"):
+            replicas.loss_and_gradients(
+                LOSS, [wrong if i == which else batches[i] for i in range(2)], rngs(2)
+            )
+        assert replicas.loss_and_gradients(LOSS, batches, rngs(2)) == expected
 
 
-def test_a_run_in_threads_is_a_function_of_its_seed_and_not_of_threads_being_available(monkeypatch):
+def test_a_process_that_was_killed_is_noticed():
+    model, batches = model_and_batches(2)
+    replicas = mt.Replicas(model, 2)
+    with replicas.processes():
+        os.kill(replicas._processes.pids[0], signal.SIGKILL)
+        with pytest.raises(mt.errors.MinitransformerError, match="a process that helped has ended"):
+            for _ in range(2):
+                replicas.loss_and_gradients(LOSS, batches, rngs(2))
+
+
+def test_processes_end_with_a_program_that_does_not_close_them(tmp_path):
+    """And a Ctrl-C, which the terminal sends to all of them, is the first one's to answer."""
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import os, signal, minitransformer as mt\n"
+        "model = mt.Transformer(mt.TransformerConfig.preset('toy', 11))\n"
+        "replicas = mt.Replicas(model, 2)\n"
+        "block = replicas.processes()\n"
+        "block.__enter__()\n"
+        "os.kill(replicas._processes.pids[0], signal.SIGINT)\n"
+        "print(replicas.decode([[3, 4], [5]]) != [], replicas._processes.pids[0])\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=True)
+    answered, pid = done.stdout.split()
+    assert answered == "True"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_replicas_decode_what_the_model_decodes(n):
+    rng = np.random.default_rng(2)
+    model = randomise(mt.Transformer(tiny_config()), rng)
+    sources = [rng.integers(3, V_SRC, rng.integers(1, 7)).tolist() for _ in range(8)]
+    replicas = mt.Replicas(model, n)
+    with replicas.processes():
+        assert replicas.decode(sources) == decode(model, sources)
+
+
+def test_without_threadpoolctl_or_a_fork_all_work_stays_in_this_process(monkeypatch):
+    for there, platform in ((None, "linux"), (object(), "darwin"), (object(), "win32")):
+        monkeypatch.setattr(backend, "find_spec", lambda name, there=there: there)
+        monkeypatch.setattr(backend.sys, "platform", platform)
+        assert not backend.can_fork()
+        replicas = mt.Replicas(model_and_batches(0)[0], 2)
+        with replicas.processes():
+            assert replicas._processes is None
+    monkeypatch.setattr(backend.sys, "platform", "linux")
+    assert backend.can_fork()
+
+
+def test_a_run_is_a_function_of_its_seed_and_not_of_processes_being_available(monkeypatch):
     settings = {
         "n_layers": 1, "d_model": 8, "n_heads": 2, "d_ff": 12, "max_len": 12, "dropout": 0.2, "steps": 9,
-        "batch_tokens": 44, "warmup_steps": 2, "accumulate": 2, "threads": 2,
+        "batch_tokens": 44, "warmup_steps": 2, "accumulate": 2, "processes": 2,
     }  # fmt: skip
     task = mt.tasks.Copy(n_symbols=6, min_length=2, max_length=5, epoch_size=30, test_size=3)
     weights = []
     for available in (True, True, False):
-        if not available:
-            monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+        monkeypatch.setattr(
+            "minitransformer.training.replicas.can_fork", lambda available=available: available
+        )
         trainer = mt.Trainer(mt.RunSettings.of(task, settings, seed=3))
         trainer.run(mt.training.progress.Progress(9, quiet=True))
         weights.append(trainer.model.flatten().data.copy())
@@ -137,7 +207,7 @@ def test_recomputing_in_training_changes_no_bit_of_the_gradients():
     for keep in ("caches", "inputs"):
         model, batches = model_and_batches(3)
         replicas = mt.Replicas(model, 2, keep)
-        with replicas.threads():
+        with replicas.processes():
             loss = replicas.loss_and_gradients(LOSS, batches, rngs(3))
         found.append((loss, model.flatten().grad.copy()))
     assert found[0][0] == found[1][0] and abs(found[0][1]).max() > 0
@@ -145,3 +215,47 @@ def test_recomputing_in_training_changes_no_bit_of_the_gradients():
     task = mt.tasks.Copy(test_size=3)
     for recompute, keep in ((False, "caches"), (True, "inputs")):
         assert mt.Trainer(mt.RunSettings.of(task, {"recompute": recompute})).replicas.keep == keep
+
+
+# ---- how many processes
+
+
+@pytest.mark.parametrize(
+    ("d_model", "tokens", "n_parameters", "cores", "expected"),
+    [
+        (64, 768, 10**5, 2, 2),
+        (64, 200, 10**5, 2, 1),  # processes would wait for each other
+        (64, 768, 10**5, 64, 3),  # 2^14 numbers for each
+        (256, 1, 10**7, 4, 1),
+        (512, 10**6, 5 * 10**7, 4, 1),  # another gradient would take too much memory
+    ],
+)
+def test_as_many_processes_as_pay(monkeypatch, d_model, tokens, n_parameters, cores, expected):
+    monkeypatch.setattr("minitransformer.training.replicas.n_cores", lambda: cores)
+    monkeypatch.setattr("minitransformer.training.replicas.can_fork", lambda: True)
+    config = mt.TransformerConfig.base(11, d_model=d_model)
+    assert processes_that_pay(config, n_parameters, tokens) == expected
+    monkeypatch.setattr("minitransformer.training.replicas.can_fork", lambda: False)
+    assert processes_that_pay(config, n_parameters, tokens) == 1
+
+
+def test_the_update_is_shared_by_threads_where_the_model_is_large(monkeypatch):
+    """The same bits as without threads, in more than one."""
+    results, threads = [], set()
+    update = mt.Adam._update
+
+    def noted(self, *args):
+        threads.add(threading.current_thread())
+        update(self, *args)
+
+    monkeypatch.setattr(mt.Adam, "_update", noted)
+    for n_parts in (1, 3):
+        model, batches = model_and_batches(2)
+        replicas = mt.Replicas(model, 2)
+        assert replicas.n_parts == 1  # this model is small
+        replicas.n_parts = n_parts
+        with replicas.processes():
+            mt.train_step(replicas, LOSS, mt.Adam(model), batches, 0.1, 1.0, rngs(2))
+        results.append(model.flatten().data.copy())
+    np.testing.assert_array_equal(*results)
+    assert len(threads) > 1 and threading.main_thread() in threads  # the latter where one part is all
