@@ -167,7 +167,7 @@ def keep_mask(rng: Generator, p: float, x: Array) -> Array:
     decisions from each 64-bit number that the generator makes: five times as fast.
     """
     n = math.prod(x.shape)
-    bits = rng.integers(0, 2**64 - 1, -(-n // 4), np.uint64, endpoint=True).view(np.uint16)[:n]
+    bits = rng.bit_generator.random_raw(-(-n // 4)).view(np.uint16)[:n]
     return array_module(x).asarray((bits >= np.uint16(p * 2**16)).reshape(x.shape))
 
 
@@ -250,10 +250,10 @@ def keep_freed_memory() -> None:
     glibc returns every large array to the system and faults it in again, page by page, at the next
     operation; a training step allocates the same sizes over and over. Does nothing where there is no glibc.
     """
-    m_trim_threshold, m_top_pad, m_mmap_max, m_arena_max = -1, -2, -4, -8
+    m_trim_threshold, m_top_pad, m_mmap_threshold, m_arena_max = -1, -2, -3, -8
     try:
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_mmap_threshold, 16 << 20)  # larger ones go back: they would leave large holes
         libc.mallopt(m_arena_max, 1)  # what one thread frees, another may use
         libc.mallopt(m_trim_threshold, 2**31 - 1)
         libc.mallopt(m_top_pad, 64 << 20)

@@ -114,8 +114,11 @@ class MultiHeadAttention(Module):
     def forward(
         self, query: Array, key: Array, value: Array, mask: Array | None = None, rng: Generator | None = None
     ) -> tuple[Array, MultiHeadAttentionCache]:
+        Q = split_heads(linear(query, self.W_Q, self.b_Q), self.n_heads)
         K, V = self.keys_and_values(key, value)
-        y, cache_attention, context = self._attend(query, K, V, mask, rng)
+        heads, cache_attention = self.attention.forward(Q, K, V, mask, rng)
+        context = merge_heads(heads)
+        y = linear(context, self.W_O, self.b_O)
         return y, MultiHeadAttentionCache(query, key, value, cache_attention, context)
 
     def keys_and_values(self, key: Array, value: Array) -> tuple[Array, Array]:
@@ -125,16 +128,10 @@ class MultiHeadAttention(Module):
         return K, V
 
     def attend(self, query: Array, K: Array, V: Array, mask: Array | None = None) -> Array:
-        """y for K and V that are there already: what forward does, without what backward would need."""
-        return self._attend(query, K, V, mask, None)[0]
-
-    def _attend(
-        self, query: Array, K: Array, V: Array, mask: Array | None, rng: Generator | None
-    ) -> tuple[Array, BlocksCache, Array]:
+        """y for K and V that are there already, and so few queries that equation 1 can be taken as it stands."""
         Q = split_heads(linear(query, self.W_Q, self.b_Q), self.n_heads)
-        heads, cache_attention = self.attention.forward(Q, K, V, mask, rng)
-        context = merge_heads(heads)
-        return linear(context, self.W_O, self.b_O), cache_attention, context
+        heads = softmax((Q / math.sqrt(Q.shape[-1])) @ K.swapaxes(-1, -2), mask) @ V
+        return linear(merge_heads(heads), self.W_O, self.b_O)
 
     def backward(self, dy: Array, cache: MultiHeadAttentionCache) -> tuple[Array, Array, Array]:
         dcontext = linear_backward(dy, cache.context, self.W_O, self.b_O)

@@ -197,3 +197,31 @@ def test_memory_does_not_grow_with_the_square_of_the_length():
 
     assert peak(4096) < 2.2 * peak(2048)
     assert peak(4096) < 2 * 4096**2 * 4 / 5  # the scores of both heads
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).eps > 1e-17, reason="no longer numbers than float64 here")
+@pytest.mark.parametrize("size", [1, 4, 12, 20])
+def test_a_saturated_softmax_costs_no_digits_that_the_plain_version_has(size):
+    """Against both in longer numbers. A gradient that saturation made vanish, 10^-3 of the others at size 20, is a
+    difference of numbers as large as the others: its own relative error is large in either version.
+    """
+    rng = np.random.default_rng(1)
+    Q, K, V = heads(rng, size)
+    dcontext = rng.normal(size=(B, H, T_Q, D_V))
+
+    def gradients(attention, dtype):
+        context, cache = attention.forward(*(x.astype(dtype) for x in (Q, K, V)))
+        return [context, *attention.backward(dcontext.astype(dtype), cache)]
+
+    exact = gradients(ScaledDotProductAttention(), np.longdouble)
+    versions = ScaledDotProductAttention(), AttentionInBlocks(), AttentionInBlocks(rows=2)
+    plain, *others = [
+        [
+            np.linalg.norm((a - b).astype(float)) / np.linalg.norm(b.astype(float))
+            for a, b in zip(found, exact, strict=True)
+        ]
+        for found in (gradients(version, np.float64) for version in versions)
+    ]
+    for errors in others:
+        for error, of_plain in zip(errors, plain, strict=True):
+            assert error < 2 * of_plain + 1e-15 and error < 1e-13

@@ -285,7 +285,7 @@ def test_a_users_task_trains_into_a_folder_and_its_model_comes_back(task, tmp_pa
     settings = mt.RunSettings.of(task, TINY, seed=1)
     trainer = mt.Trainer(settings, folder)
     trainer.run()
-    assert folder.settings(task) == settings
+    assert folder.settings(task) == trainer.settings  # in which the number of processes is decided
     model = mt.load_model(folder)  # which needs the model's settings only
     np.testing.assert_array_equal(model.flatten().data, trainer.model.flatten().data)
 
