@@ -223,13 +223,13 @@ def n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def can_fork() -> bool:
-    """Whether processes may do this one's matrix products side by side.
+def can_fork(x: Array = None) -> bool:
+    """Whether processes may do this one's matrix products, with arrays like `x`, side by side.
 
-    Takes Linux (macOS's own matrix product does not survive a fork) and the package threadpoolctl: a matrix product
+    Takes the CPU, Linux (macOS's own matrix product does not survive a fork) and the package threadpoolctl: a matrix product
     that used all cores by itself would get in the way of the others.
     """
-    return sys.platform == "linux" and find_spec("threadpoolctl") is not None
+    return array_module(x) is np and sys.platform == "linux" and find_spec("threadpoolctl") is not None
 
 
 @contextmanager

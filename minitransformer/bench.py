@@ -96,7 +96,7 @@ def bench(
     changes = {"max_len": length} if dropout is None else {"max_len": length, "dropout": dropout}
     config = TransformerConfig.preset(preset, vocab_size, **changes)
     model = Transformer(config)
-    processes = processes or min(processes_that_pay(config, model.n_parameters(), batch * length), batch)
+    processes = processes or min(processes_that_pay(model, batch * length), batch)
     say(f"{preset}: {model.n_parameters():,} parameters, {batch} sentences of up to {length} tokens")
 
     keep_freed_memory()

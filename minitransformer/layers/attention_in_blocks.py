@@ -83,9 +83,10 @@ class AttentionInBlocks(Module):
         for index in blocks(Q, K, self.rows):
             if cache.weights is None:
                 weights = block_weights(cache, index)
-                _, cache_dropout = self.dropout.forward(weights, rng)
+                dropped, cache_dropout = self.dropout.forward(weights, rng)
+            else:
+                dropped = self.dropout.backward(weights, cache_dropout)  # the same map: times the mask
             keys = keys_of(index, weights)
-            dropped = self.dropout.backward(weights, cache_dropout)  # forward is the same map: times the mask
             add_or_write(dV[keys], dropped.swapaxes(-1, -2), dcontext[index], index)
             dweights = self.dropout.backward(dcontext[index] @ V[keys].swapaxes(-1, -2), cache_dropout)
             dscores = softmax_backward(dweights, weights)

@@ -21,7 +21,6 @@ from minitransformer.backend import (
     silent_overflow,
     single_blas_thread,
 )
-from minitransformer.config import TransformerConfig
 from minitransformer.models.recompute import Keep
 from minitransformer.models.transformer import Transformer
 from minitransformer.training.batching import Batch
@@ -58,7 +57,7 @@ class Replicas:
         Where that cannot be arranged (see backend.can_fork), all is done in this process, with the same results.
         """
         n = len(self.models)
-        forking = n > 1 and can_fork()
+        forking = n > 1 and can_fork(self.models[0].flatten().data)
         with single_blas_thread() if forking else nullcontext():
             self._grads = [model.flatten().grad for model in self.models]
             self._processes = Processes(self, n) if forking else None
@@ -145,15 +144,16 @@ class Replicas:
         return float(loss)
 
 
-def processes_that_pay(config: TransformerConfig, n_parameters: int, tokens: int) -> int:
+def processes_that_pay(model: Transformer, tokens: int) -> int:
     """How many processes should share a batch of that many target tokens, on this machine.
 
     One, with several threads for each matrix product instead, if the work is too little to share, or if the model is
     so large that another gradient would take too much memory (its matrix products are large, too).
     """
-    if n_parameters > GRADIENTS or not can_fork():
+    weights = model.flatten().data
+    if weights.size > GRADIENTS or not can_fork(weights):
         return 1
-    return max(1, min(n_cores(), tokens * config.d_model // WORK))
+    return max(1, min(n_cores(), tokens * model.config.d_model // WORK))
 
 
 def train_step(

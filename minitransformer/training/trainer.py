@@ -49,10 +49,9 @@ class Trainer:
         self.folder, config = folder, settings.training
         self.model = Transformer(settings.model, settings.seed, config.dtype, device)
         tokens = config.accumulate * config.batch_tokens
-        processes = config.processes or processes_that_pay(settings.model, self.model.n_parameters(), tokens)
-        self.settings = replace(
-            settings, training=replace(config, processes=processes)
-        )  # also when resumed elsewhere
+        processes = config.processes or processes_that_pay(self.model, tokens)
+        # written down, so that a run resumed on another machine goes on as it was
+        self.settings = replace(settings, training=replace(config, processes=processes))
         self.replicas = Replicas(self.model, processes, "inputs" if config.recompute else "caches")
         self.loss_fn = LabelSmoothedCrossEntropy(config.eps_ls, settings.model.pad_id)
         self.optimizer = Adam(self.model, (config.beta1, config.beta2), config.adam_eps)

@@ -193,7 +193,7 @@ def test_a_run_is_a_function_of_its_seed_and_not_of_processes_being_available(mo
     weights = []
     for available in (True, True, False):
         monkeypatch.setattr(
-            "minitransformer.training.replicas.can_fork", lambda available=available: available
+            "minitransformer.training.replicas.can_fork", lambda x, available=available: available
         )
         trainer = mt.Trainer(mt.RunSettings.of(task, settings, seed=3))
         trainer.run(mt.training.progress.Progress(9, quiet=True))
@@ -221,22 +221,24 @@ def test_recomputing_in_training_changes_no_bit_of_the_gradients():
 
 
 @pytest.mark.parametrize(
-    ("d_model", "tokens", "n_parameters", "cores", "expected"),
+    ("d_model", "tokens", "most_parameters", "cores", "expected"),
     [
-        (64, 768, 10**5, 2, 2),
-        (64, 200, 10**5, 2, 1),  # processes would wait for each other
-        (64, 768, 10**5, 64, 3),  # 2^14 numbers for each
-        (256, 1, 10**7, 4, 1),
-        (512, 10**6, 5 * 10**7, 4, 1),  # another gradient would take too much memory
+        (64, 768, None, 2, 2),
+        (64, 200, None, 2, 1),  # processes would wait for each other
+        (64, 768, None, 64, 3),  # 2^14 numbers for each
+        (256, 1, None, 4, 1),
+        (256, 10**6, 10**4, 4, 1),  # another gradient would take too much memory
     ],
 )
-def test_as_many_processes_as_pay(monkeypatch, d_model, tokens, n_parameters, cores, expected):
+def test_as_many_processes_as_pay(monkeypatch, d_model, tokens, most_parameters, cores, expected):
     monkeypatch.setattr("minitransformer.training.replicas.n_cores", lambda: cores)
-    monkeypatch.setattr("minitransformer.training.replicas.can_fork", lambda: True)
-    config = mt.TransformerConfig.base(11, d_model=d_model)
-    assert processes_that_pay(config, n_parameters, tokens) == expected
-    monkeypatch.setattr("minitransformer.training.replicas.can_fork", lambda: False)
-    assert processes_that_pay(config, n_parameters, tokens) == 1
+    monkeypatch.setattr("minitransformer.training.replicas.can_fork", lambda x: True)
+    if most_parameters is not None:
+        monkeypatch.setattr("minitransformer.training.replicas.GRADIENTS", most_parameters)
+    model = mt.Transformer(tiny_config(d_model=d_model, d_k=4, d_v=4))
+    assert processes_that_pay(model, tokens) == expected
+    monkeypatch.setattr("minitransformer.training.replicas.can_fork", lambda x: False)
+    assert processes_that_pay(model, tokens) == 1
 
 
 def test_the_update_is_shared_by_threads_where_the_model_is_large(monkeypatch):
