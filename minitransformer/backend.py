@@ -120,6 +120,13 @@ def arange(n: int) -> Array:
     return np.arange(n, dtype=np.float64)
 
 
+def windows(x: Array, width: int) -> Array:
+    """The rows x[0:width], x[1 : width + 1], … as a view of `x`, which is not to be written to."""
+    xp = array_module(x)
+    shape, strides = (len(x) - width + 1, width), 2 * x.strides
+    return xp.lib.stride_tricks.as_strided(x, shape, strides)
+
+
 def padded(rows: Sequence[Sequence[int]], fill: int) -> Array:
     """Rows of integers of any lengths as one array, filled up on the right."""
     ids = np.full((len(rows), max(map(len, rows))), fill)
@@ -226,8 +233,8 @@ def n_cores() -> int:
 def can_fork(x: Array = None) -> bool:
     """Whether processes may do this one's matrix products, with arrays like `x`, side by side.
 
-    Takes the CPU, Linux (macOS's own matrix product does not survive a fork) and the package threadpoolctl: a matrix product
-    that used all cores by itself would get in the way of the others.
+    Takes the CPU, Linux (macOS's own matrix product does not survive a fork) and the package threadpoolctl: a
+    matrix product that used all cores by itself would get in the way of the others.
     """
     return array_module(x) is np and sys.platform == "linux" and find_spec("threadpoolctl") is not None
 

@@ -121,3 +121,9 @@ def test_only_dtypes_that_carry_gradients_are_taken(name):
         name = "nothing"
     with pytest.raises(mt.ConfigError, match="dtype: expected 'float32', 'float64' or a complex type, got"):
         backend.dtype_of(name)
+
+
+def test_windows_are_a_view():
+    x = np.arange(7)
+    rows = backend.windows(x, 3)
+    assert rows.tolist() == [[i, i + 1, i + 2] for i in range(5)] and np.shares_memory(rows, x)

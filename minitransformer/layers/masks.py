@@ -6,7 +6,7 @@ It becomes scores in one place, `softmax` in layers/activations.py.
 
 from __future__ import annotations
 
-from minitransformer.backend import Array, array_module
+from minitransformer.backend import Array, array_module, windows
 from minitransformer.errors import InputError
 
 
@@ -18,10 +18,12 @@ def padding_mask(ids: Array, pad_id: int) -> Array:
 def causal_mask(ids: Array) -> Array:
     """Position i may attend to the positions j <= i: (B, T) -> (1, 1, T, T), lower triangle True.
 
-    `ids` gives the length and the array library.
+    `ids` gives the length and the array library. A view: its rows are the same T times True, T - 1 times False, each
+    row beginning one place earlier.
     """
-    position = array_module(ids).arange(ids.shape[1])
-    return (position[:, None] >= position[None, :])[None, None]
+    T = ids.shape[1]
+    seen = array_module(ids).arange(2 * T - 1) < T
+    return windows(seen, T)[::-1][None, None]
 
 
 def check_mask(mask: Array, scores_shape: tuple[int, ...]) -> None:

@@ -29,6 +29,7 @@ class Copy(SequenceTask):
         "evaluate_every": 50,
         "solved_at": 1.0,
     }
+    model: ClassVar[Mapping[str, Any]] = {**SequenceTask.model, "d_ff": 128}
     first_symbol: int = 1
     n_symbols: int = 10
     min_length: int = 10

@@ -19,7 +19,7 @@ class Step:
         keep_freed_memory()
         config = shape.config(dropout=dropout, dropout_on=("embedding", "residual", "attention"))
         model = mt.Transformer(config, seed=0)
-        processes = processes_that_pay(model, shape.batch * shape.length)
+        processes = min(processes_that_pay(model, shape.batch * shape.length), shape.batch)
         self.replicas = mt.Replicas(model, processes)
         self.optimizer = mt.Adam(model, betas=(0.9, 0.98), adam_eps=1e-9)
         self.loss_fn = mt.LabelSmoothedCrossEntropy(eps_ls=0.1, pad_id=PAD)
