@@ -156,6 +156,21 @@ def test_other_rows_change_no_bit():
     assert (saturated[~same] != context[~same]).any()
 
 
+@pytest.mark.parametrize("n_blocks", [1, 2, 3])
+def test_weights_are_kept_only_where_one_block_is_all(n_blocks):
+    rng = np.random.default_rng(n_blocks)
+    Q, K, V = (x[:1, :1] for x in heads(rng))
+    layer, plain = AttentionInBlocks(rows=-(-T_Q // n_blocks)), ScaledDotProductAttention()
+    dcontext = rng.normal(size=(1, 1, T_Q, D_V))
+    context, cache = layer.forward(Q, K, V)
+    expected, plain_cache = plain.forward(Q, K, V)
+    assert len(blocks(Q, K, layer.rows)) == n_blocks
+    assert (cache.weights is None) == (n_blocks > 1)
+    assert_close(
+        [context, *layer.backward(dcontext, cache)], [expected, *plain.backward(dcontext, plain_cache)]
+    )
+
+
 @pytest.mark.parametrize("rows", [1, 2, 5, 7, 10, 30, 1000, None])
 @pytest.mark.parametrize(("size", "T_k"), [((2, 3, 5), 7), ((1, 1, 1000), 1024), ((3, 2, 400), 3000)])
 def test_blocks_cover_every_query_once_and_are_not_too_large(rows, size, T_k):

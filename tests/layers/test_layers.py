@@ -101,3 +101,9 @@ def test_positions_begin_at_start(Positions):
 def test_dropout_refuses_what_is_no_probability_below_one(p):
     with pytest.raises(mt.ConfigError, match="dropout: expected a probability"):
         layers.Dropout(p)
+
+
+@pytest.mark.parametrize("p", [1 - 2**-16, 1 - 2**-18, np.nextafter(1, 0)])
+def test_a_probability_next_to_one_still_keeps_a_few(p):
+    """A p of 1 would divide by 0."""
+    assert layers.Dropout(p).p == 1 - 2**-16
