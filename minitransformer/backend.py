@@ -40,6 +40,11 @@ def array_module(x: Array) -> Any:
     return np
 
 
+def on_gpu(x: Array) -> bool:
+    """Whether `x` lies in a GPU's memory."""
+    return array_module(x) is not np
+
+
 def device_module(device: str) -> Any:
     """The library of a device: `numpy` for "cpu", `cupy` for "cuda". Raises ConfigError if there is none."""
     if device == "cpu":
@@ -69,6 +74,33 @@ def to_host(x: Array) -> np.ndarray:
     """`x` as a NumPy array; waits for a GPU to finish computing it."""
     xp = array_module(x)
     return np.asarray(x) if xp is np else xp.asnumpy(x)
+
+
+def to_floats(*numbers: Array) -> list[float]:
+    """Numbers of an array library as Python's; waits for a GPU to compute them, once."""
+    xp = array_module(numbers[0])
+    if xp is np:
+        return [float(x) for x in numbers]
+    return [float(x) for x in xp.asnumpy(xp.stack(numbers))]
+
+
+def synchronize(x: Array) -> None:
+    """Wait until the GPU that `x` lies on has done all it was asked to do; nothing on the CPU."""
+    if on_gpu(x):
+        array_module(x).cuda.get_current_stream().synchronize()
+
+
+def gpu_memory_mb(x: Array) -> float | None:
+    """What arrays hold of the memory of the GPU that `x` lies on, in MB, freed but kept parts included; else None."""
+    return array_module(x).get_default_memory_pool().total_bytes() / 1e6 if on_gpu(x) else None
+
+
+def write_product(out: Array, a: Array, b: Array) -> None:
+    """out[...] = a @ b, where `out` may be a view in any memory order; NumPy needs no temporary for it."""
+    if on_gpu(out):
+        out[...] = a @ b
+    else:
+        np.matmul(a, b, out=out)
 
 
 def is_float(x: Any) -> bool:
@@ -178,6 +210,11 @@ def keep_mask(rng: Generator, p: float, x: Array) -> Array:
     return array_module(x).asarray((bits >= np.uint16(p * 2**16)).reshape(x.shape))
 
 
+def random_bits(rng: Generator) -> int:
+    """64 of them, a seed for what is drawn elsewhere."""
+    return int(rng.bit_generator.random_raw())
+
+
 def sum_last(x: Array) -> Array:
     """x.sum(-1, keepdims=True), as a matrix product with ones.
 
@@ -202,7 +239,7 @@ def sum_positions(x: Array) -> Array:
 
 def add_product(out: Array, a: Array, b: Array) -> None:
     """out += a @ b for a matrix `out`, some rows at a time: the product by itself would be as large as `out`."""
-    rows = 256  # products of fewer are slower
+    rows = len(out) if on_gpu(out) else 256  # products of fewer are slower
     for start in range(0, len(out), rows):
         part = slice(start, start + rows)
         out[part] += a[part] @ b

@@ -17,6 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 TIERS = [
     "errors",
     "backend",
+    "kernels",
     "config",
     "module",
     "gradcheck",

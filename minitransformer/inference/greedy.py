@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minitransformer.backend import Array, array_module
+from minitransformer.backend import Array, array_module, to_host
 from minitransformer.config import as_integer
 from minitransformer.models.transformer import Transformer
 
@@ -24,15 +24,13 @@ def greedy_decode(
     xp = array_module(state.src_mask)
     ids = xp.full((len(src_ids), max_len), model.config.pad_id)
     tokens = xp.full(len(src_ids), bos_id)
-    rows, going = (
-        xp.arange(len(src_ids)),
-        xp.ones(len(src_ids), bool),
-    )  # of ids; whether they have not ended yet
+    # of ids; whether they have not ended yet
+    rows, going = xp.arange(len(src_ids)), xp.ones(len(src_ids), bool)
     for position in range(max_len):
         tokens = model.decode_step(tokens, state).argmax(-1)
-        ids[rows[going], position] = tokens[going]
+        ids[rows, position] = xp.where(going, tokens, model.config.pad_id)
         going &= tokens != eos_id
-        n_going = int(going.sum())
+        n_going = int(to_host(going.sum()))
         if n_going == 0:
             return ids[:, : position + 1]
         if n_going <= 3 / 4 * len(going):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from minitransformer import kernels
 from minitransformer.backend import Array, Generator, array_module, silent_overflow, sum_last
 from minitransformer.module import Module
 
@@ -34,6 +35,8 @@ def softmax(scores: Array, mask: Array | None = None) -> Array:
     weight is exactly 0. A row without any entry left gives zeros. Subtracting the row's maximum changes
     nothing in the quotient and keeps exp from overflowing.
     """
+    if kernels.usable(scores):
+        return kernels.softmax(scores, mask)
     xp = array_module(scores)
     if mask is not None:
         scores = xp.where(mask, scores, -xp.inf)
@@ -55,6 +58,8 @@ def softmax_backward(dweights: Array, weights: Array) -> Array:
 
     A weight of 0 (masked) gives a gradient of 0.
     """
+    if kernels.usable(weights):
+        return kernels.softmax_backward(dweights, weights)
     dscores = dweights - sum_last(dweights * weights)
     dscores *= weights
     return dscores

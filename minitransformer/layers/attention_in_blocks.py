@@ -15,13 +15,24 @@ import math
 from itertools import product
 from typing import NamedTuple, TypeAlias
 
-from minitransformer.backend import Array, Generator, array_module, silent_overflow, snapshot, sum_last, zeros
+from minitransformer.backend import (
+    Array,
+    Generator,
+    array_module,
+    on_gpu,
+    silent_overflow,
+    snapshot,
+    sum_last,
+    write_product,
+    zeros,
+)
 from minitransformer.layers.activations import softmax, softmax_backward
 from minitransformer.layers.dropout import Dropout, DropoutCache
 from minitransformer.layers.masks import check_mask
 from minitransformer.module import Module
 
 BLOCK = 1 << 18  # scores in a block, about: 1 MB in float32
+BLOCK_ON_GPU = 1 << 27  # 512 MB: there, a launch for each block costs more than reading memory twice
 QUERIES = 128  # in a block, at least: products with fewer rows are slow
 SAFE = 1e12  # what sums of exps may come to without a maximum subtracted, and one over it
 
@@ -73,7 +84,7 @@ class AttentionInBlocks(Module):
         for index in indices:
             weights = block_weights(cache, index)
             dropped, cache_dropout = self.dropout.forward(weights, rng)
-            array_module(Q).matmul(dropped, V[keys_of(index, weights)], out=context[index])
+            write_product(context[index], dropped, V[keys_of(index, weights)])
         return context, cache if several else cache._replace(weights=weights, dropout=cache_dropout)
 
     def backward(self, dcontext: Array, cache: BlocksCache) -> tuple[Array, Array, Array]:
@@ -90,7 +101,7 @@ class AttentionInBlocks(Module):
             add_or_write(dV[keys], dropped.swapaxes(-1, -2), dcontext[index], index)
             dweights = self.dropout.backward(dcontext[index] @ V[keys].swapaxes(-1, -2), cache_dropout)
             dscores = softmax_backward(dweights, weights)
-            array_module(Q).matmul(dscores, K[keys], out=dQ[index])
+            write_product(dQ[index], dscores, K[keys])
             add_or_write(dK[keys], dscores.swapaxes(-1, -2), Q[index], index)
         dQ *= 1 / math.sqrt(Q.shape[-1])
         return dQ, dK, dV
@@ -101,10 +112,14 @@ def block_weights(cache: BlocksCache, index: Index) -> Array:
     mask, T_k = cache.mask, cache.K.shape[2]
     if mask is not None:
         mask = mask[tuple(i if size > 1 else slice(None) for i, size in zip(index, mask.shape, strict=False))]
-        if index[2] != slice(0, cache.Q.shape[2]):  # a part of one sentence: nothing depends on the others
+        if index[2] != slice(0, cache.Q.shape[2]) and not on_gpu(
+            mask
+        ):  # a part of one sentence: nothing depends on the others
             T_k = n_keys(mask, T_k)
             mask = mask[..., :T_k]
     Q, K = cache.Q[index], cache.K[(*index[:2], slice(T_k))].swapaxes(-1, -2)
+    if on_gpu(Q):  # to look whether a row is unsafe would wait for it
+        return softmax(Q @ K, mask)
     weights, unsafe = softmax_without_maximum(Q @ K, mask)
     if unsafe.any():
         weights = array_module(Q).where(unsafe, softmax(Q @ K, mask), weights)
@@ -131,7 +146,7 @@ def softmax_without_maximum(scores: Array, mask: Array | None) -> tuple[Array, A
 def blocks(Q: Array, K: Array, rows: int | None) -> list[Index]:
     """All (sentence, head, query) in blocks of `rows`, or of about BLOCK scores but not less than QUERIES rows."""
     (B, h, T_q, _), T_k = Q.shape, K.shape[2]
-    rows = rows or max(BLOCK // T_k, QUERIES)
+    rows = rows or max((BLOCK_ON_GPU if on_gpu(Q) else BLOCK) // T_k, QUERIES)
 
     def cut(size: int, step: int) -> list[slice]:
         step = max(step, 1)
@@ -143,7 +158,7 @@ def blocks(Q: Array, K: Array, rows: int | None) -> list[Index]:
 def add_or_write(out: Array, a: Array, b: Array, index: Index) -> None:
     """out += a b; the first block of queries finds zeros there, and writes."""
     if index[2].start == 0:
-        array_module(out).matmul(a, b, out=out)
+        write_product(out, a, b)
     else:
         out += a @ b
 

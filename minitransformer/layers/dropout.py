@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from minitransformer.backend import Array, Generator, keep_mask
+from minitransformer import kernels
+from minitransformer.backend import Array, Generator, keep_mask, on_gpu, random_bits
 from minitransformer.errors import ConfigError
 from minitransformer.module import Module
 
@@ -30,14 +31,19 @@ class Dropout(Module):
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, DropoutCache]:
         if rng is None or self.p == 0:
             return x, DropoutCache(None)
-        kept = keep_mask(rng, self.p, x)
-        y = x * kept
-        y *= 1 / (1 - self.p)
-        return y, DropoutCache(kept)
+        kept = kernels.keep_mask(random_bits(rng), self.p, x) if on_gpu(x) else keep_mask(rng, self.p, x)
+        return keep(x, kept, self.p), DropoutCache(kept)
 
     def backward(self, dy: Array, cache: DropoutCache) -> Array:
         if cache.kept is None:
             return dy
-        dx = dy * cache.kept
-        dx *= 1 / (1 - self.p)
-        return dx
+        return keep(dy, cache.kept, self.p)
+
+
+def keep(x: Array, kept: Array, p: float) -> Array:
+    """kept · x / (1 - p)."""
+    if kernels.usable(x):
+        return kernels.keep(x, kept, p)
+    y = x * kept
+    y *= 1 / (1 - p)
+    return y

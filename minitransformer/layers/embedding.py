@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from minitransformer import kernels
 from minitransformer.backend import (
     Array,
     DTypeLike,
@@ -55,7 +56,9 @@ class Embedding(Module):
         return self.E.data[ids] * math.sqrt(self.E.shape[1]), EmbeddingCache(ids)
 
     def backward(self, dy: Array, cache: EmbeddingCache) -> None:
-        add_rows(self.E.grad, cache.ids, dy * math.sqrt(self.E.shape[1]))
+        rows_of_ids = dy * math.sqrt(self.E.shape[1])
+        add = kernels.add_rows if kernels.usable(dy) else add_rows
+        add(self.E.grad, cache.ids, rows_of_ids)
 
 
 class OutputProjectionCache(NamedTuple):

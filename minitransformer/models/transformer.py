@@ -9,12 +9,14 @@ from minitransformer.backend import (
     DTypeLike,
     Generator,
     Seed,
+    array_module,
     castable,
     device_module,
     dtype_of,
     generator,
+    to_host,
 )
-from minitransformer.config import TransformerConfig, as_array, as_integer, require
+from minitransformer.config import TransformerConfig, as_array, as_integer, beside, require
 from minitransformer.errors import InputError, describe
 from minitransformer.layers.embedding import OutputProjection, OutputProjectionCache
 from minitransformer.layers.masks import causal_mask, padding_mask
@@ -90,7 +92,7 @@ class Transformer(Module):
             raise InputError(
                 f"dlogits: expected numbers of shape {shape}, like the logits, got {describe(dlogits)}"
             )
-        dx = self.output.backward(dlogits, cache.output)
+        dx = self.output.backward(beside(dlogits, "dlogits", E.data), cache.output)
         dx, dmemory = self.decoder.backward(dx, cache.decoder)
         self.tgt_embedding.backward(dx, cache.tgt_embedding)
         dx = self.encoder.backward(dmemory, cache.encoder)
@@ -109,9 +111,7 @@ class Transformer(Module):
         The same as forward on all tokens read so far, at the cost of one. Writes to `state`. Raises
         InputError for ids that are not the next of these sentences, and when there is no more room.
         """
-        ids = self._checked(
-            as_array(ids, "ids", state.src_mask)[..., None], "ids", self.config.tgt_vocab_size
-        )
+        ids = self._checked(as_array(ids, "ids")[..., None], "ids", self.config.tgt_vocab_size)
         if len(ids) != len(state.src_mask):
             raise InputError(
                 f"ids: expected one for each of the {len(state.src_mask)} sentences, got {len(ids)}"
@@ -133,7 +133,7 @@ class Transformer(Module):
 
     def _checked(self, ids: Array, name: str, vocab_size: int) -> Array:
         """`ids` as an array of the model's library, if it is one that the model can read."""
-        ids = as_array(ids, name, self.output.E.data)
+        ids = as_array(ids, name)  # checked where it is: on the CPU, that does not wait for a GPU
         if ids.ndim != 2 or ids.size == 0:
             raise InputError(f"{name}: expected ids of shape (B, T), B and T at least 1, got {ids.shape}")
         if ids.dtype.kind not in "iu":
@@ -142,7 +142,7 @@ class Transformer(Module):
             raise InputError(
                 f"{name}: expected at most max_len={self.config.max_len} tokens, got {ids.shape[1]}"
             )
-        low, high = int(ids.min()), int(ids.max())
+        low, high = (int(x) for x in to_host(array_module(ids).stack([ids.min(), ids.max()])))
         if low < 0 or high >= vocab_size:
             raise InputError(f"{name}: expected ids 0 … {vocab_size - 1}, got {low if low < 0 else high}")
-        return ids
+        return beside(ids, name, self.output.E.data)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from minitransformer.backend import Array, array_module, silent_overflow, sum_last, to_host
-from minitransformer.config import INT64, as_array, as_integer, between, require
+from minitransformer import kernels
+from minitransformer.backend import Array, array_module, on_gpu, silent_overflow, sum_last, to_host
+from minitransformer.config import INT64, as_array, as_integer, beside, between, require
 from minitransformer.errors import InputError, describe
 from minitransformer.layers.activations import log_softmax
 
@@ -38,17 +39,20 @@ class LabelSmoothedCrossEntropy:
 
     def forward(self, logits: Array, tgt_out: Array, n_tokens: int | None = None) -> tuple[Array, LossCache]:
         check_logits(logits)
-        tgt_out = as_array(tgt_out, "tgt_out", logits)
+        tgt_out = as_array(tgt_out, "tgt_out")
         check_targets(tgt_out, tuple(logits.shape))
-        is_word = tgt_out != self.pad_id
         if n_tokens is None:
-            n_tokens = int(is_word.sum())
+            n_tokens = int(to_host((tgt_out != self.pad_id).sum()))
             if n_tokens == 0:
                 raise InputError("tgt_out: expected at least one token that is not padding")
         n_tokens = as_integer("n_tokens", n_tokens, 1, INT64, "1 or more")
-        weight = is_word[..., None].astype(logits.dtype) / n_tokens
+        tgt_out = beside(tgt_out, "tgt_out", logits)
+        weight = (tgt_out != self.pad_id)[..., None].astype(logits.dtype) / n_tokens
+        if kernels.usable(logits):
+            loss, dlogits = kernels.cross_entropy(logits, tgt_out, weight, self.eps_ls)
+            return loss, LossCache(dlogits)
         loss, dlogits = in_one_pass(logits, tgt_out, weight, self.eps_ls)
-        if not math.isfinite(to_host(loss).real):
+        if not on_gpu(loss) and not math.isfinite(loss.real):  # there, only complex steps come so far
             loss, dlogits = by_the_formula(logits, tgt_out, weight, self.eps_ls)
         return loss, LossCache(dlogits)
 
@@ -114,6 +118,6 @@ def check_targets(tgt_out: Array, logits_shape: tuple[int, ...]) -> None:
             f"tgt_out: expected integers of shape {tuple(positions)}, at least one, "
             f"got {tgt_out.dtype} of shape {tuple(tgt_out.shape)}"
         )
-    low, high = int(tgt_out.min()), int(tgt_out.max())
+    low, high = (int(x) for x in to_host(array_module(tgt_out).stack([tgt_out.min(), tgt_out.max()])))
     if low < 0 or high >= V:
         raise InputError(f"tgt_out: expected ids 0 … {V - 1}, got {low if low < 0 else high}")

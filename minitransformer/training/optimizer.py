@@ -8,6 +8,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
+from minitransformer import kernels
 from minitransformer.backend import Array, array_module, castable, to_host
 from minitransformer.config import FLOAT32, INT64, as_integer, between, require
 from minitransformer.errors import CheckpointError, InputError, describe
@@ -61,6 +62,12 @@ class Adam:
         xp = array_module(data)
         beta1, beta2 = self.betas
         c = math.sqrt(1 - beta2**self.t)
+        if kernels.usable(data):
+            rate = lr * c / (1 - beta1**self.t)
+            kernels.adam(
+                data[part], self.m[part], self.v[part], grad[part], self.betas, rate, c * self.adam_eps
+            )
+            return
         for start in range(part.start, part.stop, CHUNK):
             chunk = slice(start, min(start + CHUNK, part.stop))
             p, g, m, v = data[chunk], grad[chunk], self.m[chunk], self.v[chunk]
@@ -109,8 +116,19 @@ def clip_grad_norm(model: Module, max_norm: float | None) -> float:
     """
     if max_norm is not None and not between(max_norm, *FLOAT32):
         raise InputError(f"max_norm: expected a number above 0, or None, got {describe(max_norm)}")
-    grad: Array = model.flatten().grad
-    norm = math.sqrt(float(grad @ grad))
-    if max_norm is not None and max_norm < norm < math.inf:
-        grad *= max_norm / norm
+    norm = float(grad_norm(model))
+    scale_down(model, norm, max_norm)
     return norm
+
+
+def grad_norm(model: Module) -> Array:
+    """The common Euclidean norm of all gradients: a number of their array library, on a GPU one to wait for."""
+    grad: Array = model.flatten().grad
+    return array_module(grad).sqrt((grad @ grad).astype("float64"))
+
+
+def scale_down(model: Module, norm: float, max_norm: float | None) -> None:
+    """Scale gradients of this norm to `max_norm`, if that is less and they are finite."""
+    if max_norm is not None and max_norm < norm < math.inf:
+        grad: Array = model.flatten().grad
+        grad *= max_norm / norm

@@ -17,16 +17,18 @@ from minitransformer.backend import (
     Generator,
     can_fork,
     n_cores,
+    on_gpu,
     peak_memory_mb,
     silent_overflow,
     single_blas_thread,
+    to_floats,
 )
 from minitransformer.models.recompute import Keep
 from minitransformer.models.transformer import Transformer
 from minitransformer.training.batching import Batch
 from minitransformer.training.evaluation import decode
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
-from minitransformer.training.optimizer import Adam, clip_grad_norm, parts
+from minitransformer.training.optimizer import Adam, grad_norm, parts, scale_down
 from minitransformer.training.processes import Processes
 
 WORK = 1 << 14  # numbers in the activations of a replica: with fewer, the processes wait for each other
@@ -47,7 +49,8 @@ class Replicas:
         self._processes: Processes | None = None
         self._grads: list[Array] = []  # of the models, while processes run: they cannot change then
         # The sum of the gradients and the update pass over so much memory, in so large arrays, that threads pay.
-        self.n_parts = min(n_cores(), max(1, model.n_parameters() >> 21))
+        cores = 1 if on_gpu(model.flatten().data) else n_cores()
+        self.n_parts = min(cores, max(1, model.n_parameters() >> 21))
         self.map: Callable[..., Iterable[Any]] = map  # applies a function to these parts, in threads or not
 
     @contextmanager
@@ -82,10 +85,10 @@ class Replicas:
         loss_fn: LabelSmoothedCrossEntropy,
         batches: Sequence[Batch],
         rngs: Sequence[Generator | None],
-    ) -> float:
-        """Mean loss over the tokens of all batches; its gradient goes into the model's flat .grad.
+    ) -> Array:
+        """Mean loss over the tokens of all batches, a number of the model's array library.
 
-        It is that of one batch with all the sentences, because each part is divided by the tokens of all.
+        Its gradient goes into the model's flat .grad. It is that of one batch with all the sentences, because each part is divided by the tokens of all.
         """
         n, n_tokens = len(self.models), sum(batch.n_tokens for batch in batches)
         work = list(zip(batches, rngs, strict=True))
@@ -121,7 +124,7 @@ class Replicas:
         loss_fn: LabelSmoothedCrossEntropy,
         work: list[tuple[Batch, Generator | None]],
         n_tokens: int,
-    ) -> tuple[float, list[Any]]:
+    ) -> tuple[Array, list[Any]]:
         """Replica i's share: its loss, its gradient in its own .grad, and how far its generators have come."""
         grad = self._grads[i] if self._grads else self.models[i].flatten().grad
         grad[...] = 0
@@ -133,15 +136,15 @@ class Replicas:
 
     def _add_gradient(
         self, i: int, loss_fn: LabelSmoothedCrossEntropy, batch: Batch, n_tokens: int, rng: Generator | None
-    ) -> float:
-        """Forward and backward of one batch; when it returns, the caches are gone."""
+    ) -> Array:
+        """Forward and backward of one batch, its loss; when it returns, the caches are gone."""
         model = self.models[i]
         with silent_overflow():  # it shows in the loss
             logits, cache = model.forward(batch.src_ids, batch.tgt_in, rng, self.keep)
             loss, loss_cache = loss_fn.forward(logits, batch.tgt_out, n_tokens)
             del logits  # as large as its gradient
             model.backward(loss_fn.backward(loss_cache), cache)
-        return float(loss)
+        return loss.astype("float64")
 
 
 def processes_that_pay(model: Transformer, tokens: int) -> int:
@@ -169,8 +172,10 @@ def train_step(
 
     `rngs`: a generator for the dropout of each batch; without them nothing is dropped.
     """
+    model = replicas.models[0]
     loss = replicas.loss_and_gradients(loss_fn, batches, rngs or [None] * len(batches))
     with silent_overflow():  # it shows in the norm
-        norm = clip_grad_norm(replicas.models[0], clip_norm)
+        loss, norm = to_floats(loss, grad_norm(model))  # the one place where a step waits for a GPU
+        scale_down(model, norm, clip_norm)
         optimizer.step(lr, replicas.n_parts, replicas.map)
     return loss, norm

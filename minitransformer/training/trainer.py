@@ -13,8 +13,10 @@ from minitransformer.backend import (
     Array,
     can_fork,
     generator,
+    gpu_memory_mb,
     keep_freed_memory,
     silent_overflow,
+    to_floats,
 )
 from minitransformer.config import require
 from minitransformer.errors import CheckpointError, InputError, MinitransformerError
@@ -150,7 +152,7 @@ class Trainer:
             batch = make_batch(self.sets["valid"][:1])
             with silent_overflow():  # the last update may have been the one too far
                 logits, _ = self.model.forward(batch.src_ids, batch.tgt_in, keep="nothing")
-                self._require_finite(logits=float(logits.sum()))
+                self._require_finite(logits=to_floats(logits.sum())[0])
             record["valid"] = self._evaluate(self.sets["valid"])
             solved_at = self.settings.training.solved_at
             self.solved = solved_at is not None and record["valid"]["exact_match"] >= solved_at
@@ -177,11 +179,16 @@ class Trainer:
             "steps": self.step,
             "seconds": self.seconds,
             "peak_memory_mb": self.replicas.peak_memory_mb(),
+            **self._gpu_memory(),
             "n_parameters": self.model.n_parameters(),
         }
         if self.folder is not None:
             self.folder.write_result(result)
         return result
+
+    def _gpu_memory(self) -> dict[str, float]:
+        used = gpu_memory_mb(self.model.flatten().data)
+        return {} if used is None else {"gpu_memory_mb": used}
 
     def save(self) -> None:
         """Write a checkpoint into the run folder, if there is one."""

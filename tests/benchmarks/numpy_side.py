@@ -15,10 +15,10 @@ from minitransformer.training.replicas import processes_that_pay
 class Step:
     """One training step at a time, in as many processes as the trainer chooses."""
 
-    def __init__(self, shape: Shape, dropout: float) -> None:
+    def __init__(self, shape: Shape, dropout: float, device: str = "cpu") -> None:
         keep_freed_memory()
         config = shape.config(dropout=dropout, dropout_on=("embedding", "residual", "attention"))
-        model = mt.Transformer(config, seed=0)
+        model = mt.Transformer(config, seed=0, device=device)
         processes = min(processes_that_pay(model, shape.batch * shape.length), shape.batch)
         self.replicas = mt.Replicas(model, processes)
         self.optimizer = mt.Adam(model, betas=(0.9, 0.98), adam_eps=1e-9)

@@ -98,13 +98,13 @@ class Model(nn.Module):
 class Step:
     """One training step at a time, on one batch."""
 
-    def __init__(self, shape: Shape, dropout: float) -> None:
+    def __init__(self, shape: Shape, dropout: float, device: str = "cpu") -> None:
         torch.manual_seed(0)
-        self.model = Model(shape, dropout).train()
+        self.model = Model(shape, dropout).train().to(device)
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), lr=1e-4, betas=(0.9, 0.98), eps=1e-9, fused=True
         )
-        self.src_ids, self.tgt_in, self.tgt_out = map(torch.from_numpy, sentences(shape))
+        self.src_ids, self.tgt_in, self.tgt_out = (torch.from_numpy(x).to(device) for x in sentences(shape))
 
     def __call__(self) -> float:
         self.optimizer.zero_grad(set_to_none=True)

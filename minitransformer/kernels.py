@@ -1,0 +1,289 @@
+"""What a GPU does in one launch, where NumPy would take several passes: the same formulas, in CUDA.
+
+A launch takes some microseconds, however small the arrays; operation by operation, a small model would wait for
+launches alone. So these few chains are kernels of their own. The plain formula of each stands in the layer that calls
+it, computes the same on the CPU, and is what the tests compare with: on a GPU (`pytest -m gpu`), and without one on the
+CPU, since a C++ compiler can read the same text (tests/device).
+
+    ROWS(n)      a warp for each of n rows, its 32 lanes side by side;    LANES(i, n)  lane by lane through a row
+    EACH(i, n)   a thread for each of n numbers;                          total, greatest  over the lanes of a warp
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from minitransformer.backend import Array, array_module, on_gpu
+
+THREADS = 256  # in a block, eight warps
+
+SOURCE = r"""
+typedef NUMBER T;
+typedef long long Int;
+typedef unsigned long long Bits;
+#ifdef __CUDACC_RTC__
+#define INFINITY __longlong_as_double(0x7FF0000000000000ll)
+#define KERNEL extern "C" __global__ void
+#define EACH(i, n) Int i = (Int)blockIdx.x * blockDim.x + threadIdx.x; if (i < n)
+#define ROWS(n) Int row = ((Int)blockIdx.x * blockDim.x + threadIdx.x) / 32; if (row < n)
+#define LANES(i, n) for (Int i = threadIdx.x % 32; i < n; i += 32)
+__device__ T total(T x) { for (int d = 16; d; d /= 2) x += __shfl_xor_sync(~0u, x, d); return x; }
+__device__ T greatest(T x) { for (int d = 16; d; d /= 2) x = fmax(x, __shfl_xor_sync(~0u, x, d)); return x; }
+#define HOST_DEVICE __device__
+#else
+#include <cmath>
+using namespace std;
+#define KERNEL extern "C" void
+#define EACH(i, n) for (Int i = 0; i < n; i++)
+#define ROWS(n) for (Int row = 0; row < n; row++)
+#define LANES(i, n) for (Int i = 0; i < n; i++)
+T total(T x) { return x; }
+T greatest(T x) { return x; }
+#define HOST_DEVICE
+#endif
+
+// layers/activations.py, softmax. Row (b, h, q) of the scores; the mask's strides are 0 where it is broadcast.
+KERNEL softmax(const T* scores, const bool* mask, T* weights, Int n_rows, Int n, Int n_h, Int n_q,
+               Int stride_b, Int stride_h, Int stride_q, Int stride_k) {
+    ROWS(n_rows) {
+        const T* s = scores + row * n;
+        T* w = weights + row * n;
+        const bool* m = mask + row / (n_h * n_q) * stride_b + row / n_q % n_h * stride_h + row % n_q * stride_q;
+        T top = T(-INFINITY), sum = 0;
+        LANES(k, n) if (m[k * stride_k]) top = fmax(top, s[k]);
+        top = greatest(top);
+        LANES(k, n) {
+            w[k] = m[k * stride_k] ? exp(s[k] - top) : T(0);
+            sum += w[k];
+        }
+        sum = total(sum);
+        LANES(k, n) w[k] = sum == 0 ? T(0) : w[k] / sum;
+    }
+}
+
+// layers/activations.py, softmax_backward
+KERNEL softmax_backward(const T* dweights, const T* weights, T* dscores, Int n_rows, Int n) {
+    ROWS(n_rows) {
+        const T *dw = dweights + row * n, *w = weights + row * n;
+        T sum = 0;
+        LANES(k, n) sum += dw[k] * w[k];
+        sum = total(sum);
+        LANES(k, n) dscores[row * n + k] = w[k] * (dw[k] - sum);
+    }
+}
+
+// layers/normalization.py, LayerNorm.forward
+KERNEL layer_norm(const T* x, const T* gamma, const T* beta, T* y, T* x_hat, T* rstd, Int n_rows, Int n, double eps) {
+    ROWS(n_rows) {
+        const T* x_row = x + row * n;
+        T sum = 0, squares = 0;
+        LANES(i, n) sum += x_row[i];
+        T mean = total(sum) / n;
+        LANES(i, n) squares += (x_row[i] - mean) * (x_row[i] - mean);
+        T r = 1 / sqrt(total(squares) / n + T(eps));
+        LANES(i, n) {
+            T z = (x_row[i] - mean) * r;
+            x_hat[row * n + i] = z;
+            y[row * n + i] = z * gamma[i] + beta[i];
+        }
+        rstd[row] = r;
+    }
+}
+
+// layers/normalization.py, LayerNorm.backward
+KERNEL layer_norm_backward(const T* dy, const T* x_hat, const T* rstd, const T* gamma, T* dx, T* dy_x_hat,
+                           Int n_rows, Int n) {
+    ROWS(n_rows) {
+        const T *dy_row = dy + row * n, *z = x_hat + row * n;
+        T sum = 0, dot = 0;
+        LANES(i, n) {
+            sum += dy_row[i] * gamma[i];
+            dot += dy_row[i] * gamma[i] * z[i];
+        }
+        T mean = total(sum) / n, mean_dot = total(dot) / n;
+        LANES(i, n) {
+            dx[row * n + i] = (dy_row[i] * gamma[i] - mean - z[i] * mean_dot) * rstd[row];
+            dy_x_hat[row * n + i] = dy_row[i] * z[i];
+        }
+    }
+}
+
+// layers/dropout.py. 16 bits for each number, from the count i and the seed (SplitMix64, Steele et al. 2014).
+HOST_DEVICE unsigned bits16(Bits seed, Int i) {
+    Bits z = seed + (Bits)(i / 4 + 1) * 0x9E3779B97F4A7C15ull;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+    z ^= z >> 31;
+    return (unsigned)(z >> (16 * (i % 4))) & 0xFFFF;
+}
+
+KERNEL keep_mask(bool* kept, Int n, Bits seed, unsigned drop_below) {
+    EACH(i, n) kept[i] = bits16(seed, i) >= drop_below;
+}
+
+KERNEL keep(const T* x, const bool* kept, T* y, Int n, double p) {
+    EACH(i, n) y[i] = kept[i] ? x[i] * T(1 / (1 - p)) : T(0);
+}
+
+// layers/embedding.py. `order` sorts the ids; the thread at an id's first place adds up all its rows, always in the
+// same order (with atomic additions, the last digits would differ from run to run).
+KERNEL add_rows(T* target, const Int* ids, const Int* order, const T* rows, Int n, Int width) {
+    EACH(i, n * width) {
+        Int k = i / width, j = i % width, id = ids[order[k]];
+        if (k == 0 || ids[order[k - 1]] != id) {
+            T sum = 0;
+            for (Int m = k; m < n && ids[order[m]] == id; m++) sum += rows[order[m] * width + j];
+            target[id * width + j] += sum;
+        }
+    }
+}
+
+// training/loss.py: log softmax(z) = z - top - log_sum; a difference is at least half the lowest number there is.
+KERNEL cross_entropy(const T* logits, const Int* right_word, const T* weight, T* dlogits, T* losses,
+                     Int n_rows, Int n, double eps_ls, double lowest) {
+    ROWS(n_rows) {
+        const T* z = logits + row * n;
+        T top = T(-INFINITY), sum = 0, loss = 0, w = weight[row];
+        LANES(i, n) top = fmax(top, z[i]);
+        top = greatest(top);
+        LANES(i, n) sum += exp(fmax(z[i] - top, T(lowest)));
+        T log_sum = log(total(sum)), share = eps_ls / n, right = 1 - eps_ls;
+        LANES(i, n) {
+            T log_p = fmax(z[i] - top, T(lowest)) - log_sum;
+            T q = share + (i == right_word[row] ? right : T(0));
+            loss -= w == 0 || q == 0 ? T(0) : q * log_p;
+            dlogits[row * n + i] = (exp(log_p) - q) * w;
+        }
+        losses[row] = total(loss) * w;
+    }
+}
+
+// training/optimizer.py, Adam
+KERNEL adam(T* p, T* m, T* v, const T* g, Int n, double beta1, double beta2, double rate, double eps) {
+    EACH(i, n) {
+        m[i] = T(beta1) * m[i] + T(1 - beta1) * g[i];
+        v[i] = T(beta2) * v[i] + T(1 - beta2) * (g[i] * g[i]);
+        p[i] -= m[i] / (sqrt(v[i]) + T(eps)) * T(rate);
+    }
+}
+"""
+
+
+def usable(x: Array) -> bool:
+    """Whether these kernels can compute with `x`: on a GPU, and real numbers (complex steps take the formula)."""
+    return on_gpu(x) and x.dtype.kind == "f" and x.dtype.itemsize in (4, 8)
+
+
+def softmax(scores: Array, mask: Array | None) -> Array:
+    """What layers/activations.py's softmax returns. Four axes with a mask, else any number."""
+    xp = array_module(scores)
+    scores = xp.ascontiguousarray(scores)
+    weights, n = xp.empty_like(scores), scores.shape[-1]
+    if mask is None:
+        mask, n_h, n_q, strides = _true(xp), 1, 1, (0, 0, 0, 0)
+    else:
+        _, n_h, n_q, _ = (1,) * (4 - scores.ndim) + scores.shape
+        strides = (0,) * (4 - scores.ndim) + xp.broadcast_to(mask, scores.shape).strides
+    n_rows = scores.size // n
+    _launch("softmax", 32 * n_rows, scores, scores, mask, weights, n_rows, n, n_h, n_q, *strides)
+    return weights
+
+
+def softmax_backward(dweights: Array, weights: Array) -> Array:
+    """What layers/activations.py's softmax_backward returns."""
+    xp = array_module(weights)
+    dweights, weights = xp.ascontiguousarray(dweights), xp.ascontiguousarray(weights)
+    dscores, n = xp.empty_like(weights), weights.shape[-1]
+    n_rows = weights.size // n
+    _launch("softmax_backward", 32 * n_rows, weights, dweights, weights, dscores, n_rows, n)
+    return dscores
+
+
+def layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array]:
+    """y, x_hat and 1 / sqrt(var + eps) of LayerNorm.forward."""
+    xp = array_module(x)
+    x, n = xp.ascontiguousarray(x), x.shape[-1]
+    y, x_hat, rstd = xp.empty_like(x), xp.empty_like(x), xp.empty((*x.shape[:-1], 1), x.dtype)
+    n_rows = x.size // n
+    _launch("layer_norm", 32 * n_rows, x, x, gamma, beta, y, x_hat, rstd, n_rows, n, eps)
+    return y, x_hat, rstd
+
+
+def layer_norm_backward(dy: Array, x_hat: Array, rstd: Array, gamma: Array) -> tuple[Array, Array]:
+    """dx of LayerNorm.backward, and dy · x_hat, whose sum over all positions is dgamma."""
+    xp = array_module(dy)
+    dy, n = xp.ascontiguousarray(dy), dy.shape[-1]
+    dx, dy_x_hat = xp.empty_like(dy), xp.empty_like(dy)
+    n_rows = dy.size // n
+    _launch("layer_norm_backward", 32 * n_rows, dy, dy, x_hat, rstd, gamma, dx, dy_x_hat, n_rows, n)
+    return dx, dy_x_hat
+
+
+def keep_mask(seed: int, p: float, x: Array) -> Array:
+    """Booleans of the shape of `x`, False with probability `p`, a multiple of 2^-16; the same for the same seed."""
+    xp = array_module(x)
+    kept = xp.empty(x.shape, bool)
+    _launch("keep_mask", x.size, x, kept, x.size, xp.uint64(seed), xp.uint32(p * 2**16))
+    return kept
+
+
+def keep(x: Array, kept: Array, p: float) -> Array:
+    """kept · x / (1 - p), as Dropout does it."""
+    xp = array_module(x)
+    x = xp.ascontiguousarray(x)
+    y = xp.empty_like(x)
+    _launch("keep", x.size, x, x, kept, y, x.size, p)
+    return y
+
+
+def add_rows(target: Array, ids: Array, rows: Array) -> None:
+    """What backend.add_rows does. `target` is contiguous, as a Parameter's gradient is."""
+    xp = array_module(target)
+    ids = ids.ravel().astype("int64", copy=False)
+    rows = xp.ascontiguousarray(rows.astype(target.dtype, copy=False))
+    n, width = ids.size, target.shape[1]
+    _launch("add_rows", n * width, target, target, ids, xp.argsort(ids), rows, n, width)
+
+
+def cross_entropy(logits: Array, right_word: Array, weight: Array, eps_ls: float) -> tuple[Array, Array]:
+    """What training/loss.py's by_the_formula returns."""
+    xp = array_module(logits)
+    logits, n = xp.ascontiguousarray(logits), logits.shape[-1]
+    right_word = xp.ascontiguousarray(right_word.astype("int64", copy=False))
+    dlogits, losses, n_rows = (
+        xp.empty_like(logits),
+        xp.empty(logits.shape[:-1], logits.dtype),
+        logits.size // n,
+    )
+    lowest = float(xp.finfo(logits.dtype).min) / 2
+    _launch("cross_entropy", 32 * n_rows, logits,
+            logits, right_word, weight, dlogits, losses, n_rows, n, eps_ls, lowest)  # fmt: skip
+    return losses.sum(), dlogits
+
+
+def adam(p: Array, m: Array, v: Array, g: Array, betas: tuple[float, float], rate: float, eps: float) -> None:
+    """Adam's update of p, m and v: m / (sqrt(v) + eps) times `rate` is taken off p."""
+    _launch("adam", p.size, p, p, m, v, g, p.size, *map(float, betas), rate, eps)
+
+
+def _launch(name: str, n_threads: int, like: Array, *arguments: Any) -> None:
+    """Start a kernel for numbers of the type of `like`. Does not wait for it."""
+    if n_threads == 0:
+        return
+    xp = array_module(like)
+    whole, real = xp.int64, xp.float64  # long long and double
+    typed = [whole(x) if type(x) is int else real(x) if type(x) is float else x for x in arguments]
+    _module(xp, like.dtype.itemsize).get_function(name)((-(-n_threads // THREADS),), (THREADS,), tuple(typed))
+
+
+@cache
+def _module(xp: Any, itemsize: int) -> Any:
+    """The kernels for numbers of that many bytes, compiled when first asked for."""
+    return xp.RawModule(code=SOURCE, options=(f"-DNUMBER={'float' if itemsize == 4 else 'double'}",))
+
+
+@cache
+def _true(xp: Any) -> Array:
+    """A mask that hides nothing."""
+    return xp.ones(1, bool)

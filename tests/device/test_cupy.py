@@ -1,0 +1,39 @@
+"""Where CuPy is installed (importing it takes no GPU): it has all that the package calls, and its compiler takes the
+kernels."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from make_cupy_api import listed, signature
+
+from minitransformer import kernels
+
+cupy = pytest.importorskip("cupy", reason="CuPy is not installed: pip install 'minitransformer[cuda]'")
+
+
+@pytest.mark.parametrize("name", listed())
+def test_cupy_has_what_the_stand_in_offers(name):
+    with open(__file__.replace("test_cupy.py", "cupy_api.txt")) as file:
+        assert signature(cupy, name) in file.read().splitlines()
+
+
+@pytest.mark.parametrize("number", ["float", "double"])
+def test_the_kernels_are_cuda(number):
+    nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc")
+    try:
+        nvrtc.getVersion()
+    except RuntimeError:
+        pytest.skip("NVRTC, CUDA's compiler, is not installed: pip install nvidia-cuda-nvrtc-cu12")
+    program = nvrtc.createProgram(kernels.SOURCE, "kernels.cu", (), ())
+    try:
+        nvrtc.compileProgram(program, (f"-DNUMBER={number}", "-arch=compute_80"))
+    finally:
+        log = nvrtc.getProgramLog(program)
+    assert not log.strip("\0\n "), log
+    code = nvrtc.getPTX(program)
+    code = code if isinstance(code, str) else code.decode()
+    assert set(re.findall(r"\.entry (\w+)", code)) == set(re.findall(r"KERNEL (\w+)\(", kernels.SOURCE))
+    if number == "float":  # double arithmetic in a loop would take many times as long
+        assert not re.findall(r"(?:sqrt|ex2|fma)\S*\.f64", code)

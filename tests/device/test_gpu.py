@@ -1,0 +1,158 @@
+"""On a GPU: the same numbers as on the CPU, for every layer and model. Run by `pytest -m gpu`; skipped without one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from comparisons import COMPARISONS
+
+import minitransformer as mt
+from minitransformer import checks, kernels
+from minitransformer.backend import device_module, generator, gpu_memory_mb, to_device, to_host
+from minitransformer.gradcheck import gradcheck
+from minitransformer.layers import Dropout
+from minitransformer.module import Module
+from minitransformer.tasks import task_class
+from minitransformer.training.batching import Batch
+
+
+def gpu() -> Any:
+    try:
+        return device_module("cuda")
+    except mt.ConfigError:
+        return None
+
+
+cupy = gpu()
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(cupy is None, reason="no CUDA GPU with CuPy")]
+CASES = [
+    pytest.param(case, id=f"{name}-{i}")
+    for name, cases in checks.CASES.items()
+    for i, case in enumerate(cases)
+]
+TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_a_kernel_is_its_formula(name, dtype):
+    found, expected = COMPARISONS[name](cupy, np.random.default_rng(3), dtype)
+    for a, b in zip(found, expected, strict=True):
+        assert_close(a, b, dtype)
+
+
+def assert_close(there: Any, here: np.ndarray, dtype: str) -> None:
+    """Relative to the largest number of the array (or 0.1: b_K's gradient is 0 but for rounding)."""
+    there = to_host(there)
+    assert there.shape == np.shape(here) and there.dtype == np.asarray(here).dtype
+    if here.dtype == bool:
+        return np.testing.assert_array_equal(there, here)
+    assert np.isfinite(there).all() and abs(there - here).max() <= TOLERANCE[dtype] * max(
+        abs(here).max(), 0.1
+    )
+
+
+def without_dropout(layer: Any) -> None:
+    """A GPU draws other random numbers."""
+    if isinstance(layer, Dropout):
+        layer.p = 0.0
+    for child in vars(layer).values():
+        for node in child if isinstance(child, list) else [child]:
+            if isinstance(node, Module):
+                without_dropout(node)
+
+
+def three_steps(case: Any, device: str, dtype: str) -> list[Any]:
+    """What forward and backward give, and the parameters after each of three steps of Adam."""
+    layer, inputs = case(checks.Sizes(), generator(1))
+    without_dropout(layer)
+    rng = np.random.default_rng(2)
+    for p in layer.parameters().values():
+        p.data += rng.uniform(-0.3, 0.3, p.shape)
+    layer.to(device, dtype)
+    inputs = [x.astype(dtype) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x for x in inputs]
+    inputs = [to_device(x, device) if isinstance(x, np.ndarray) else x for x in inputs]
+    adam = mt.Adam(layer, adam_eps=0.1) if layer.parameters() else None  # magnifies no rounding
+    found = []
+    for _ in range(3):
+        layer.zero_grad()
+        y, cache = layer.forward(*inputs, rng=generator(3))
+        y = y if isinstance(y, tuple) else (y,)
+        dy = [to_device(rng.normal(size=x.shape).astype(dtype), device) for x in y]
+        dx = layer.backward(dy[0] if len(dy) == 1 else tuple(dy), cache)
+        found += [*y, *(x for x in (dx if isinstance(dx, tuple) else (dx,)) if x is not None)]
+        found += [p.grad.copy() for p in layer.parameters().values()]
+        if adam is not None:
+            adam.step(0.01)
+        found += [p.data.copy() for p in layer.parameters().values()]
+    return found
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("case", CASES)
+def test_forward_backward_and_three_steps_are_the_cpus(case, dtype):
+    for there, here in zip(three_steps(case, "cuda", dtype), three_steps(case, "cpu", dtype), strict=True):
+        assert_close(there, np.asarray(here), dtype)
+
+
+@pytest.mark.parametrize("method", ["complex", "central"])
+@pytest.mark.parametrize("case", CASES)
+def test_the_gradient_checker_runs_there(case, method):
+    layer, inputs = case(checks.Sizes(), generator(1))
+    layer.to("cuda")
+    inputs = tuple(to_device(x, "cuda") if isinstance(x, np.ndarray) else x for x in inputs)
+    report = gradcheck(layer, *inputs, method=method, dropout_seed=1, directional=True)
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("task", ["copy", "reverse"])
+def test_a_task_is_learned_to_the_last_symbol(task, tmp_path):
+    settings = mt.RunSettings.of(task_class(task)())
+    result = mt.Trainer(settings, mt.RunFolder(tmp_path / task), "cuda").run()
+    assert result["exact_match"] == 1.0 and result["gpu_memory_mb"] > 0
+
+
+def training(steps: int) -> tuple[mt.Transformer, list[float]]:
+    """A small model after some steps with dropout; the memory in use after each."""
+    config = mt.TransformerConfig(src_vocab_size=50, tgt_vocab_size=50, n_layers=2, d_model=32, n_heads=4, d_ff=64,
+                                  dropout=0.1, max_len=16)  # fmt: skip
+    model = mt.Transformer(config, 1, device="cuda")
+    replicas, adam, loss_fn = mt.Replicas(model), mt.Adam(model), mt.LabelSmoothedCrossEntropy()
+    ids = np.random.default_rng(1).integers(3, 50, (3, 8, 12))
+    used = []
+    for step in range(steps):
+        mt.train_step(replicas, loss_fn, adam, [Batch(*ids, ids[2].size)], 1e-3, 1.0, [generator(1, step)])
+        used.append(gpu_memory_mb(model.flatten().data))
+    return model, used
+
+
+def test_a_thousand_steps_keep_no_memory():
+    _, used = training(1000)
+    assert used[-1] == used[10]
+
+
+def test_a_run_repeats_itself_bit_for_bit():
+    one, two = (training(50)[0].state_dict() for _ in range(2))
+    for a, b in zip(one.values(), two.values(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_no_memory_left_is_one_clear_line(capsys):
+    from minitransformer.cli import main
+
+    with cupy.cuda.using_allocator(cupy.cuda.MemoryPool().malloc):
+        cupy.get_default_memory_pool().set_limit(size=1 << 20)
+        try:
+            assert (
+                main(["train", "copy", "--device", "cuda", "--set", "d_model=2048", "--set", "d_ff=8192"])
+                == 2
+            )
+        finally:
+            cupy.get_default_memory_pool().set_limit(size=0)
+    assert "not enough memory" in capsys.readouterr().err
+
+
+def test_usable():
+    assert kernels.usable(cupy.zeros(1, "float32")) and not kernels.usable(cupy.zeros(1, "complex128"))

@@ -1,0 +1,168 @@
+"""Without a GPU: training, decoding and checkpoints compute all on the device that the parameters are on, with the
+functions that CuPy has, and wait for it once a step. On the stand-in for CuPy of stand_in.py."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from stand_in import DeviceArray, counts, on_host
+from support import T_K, T_Q, V_SRC, B, random_ids, tiny_config
+
+import minitransformer as mt
+from minitransformer.tasks import Copy
+from minitransformer.training.batching import Batch
+from minitransformer.training.trainer import load_model
+
+# no attention_bias: b_K's gradient is 0 but for rounding, which Adam would magnify
+CHANGES: list[dict[str, Any]] = [{}, {"norm": "pre", "positions": "learned"}]
+
+
+@pytest.fixture(params=["formulas", "kernels"])
+def somewhere(request) -> str:
+    """A device with kernels, and one without."""
+    return request.getfixturevalue("device" if request.param == "formulas" else "with_kernels")
+
+
+def batches(model: mt.Transformer, n: int) -> list[Batch]:
+    rng = np.random.default_rng(4)
+    V_tgt = model.config.tgt_vocab_size
+    sizes = (T_K, V_SRC), (T_Q, V_tgt), (T_Q, V_tgt)
+    ids = [[random_ids(rng, B, T, V) for T, V in sizes] for _ in range(n)]
+    return [Batch(*rows, int((rows[2] != 0).sum())) for rows in ids]
+
+
+def train_and_decode(device: str, keep: Any, dropout: float = 0.0, **changes: Any) -> list[np.ndarray]:
+    """Three steps with clipping, the last with a restored optimizer; then translations. All that came out."""
+    model = mt.Transformer(tiny_config(dropout=dropout, **changes), 3, "float64", device)
+    loss_fn, adam, replicas = mt.LabelSmoothedCrossEntropy(0.1), mt.Adam(model), mt.Replicas(model, 1, keep)
+    rng = np.random.default_rng(5)
+    found: list[Any] = []
+    for step, batch in enumerate(batches(model, 3), 1):
+        waits = counts.waits
+        found += mt.train_step(replicas, loss_fn, adam, [batch], 0.01 * step, 0.5, [rng])
+        if device == "cuda":
+            assert counts.waits == waits + 1
+        assert type(model.flatten().grad) is type(adam.m) is (DeviceArray if device == "cuda" else np.ndarray)
+        found.append(on_host(model.flatten().grad).copy())
+        state = adam.state_dict()
+        adam = mt.Adam(model)
+        adam.load_state_dict(state)
+    written = mt.greedy_decode(model, batch.src_ids, 1, 2, 9)
+    weights = model.state_dict()
+    assert {type(x) for x in weights.values()} == {np.ndarray}
+    model.load_state_dict(weights)
+    return [*found, on_host(written), *state.values(), *weights.values()]
+
+
+@pytest.mark.parametrize("keep", ["caches", "inputs"])
+@pytest.mark.parametrize("changes", CHANGES)
+def test_a_device_computes_what_the_cpu_does(somewhere, changes, keep):
+    there, here = train_and_decode(somewhere, keep, **changes), train_and_decode("cpu", keep, **changes)
+    for a, b in zip(there, here, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("changes", CHANGES)
+def test_recomputed_activations_drop_the_same(somewhere, changes):
+    caches, inputs = (train_and_decode(somewhere, keep, 0.3, **changes) for keep in ("caches", "inputs"))
+    for a, b in zip(caches, inputs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_long_attention_in_blocks(somewhere, monkeypatch):
+    monkeypatch.setattr(mt.layers.attention_in_blocks, "BLOCK_ON_GPU", 64)
+    monkeypatch.setattr(mt.layers.attention_in_blocks, "QUERIES", 3)
+    there, here = train_and_decode(somewhere, "caches"), train_and_decode("cpu", "caches")
+    for a, b in zip(there, here, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-13)
+
+
+def test_decoding_waits_a_few_times_a_token(somewhere):
+    model = mt.Transformer(tiny_config(), 3, device=somewhere)
+    src_ids = random_ids(np.random.default_rng(1), B, T_K, V_SRC)
+    counts.waits = 0
+    mt.greedy_decode(model, src_ids, max_len=9)
+    assert 0 < counts.waits <= 9 * 4
+
+
+def test_a_run_on_a_device_resumes_on_the_cpu(somewhere, tmp_path):
+    task = Copy(n_symbols=5, min_length=2, max_length=4, epoch_size=23, test_size=4)
+    small = {
+        "n_layers": 1,
+        "d_model": 8,
+        "n_heads": 2,
+        "d_ff": 16,
+        "max_len": 12,
+        "steps": 4,
+        "batch_tokens": 30,
+    }
+    settings = mt.RunSettings.of(task, {**small, "warmup_steps": 2, "evaluate_every": 2, "log_every": 1}, 1)
+    folder = mt.RunFolder(tmp_path / "run")
+    result = mt.Trainer(settings, folder, somewhere).run()
+    assert result["gpu_memory_mb"] == 1
+    here, there = load_model(folder), load_model(folder, somewhere)
+    for a, b in zip(here.state_dict().values(), there.state_dict().values(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    resumed = mt.Trainer(settings, folder)
+    resumed.resume()
+    assert resumed.step == 4 and type(resumed.model.flatten().data) is np.ndarray
+
+
+def test_the_first_weights_do_not_depend_on_the_device(device):
+    there, here = (mt.Transformer(tiny_config(), 7, device=d).state_dict() for d in (device, "cpu"))
+    for a, b in zip(there.values(), here.values(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_arrays_of_two_devices_are_refused_by_name(device):
+    model, far = mt.Transformer(tiny_config(), 7), mt.Transformer(tiny_config(), 7, device=device)
+    ids = random_ids(np.random.default_rng(1), B, T_Q, V_SRC)
+    logits, cache = model.forward(ids, ids)
+    far_logits, far_cache = far.forward(ids, ids)  # ids on the CPU are sent
+    calls = {
+        "src_ids": lambda: model.forward(sys.modules["cupy"].asarray(ids), ids),
+        "tgt_in": lambda: model.forward(ids, sys.modules["cupy"].asarray(ids)),
+        "dlogits": lambda: model.backward(far_logits, cache),
+        "tgt_out": lambda: mt.LabelSmoothedCrossEntropy().forward(logits, sys.modules["cupy"].asarray(ids)),
+    }
+    for name, call in calls.items():
+        with pytest.raises(mt.InputError, match=rf"^{name}: .*'cpu'.*'cuda'.*model.to\('cuda'\)"):
+            call()
+    far.backward(on_host(far_logits), far_cache)  # sent, too
+
+
+def test_there_and_back(device):
+    model = mt.Transformer(tiny_config(), 7)
+    before = {name: x.copy() for name, x in model.state_dict().items()}
+    model.to("cuda")
+    assert {type(p.data) for p in model.parameters().values()} == {DeviceArray}
+    model.to("cpu")
+    assert {type(p.data) for p in model.parameters().values()} == {np.ndarray}
+    for name, x in model.state_dict().items():
+        np.testing.assert_array_equal(x, before[name])
+
+
+def test_the_stand_in_refuses_what_cupy_refuses(device):
+    cupy = sys.modules["cupy"]
+    x = cupy.ones((2, 3))
+    for made in (x + x, x @ x.T, cupy.exp(x), x.sum(0), x.sum(), x[0, 0], x.max(-1), 2 * x):
+        assert type(made) is DeviceArray
+    x += 1
+    x[0] = 2.0
+    for wrong in (lambda: np.exp(x), lambda: x + np.ones(3), lambda: np.where(x > 0, x, 0),
+                  lambda: x.__setitem__(0, np.ones(3)), lambda: np.add(x, x, out=np.ones((2, 3))),
+                  lambda: cupy.where(np.ones(3), x, 0), lambda: np.asarray(x), lambda: float(x.sum()),
+                  lambda: int(x.sum()), lambda: bool(x.any()), lambda: list(x), lambda: x[np.array([0])],
+                  lambda: cupy.zeros(3, like=x), lambda: x.sum(where=x > 0)):  # fmt: skip
+        with pytest.raises(TypeError):
+            print(wrong())
+    for absent in (lambda: cupy.vecdot, lambda: x.item, lambda: x.tolist, lambda: cupy.einsum_path):
+        with pytest.raises(AttributeError):
+            absent()
+    waits = counts.waits
+    cupy.asnumpy(x)
+    x[x > 0]
+    assert counts.waits == waits + 2
