@@ -28,7 +28,17 @@ OPERATORS = {
     "greater_equal",
     "invert",
 }
-OPERATORS |= {"less", "less_equal", "matmul", "multiply", "negative", "not_equal", "power", "subtract"}
+OPERATORS |= {
+    "less",
+    "less_equal",
+    "matmul",
+    "multiply",
+    "negative",
+    "not_equal",
+    "power",
+    "remainder",
+    "subtract",
+}
 
 
 class DeviceArray(np.ndarray):
@@ -126,7 +136,11 @@ def train_and_decode(device: str, keep: str, **changes: Any) -> list[np.ndarray]
         adam.load_state_dict(state)
     written = mt.greedy_decode(model, ids[0], 1, 2, 9)
     assert type(written) is kind
-    found += [*state.values(), on_host(written)]
+    drawn = mt.sample(model, ids[0], rng, 1.5, top_k=9, top_p=0.9, max_len=9)
+    assert type(drawn) is kind
+    best = [h for found_of in mt.beam_search(model, ids[0], 3, max_len=9) for h in found_of]
+    found += [np.array([h.score for h in best]), *(np.array(h.ids) for h in best)]
+    found += [*state.values(), on_host(written), on_host(drawn)]
     weights = model.state_dict()
     assert {type(x) for x in weights.values()} == {np.ndarray}
     model.load_state_dict(weights)
