@@ -12,7 +12,8 @@ The paper's table of contents, as modules:
     §5.1    training data and batching             training/batching.py  tasks/
     §5.3    optimizer                              training/optimizer.py  training/schedule.py
     §5.4    regularization                         layers/dropout.py  training/loss.py
-    §6.1    decoding                               inference/greedy.py
+    §6.1    decoding                               inference/greedy.py  inference/beam.py
+                                                   inference/sampling.py
     §6.2    model variations, table 3              config.py
 
 Every layer keeps the contract of `module.py`; `gradcheck` proves a backward pass, yours included.
@@ -22,7 +23,7 @@ from minitransformer import layers, models, tasks
 from minitransformer.config import TrainingConfig, TransformerConfig
 from minitransformer.errors import CheckpointError, ConfigError, InputError, MinitransformerError
 from minitransformer.gradcheck import GradcheckReport, gradcheck
-from minitransformer.inference import greedy_decode
+from minitransformer.inference import Hypothesis, beam_search, greedy_decode, sample
 from minitransformer.models import Transformer
 from minitransformer.module import Module, Parameter
 from minitransformer.training import (
@@ -47,6 +48,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "GradcheckReport",
+    "Hypothesis",
     "InputError",
     "LabelSmoothedCrossEntropy",
     "MinitransformerError",
@@ -59,6 +61,7 @@ __all__ = [
     "TrainingConfig",
     "Transformer",
     "TransformerConfig",
+    "beam_search",
     "clip_grad_norm",
     "evaluate",
     "gradcheck",
@@ -67,6 +70,7 @@ __all__ = [
     "load_model",
     "models",
     "noam_schedule",
+    "sample",
     "tasks",
     "train_step",
     "translate",

@@ -1,5 +1,7 @@
 """§6.1: from logits to sentences."""
 
+from minitransformer.inference.beam import Hypothesis, beam_search
 from minitransformer.inference.greedy import greedy_decode
+from minitransformer.inference.sampling import sample
 
-__all__ = ["greedy_decode"]
+__all__ = ["Hypothesis", "beam_search", "greedy_decode", "sample"]

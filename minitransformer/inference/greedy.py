@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from minitransformer.backend import Array, array_module, to_host
 from minitransformer.config import as_integer
 from minitransformer.models.transformer import Transformer
@@ -12,14 +14,26 @@ def greedy_decode(
 ) -> Array:
     """Translate a batch: ids (B, T) with T <= max_len, each row up to and with its `eos_id`, then padding.
 
+    The start symbol is not part of the result. Raises InputError for ids that the model does not have.
+    """
+    return decode(model, src_ids, lambda logits: logits.argmax(-1), bos_id, eos_id, max_len)
+
+
+def decode(
+    model: Transformer,
+    src_ids: Array,
+    choose: Callable[[Array], Array],
+    bos_id: int,
+    eos_id: int,
+    max_len: int,
+) -> Array:
+    """ids as `greedy_decode` returns them, each token chosen by `choose`: logits (B, V) -> ids (B,).
+
     Each step reads one token of every sentence and writes the next. A sentence that has ended leaves the batch
     (not at once, but when a quarter of the batch has ended: the others' keys and values are copied then); all
-    stop after `max_len` tokens. The start symbol is not part of the result. Raises InputError for ids that the
-    model does not have.
+    stop after `max_len` tokens.
     """
-    last = model.config.tgt_vocab_size - 1
-    bos_id = as_integer("bos_id", bos_id, 0, last, f"an id 0 … {last}")
-    eos_id = as_integer("eos_id", eos_id, 0, last, f"an id 0 … {last}")
+    bos_id, eos_id = as_target_id("bos_id", bos_id, model), as_target_id("eos_id", eos_id, model)
     state = model.start_decoding(src_ids, max_len)
     xp = array_module(state.src_mask)
     ids = xp.full((len(src_ids), max_len), model.config.pad_id)
@@ -27,7 +41,7 @@ def greedy_decode(
     # of ids; whether they have not ended yet
     rows, going = xp.arange(len(src_ids)), xp.ones(len(src_ids), bool)
     for position in range(max_len):
-        tokens = model.decode_step(tokens, state).argmax(-1)
+        tokens = choose(model.decode_step(tokens, state))
         ids[rows, position] = xp.where(going, tokens, model.config.pad_id)
         going &= tokens != eos_id
         n_going = int(to_host(going.sum()))
@@ -37,3 +51,9 @@ def greedy_decode(
             state.select(going)
             rows, tokens, going = rows[going], tokens[going], going[going]
     return ids
+
+
+def as_target_id(name: str, value: int, model: Transformer) -> int:
+    """`value` as an int. Raises InputError unless it is an id of the model's target vocabulary."""
+    last = model.config.tgt_vocab_size - 1
+    return as_integer(name, value, 0, last, f"an id 0 … {last}")

@@ -51,6 +51,9 @@ def train_and_decode(device: str, keep: Any, dropout: float = 0.0, **changes: An
         adam = mt.Adam(model)
         adam.load_state_dict(state)
     written = mt.greedy_decode(model, batch.src_ids, 1, 2, 9)
+    drawn = mt.sample(model, batch.src_ids, rng, 0.8, top_k=7, top_p=0.9, max_len=9)
+    found += [on_host(drawn).copy()]
+    found += [np.array(h.score) for one in mt.beam_search(model, batch.src_ids, 3, max_len=9) for h in one]
     weights = model.state_dict()
     assert {type(x) for x in weights.values()} == {np.ndarray}
     model.load_state_dict(weights)
@@ -85,6 +88,9 @@ def test_decoding_waits_a_few_times_a_token(somewhere):
     src_ids = random_ids(np.random.default_rng(1), B, T_K, V_SRC)
     counts.waits = 0
     mt.greedy_decode(model, src_ids, max_len=9)
+    assert 0 < counts.waits <= 9 * 4
+    counts.waits = 0
+    mt.beam_search(model, src_ids, max_len=9)
     assert 0 < counts.waits <= 9 * 4
 
 

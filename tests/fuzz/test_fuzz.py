@@ -219,6 +219,38 @@ def test_greedy_decode(data, model, B, T_src):
         assert 0 <= ids.min() <= ids.max() < V_TGT
 
 
+@given(st.data(), MODELS, st.integers(1, 3), st.integers(1, MAX_LEN))
+def test_beam_search(data, model, B, T_src):
+    src_ids = data.draw(any_ids(V_SRC, (B, T_src)))
+    beam, alpha = (data.draw(mostly(good, ANYTHING)) for good in (st.integers(1, 9), st.floats(0, 5)))
+    bos_id, eos_id = (data.draw(mostly(st.integers(0, V_TGT - 1), ANYTHING)) for _ in range(2))
+    max_len = data.draw(mostly(st.integers(1, MAX_LEN), ANYTHING))
+    found = attempt(
+        "beam_search", lambda: mt.beam_search(model, src_ids, beam, alpha, bos_id, eos_id, max_len)
+    )
+    if found is not REFUSED:
+        assert len(found) == len(np.asarray(src_ids)) and all(1 <= len(of_one) <= beam for of_one in found)
+        for of_one in found:
+            assert [h.score for h in of_one] == sorted((h.score for h in of_one), reverse=True)
+            assert finite([h.score for h in of_one])
+            assert all(1 <= len(h.ids) <= max_len and set(h.ids) <= set(range(V_TGT)) for h in of_one)
+
+
+@given(st.data(), MODELS, st.integers(1, 3), st.integers(1, MAX_LEN))
+def test_sample(data, model, B, T_src):
+    src_ids = data.draw(any_ids(V_SRC, (B, T_src)))
+    rng = data.draw(mostly(st.builds(np.random.default_rng, st.integers(0, 9)), VALUES))
+    positive = st.floats(1e-37, 1e38)
+    temperature, top_p = (data.draw(mostly(good, ANYTHING)) for good in (positive, st.floats(0.01, 1)))
+    top_k, max_len = (data.draw(mostly(st.integers(1, MAX_LEN), ANYTHING)) for _ in range(2))
+    ids = attempt(
+        "sample", lambda: mt.sample(model, src_ids, rng, temperature, top_k, top_p, max_len=max_len)
+    )
+    if ids is not REFUSED:
+        assert ids.dtype.kind == "i" and len(ids) == len(np.asarray(src_ids)) and ids.shape[1] <= max_len
+        assert 0 <= ids.min() <= ids.max() < V_TGT
+
+
 def hashable(x: Any) -> bool:
     try:
         return isinstance(hash(x), int)

@@ -1,0 +1,113 @@
+"""§6.1: beam search with a length penalty."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from minitransformer.backend import Array, array_module, silent_overflow, to_host
+from minitransformer.config import SIZES_BELOW, as_integer, between, require
+from minitransformer.inference.greedy import as_target_id
+from minitransformer.layers.activations import log_softmax
+from minitransformer.models.transformer import Transformer
+
+
+class Hypothesis(NamedTuple):
+    """One translation of a sentence."""
+
+    ids: list[int]  # up to and with its `eos_id`, if it has one
+    score: float  # log P(ids) / lp(ids), at most 0
+
+
+def beam_search(
+    model: Transformer,
+    src_ids: Array,
+    beam: int = 4,
+    alpha: float = 0.6,
+    bos_id: int = 1,
+    eos_id: int = 2,
+    max_len: int = 30,
+) -> list[list[Hypothesis]]:
+    """The best translations found of each sentence of a batch, best first, at most `beam` of them, at least one.
+
+    score(Y) = log P(Y) / lp(Y),    lp(Y) = ((5 + |Y|) / 6)^alpha             (Wu et al. 2016, section 7)
+
+    |Y| counts the tokens written, `eos_id` among them. Each step goes on with the `beam` likeliest of all
+    continuations of the living hypotheses. Those that end with `eos_id`, or have `max_len` tokens, are finished;
+    the `beam` best finished ones are kept. A sentence leaves the batch when nothing that lives could be kept.
+    Of equals the one found first comes first: continuations of the likelier hypothesis, then smaller ids. So
+    beam=1 writes what `greedy_decode` writes, and a beam that holds every prefix finds the best of all sequences.
+    Raises InputError or ConfigError for ids that the model does not have, beam < 1, alpha < 0 or >= 10.
+    """
+    bos_id, eos_id = as_target_id("bos_id", bos_id, model), as_target_id("eos_id", eos_id, model)
+    beam = as_integer("beam", beam, 1, SIZES_BELOW - 1, f"1 … {SIZES_BELOW - 1}")
+    require(between(alpha, 0, 10), "alpha", "a number 0 <= alpha < 10", alpha)
+    state = model.start_decoding(src_ids, max_len)
+    xp = array_module(state.src_mask)
+    B, V = len(src_ids), model.config.tgt_vocab_size
+    kept, scores = xp.full((B, beam, max_len), eos_id), xp.full((B, beam), -xp.inf)  # -inf: nothing there yet
+    sentences = xp.arange(B)  # those in the batch, b of them, with n living hypotheses each:
+    ids, log_P = xp.full((B, 1, max_len), eos_id), xp.zeros((B, 1))  # (b, n, max_len), (b, n); -inf: finished
+    tokens = xp.full((B, 1), bos_id)  # (b, n) the last of ids
+    for length in range(1, max_len + 1):
+        b, n = tokens.shape
+        # In float64: sums of float32 would make equal what is not.
+        logits = model.decode_step(tokens.ravel(), state).astype("float64", copy=False)
+        with silent_overflow():  # a few of the lowest numbers add up to -inf: nothing there any more
+            log_P = log_P[..., None] + log_softmax(logits).reshape(b, n, V)
+        log_P, place = largest(log_P.reshape(b, n * V), beam)
+        parent, tokens = place // V, place % V
+        ids = rows_of(ids, parent)
+        ids[..., length - 1] = tokens
+        finished = (tokens == eos_id) | (length == max_len)
+        score = xp.where(finished, log_P / length_penalty(length, alpha), -xp.inf)
+        log_P = xp.where(finished, -xp.inf, log_P)
+        score, place = largest(xp.concatenate([scores[sentences], score], 1), beam)
+        scores[sentences] = score
+        kept[sentences] = rows_of(xp.concatenate([kept[sentences], ids], 1), place)
+        # More tokens make log P no larger, and a log P <= 0 scores best over the largest penalty, lp(max_len) as
+        # alpha >= 0. Where that is no more than the worst score kept, going on changes nothing. (NaN goes on.)
+        done = log_P.max(-1) / length_penalty(max_len, alpha) <= score[:, -1]
+        going = xp.arange(b)[~done]
+        if len(going) == 0:
+            break
+        state.select((going[:, None] * n + parent[going]).ravel())
+        sentences, ids, log_P, tokens = sentences[going], ids[going], log_P[going], tokens[going]
+    return [
+        [
+            Hypothesis(up_to(eos_id, row), score)
+            for row, score in zip(*found, strict=True)
+            if score != -math.inf
+        ]
+        for found in zip(to_host(kept).tolist(), to_host(scores).tolist(), strict=True)
+    ]
+
+
+def length_penalty(length: int, alpha: float) -> float:
+    """lp = ((5 + length) / 6)^alpha: 1 for one token or alpha = 0, larger for more (Wu et al. 2016)."""
+    return float(((5 + length) / 6) ** alpha)
+
+
+def largest(x: Array, n: int) -> tuple[Array, Array]:
+    """The n largest numbers of each row (all, if it has fewer), largest first, and their places. Writes to `x`.
+
+    Of equal numbers the first comes first, which `argpartition` does not promise; for a beam's few numbers of
+    a large vocabulary this takes a fraction of a sort's time. -inf stands for no number, and its place for none.
+    """
+    xp = array_module(x)
+    rows, numbers, places = xp.arange(len(x)), [], []
+    for _ in range(min(n, x.shape[1])):
+        places.append(x.argmax(-1))
+        numbers.append(x[rows, places[-1]])
+        x[rows, places[-1]] = -xp.inf
+    return xp.stack(numbers, 1), xp.stack(places, 1)
+
+
+def rows_of(ids: Array, indices: Array) -> Array:
+    """y[b, i] = ids[b, indices[b, i]]: (b, n, T), (b, m) -> (b, m, T)."""
+    return array_module(ids).take_along_axis(ids, indices[..., None], 1)
+
+
+def up_to(eos_id: int, row: list[int]) -> list[int]:
+    """`row` up to and with its first `eos_id`; all of it if there is none."""
+    return row[: row.index(eos_id) + 1] if eos_id in row else row

@@ -1,0 +1,82 @@
+"""Sampling: at every position a token drawn by its probability."""
+
+from __future__ import annotations
+
+from minitransformer.backend import Array, Generator, array_module, silent_overflow
+from minitransformer.config import FLOAT32, INT64, as_integer, between, require
+from minitransformer.errors import InputError, describe
+from minitransformer.inference.greedy import decode
+from minitransformer.models.transformer import Transformer
+
+
+def sample(
+    model: Transformer,
+    src_ids: Array,
+    rng: Generator,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    bos_id: int = 1,
+    eos_id: int = 2,
+    max_len: int = 30,
+) -> Array:
+    """Random translations of a batch: ids (B, T) as `greedy_decode` returns them, each token drawn from
+
+        p = softmax(logits / temperature),    0 but for the likeliest tokens, then divided by its sum
+
+    These are the `top_k` likeliest (Fan et al. 2018), and of them no more than the smallest set whose
+    probability under p is `top_p` or more (Holtzman et al. 2020). None leaves all. Of equally likely tokens
+    those with smaller ids count as likelier, so that top_k=1 writes what `greedy_decode` writes; a temperature
+    near 0 does so where no two are equally likely. The same generator, model and batch give the same ids.
+    Raises InputError or ConfigError for ids that the model does not have and for settings out of range.
+    """
+    if not isinstance(rng, Generator):
+        raise InputError(f"rng: expected a generator, as numpy.random.default_rng(0) is, got {describe(rng)}")
+    require(
+        between(temperature, *FLOAT32), "temperature", "a number above 0 that float32 can hold", temperature
+    )
+    if top_k is not None:
+        top_k = as_integer("top_k", top_k, 1, INT64, "1 or more, or None")
+    in_range = top_p is None or (between(top_p, 0, 2) and 0 < top_p <= 1)
+    require(in_range, "top_p", "a probability 0 < p <= 1, or None", top_p)
+
+    def choose(logits: Array) -> Array:
+        return draw(probabilities(logits, temperature, top_k, top_p), rng)
+
+    return decode(model, src_ids, choose, bos_id, eos_id, max_len)
+
+
+def probabilities(logits: Array, temperature: float, top_k: int | None, top_p: float | None) -> Array:
+    """What `sample` draws from, in float64, but for the division by its sum: (B, V) -> (B, V)."""
+    xp = array_module(logits)
+    logits = logits.astype("float64", copy=False)
+    p = weights(logits, logits.max(-1, keepdims=True), temperature)
+    if top_k is None and top_p is None:
+        return p
+    ordered = xp.sort(logits, axis=-1)[:, ::-1]  # likeliest first
+    V = p.shape[-1]
+    n_kept = xp.full((len(p), 1), V if top_k is None else min(top_k, V))
+    if top_p is not None:
+        total = weights(ordered, ordered[:, :1], temperature).cumsum(-1)
+        too_few = total < top_p * total[:, -1:]  # one more token than there are such totals
+        n_kept = xp.minimum(n_kept, too_few.sum(-1, keepdims=True) + 1)
+    least = xp.take_along_axis(ordered, n_kept - 1, -1)
+    above, equal = logits > least, logits == least
+    n_equal = n_kept - above.sum(-1, keepdims=True)  # of the equal ones, the first so many are kept
+    return xp.where(above | (equal & (equal.cumsum(-1) <= n_equal)), p, 0)
+
+
+def weights(logits: Array, top: Array, temperature: float) -> Array:
+    """exp((logits - top) / temperature): of the largest logit, `top`, 1, and of none more."""
+    with silent_overflow():  # to -inf, at a temperature near 0; exp of it is 0 as it should be
+        return array_module(logits).exp((logits - top) / temperature)
+
+
+def draw(p: Array, rng: Generator) -> Array:
+    """One index a row, i with probability p[i] / Σ p: (B, V) -> (B,).
+
+    The first i with p[0] + … + p[i] > u Σ p, u uniform in [0, 1): the inverse of the distribution function.
+    """
+    total = p.cumsum(-1)
+    u = array_module(p).asarray(rng.random((len(p), 1)))
+    return (total > u * total[:, -1:]).argmax(-1)
