@@ -88,7 +88,8 @@ class Replicas:
     ) -> Array:
         """Mean loss over the tokens of all batches, a number of the model's array library.
 
-        Its gradient goes into the model's flat .grad. It is that of one batch with all the sentences, because each part is divided by the tokens of all.
+        Its gradient goes into the model's flat .grad. It is that of one batch with all the sentences, because each
+        part is divided by the tokens of all.
         """
         n, n_tokens = len(self.models), sum(batch.n_tokens for batch in batches)
         work = list(zip(batches, rngs, strict=True))
