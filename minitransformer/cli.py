@@ -22,6 +22,7 @@ from minitransformer.checks import CASES, check_gradients
 from minitransformer.checks.run import METHODS
 from minitransformer.config import PRESETS, TrainingConfig, TransformerConfig, from_settings, one_of
 from minitransformer.errors import ConfigError, MinitransformerError
+from minitransformer.exercises import EXERCISES, about, check, start
 from minitransformer.gradcheck import TOLERANCE, GradcheckReport
 from minitransformer.tasks import TASKS, Task, task_class
 from minitransformer.training.evaluation import evaluate, translate
@@ -35,7 +36,7 @@ EXIT_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns 0, or 1 for a wrong gradient, 2 for bad input, 130 when interrupted."""
+    """Run the command line; returns 0, or 1 for a wrong gradient or exercise, 2 for bad input, 130 when interrupted."""
     arguments = parser().parse_args(argv)
     try:
         answer, text = arguments.run(arguments)
@@ -75,8 +76,10 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"minitransformer {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(name: str, run: Callable[..., Any], help: str, epilog: str = "") -> argparse.ArgumentParser:
-        sub = commands.add_parser(
+    def command(
+        name: str, run: Callable[..., Any], help: str, epilog: str = "", within: Any = commands
+    ) -> argparse.ArgumentParser:
+        sub: argparse.ArgumentParser = within.add_parser(
             name,
             help=help,
             description=help[0].upper() + help[1:] + ".",
@@ -145,6 +148,15 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--processes", metavar="N", type=int, help="that share the batch (default: as many as pay)"
     )
+
+    sub = commands.add_parser("exercises", help="find the bug: ten layers, each with one fault")
+    actions = sub.add_subparsers(metavar="ACTION", required=True)
+    command("list", list_exercises, "say what the ten layers are", within=actions)
+    sub = command("start", start_exercises, "write the ten files into a folder", within=actions)
+    sub.add_argument("folder", metavar="FOLDER", type=Path, help="where none of them is yet")
+    sub = command("check", check_exercises, "say which faults are fixed", _exercises_epilog(), actions)
+    sub.add_argument("folder", metavar="FOLDER", type=Path, help="where the files are")
+    sub.add_argument("names", metavar="NAME", nargs="*", help="which to check (default: all ten)")
     return top
 
 
@@ -166,6 +178,14 @@ def _gradcheck_epilog() -> str:
         "The complex step is right to the last digits, central differences are independent of it. Small layers are\n"
         "checked number by number; where there are thousands (marked *), one derivative in a random direction of all.\n"
         "Exit status 1 if a gradient is wrong. For a layer of your own: minitransformer.gradcheck in Python.\n "
+    )
+
+
+def _exercises_epilog() -> str:
+    names = textwrap.fill(", ".join(EXERCISES), 100, initial_indent="  ", subsequent_indent="  ")
+    return (
+        f"exercises:\n{names}\n"
+        "Exit status 1 if one of them is still wrong. What a file prints goes to standard error.\n "
     )
 
 
@@ -277,6 +297,33 @@ def check_all(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     )
     tell("tolerance", "", *(f"{TOLERANCE[m]:.1e} " for m in METHODS), "")
     return answer, "\n".join(wrong) or "Every gradient is right."
+
+
+def list_exercises(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """The names of the exercises, and what each layer is."""
+    abouts = {name: about(name) for name in EXERCISES}
+    return {"exercises": abouts}, "\n".join(f"{name:<18}{text}" for name, text in abouts.items())
+
+
+def start_exercises(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Write the files with the faults."""
+    files = [str(file) for file in start(arguments.folder)]
+    return {"files": files}, (
+        f"{len(files)} files in {arguments.folder}. Each says what its layer should do and what was noticed, and has "
+        f"one fault.\nFix them, and see:  {_program()} exercises check {arguments.folder}"
+    )
+
+
+def check_exercises(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Grade the reader's files; print each verdict as soon as it is there."""
+    verdicts = []
+    for verdict in check(arguments.folder, arguments.names):
+        verdicts.append(verdict)
+        if not arguments.json:
+            print(verdict, flush=True)
+    n_fixed = sum(verdict.ok for verdict in verdicts)
+    answer = {"ok": n_fixed == len(verdicts), "exercises": [verdict._asdict() for verdict in verdicts]}
+    return answer, f"{n_fixed} of {len(verdicts)} fixed"
 
 
 def measure(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:

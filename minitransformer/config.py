@@ -12,6 +12,7 @@ from minitransformer.backend import Array, array_module, integer_of, on_gpu
 from minitransformer.errors import ConfigError, InputError, describe
 
 DROPOUT_PLACES = ("embedding", "residual", "attention", "relu")
+POSITIONS = ("sinusoidal", "learned", "integers", "fractions", "binary", "none")
 TIES = (True, "source_target", "target_output", False)
 SIZES_BELOW = 2**20  # three such sizes, multiplied, are still the length of an array
 INT64 = 2**63 - 1  # no setting and no count is larger
@@ -33,12 +34,13 @@ class TransformerConfig:
     dropout: float = 0.1  # P_drop
     dropout_on: tuple[str, ...] = ("embedding", "residual")  # the paper's (§5.4), of DROPOUT_PLACES
     max_len: int = 512  # longest source, and longest target, in tokens
-    positions: str = "sinusoidal"  # or "learned" (Table 3, row E)
+    positions: str = "sinusoidal"  # or "learned" (Table 3, row E), or another of POSITIONS, to compare with
     norm: str = "post"  # LayerNorm(x + Sublayer(x)), the paper's; or "pre": x + Sublayer(LayerNorm(x))
+    norm_layer: str = "layer"  # LayerNorm; or "rms": RMSNorm
     tie_embeddings: bool | str = True  # one E for source, target and output; or a member of TIES
     attention_bias: bool = False  # b_Q, b_K, b_V, b_O, which the paper's formulas do not have
     pad_id: int = 0
-    eps: float = 1e-5  # of LayerNorm
+    eps: float = 1e-5  # of LayerNorm or RMSNorm
 
     def __post_init__(self) -> None:
         if isinstance(self.dropout_on, str | list):  # one place, or JSON's kind of sequence
@@ -57,11 +59,16 @@ class TransformerConfig:
         require(between(self.eps, *FLOAT32), "eps", "a number above 0 that float32 can hold", self.eps)
         for place in self.dropout_on:
             one_of("dropout_on", place, DROPOUT_PLACES)
-        one_of("positions", self.positions, ("sinusoidal", "learned"))
+        one_of("positions", self.positions, POSITIONS)
         one_of("norm", self.norm, ("post", "pre"))
+        one_of("norm_layer", self.norm_layer, ("layer", "rms"))
         one_of("tie_embeddings", self.tie_embeddings, TIES)
         if self.positions == "sinusoidal":
             require(self.d_model % 2 == 0, "d_model", "an even number for sinusoidal positions", self.d_model)
+        if self.positions == "binary":
+            n_bits = (self.max_len - 1).bit_length()
+            expected = f"at least {n_bits}, a bit each, for max_len={self.max_len} binary positions"
+            require(self.d_model >= n_bits, "d_model", expected, self.d_model)
         if self.tie_embeddings in (True, "source_target"):
             same = self.src_vocab_size == self.tgt_vocab_size
             sizes = f"src_vocab_size={self.src_vocab_size}, tgt_vocab_size={self.tgt_vocab_size}"

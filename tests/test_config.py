@@ -26,6 +26,11 @@ from minitransformer.config import PRESETS, TrainingConfig, from_settings
         ({"dropout": "high"}, "dropout: expected float, got 'high'"),
         ({"dropout_on": ("residul",)}, "dropout_on: unknown 'residul'; did you mean 'residual'"),
         ({"norm": "prenorm"}, "norm: unknown 'prenorm'; did you mean 'pre'"),
+        ({"norm_layer": "RMS"}, "norm_layer: unknown 'RMS'. Known: layer, rms"),
+        (
+            {"positions": "binary", "d_model": 8, "max_len": 257},
+            "d_model: expected at least 9, a bit each, for max_len=257 binary positions, got 8",
+        ),
         ({"positions": "sinusoid"}, "positions: unknown 'sinusoid'; did you mean 'sinusoidal'"),
         ({"tie_embeddings": "all"}, "tie_embeddings: unknown 'all'"),
         ({"src_vocab_size": 12}, "tie_embeddings: expected one vocabulary"),

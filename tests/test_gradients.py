@@ -199,5 +199,5 @@ def test_whatever_else_has_a_backward_has_one_too() -> None:
             is_class = inspect.isclass(thing) and hasattr(thing, "backward") and not issubclass(thing, Module)
             if is_class or (inspect.isfunction(thing) and name.endswith("_backward")):
                 found.add(name)
-    assert found == {"softmax_backward", "linear_backward", "LabelSmoothedCrossEntropy"}
-    assert {"softmax", "Linear", "LabelSmoothedCrossEntropy"} <= set(CASES)
+    assert found == {"softmax_backward", "linear_backward", "normalize_backward", "LabelSmoothedCrossEntropy"}
+    assert {"softmax", "Linear", "BatchNorm", "GroupNorm", "LabelSmoothedCrossEntropy"} <= set(CASES)

@@ -175,6 +175,13 @@ def layer_norm_of_a_constant_row_is_finite() -> bool:
     return close(y, layer.beta.data) and bool(np.isfinite(dx).all())
 
 
+def a_batch_norm_remembers_nothing() -> bool:
+    layer, (inputs,), rng = built(L.BatchNorm)
+    before, _ = layer.forward(inputs)
+    layer.forward(inputs + 1, rng)
+    return same(layer.forward(inputs)[0], before)
+
+
 def add_norm_is_the_norm_of_the_sum() -> bool:
     layer, (residual, s), _ = built(L.AddNorm)
     z = residual + s
@@ -454,6 +461,34 @@ def sum_written_into_x(self, x, s, rng=None):
     return y, cache
 
 
+def means_over(axes):
+    """normalize_backward, the means over these axes, whatever the forward did."""
+    return lambda dx_hat, cache, _: NORMALIZE_BACKWARD(dx_hat, cache, axes)
+
+
+def without_projection(dx_hat, cache, axes):
+    return (dx_hat - dx_hat.mean(axes, keepdims=True)) * cache.rstd
+
+
+def rms_norm_with_mean(self, dy, cache):  # LayerNorm's backward, which RMSNorm's is not
+    dx_hat = dy * self.gamma.data
+    self.gamma.grad += (dy * cache.x_hat).reshape(-1, dy.shape[-1]).sum(0)
+    return (dx_hat - mean_square(dx_hat) - cache.x_hat * mean_square(dx_hat * cache.x_hat)) * cache.rrms
+
+
+def rms_norm_gamma_outside(self, dy, cache):
+    self.gamma.grad += (dy * cache.x_hat).reshape(-1, dy.shape[-1]).sum(0)
+    return self.gamma.data * cache.rrms * (dy - cache.x_hat * mean_square(dy * cache.x_hat))
+
+
+def running_averages(self, x, rng=None):
+    """State on the layer: evaluation takes what the last training forwards have left there."""
+    if rng is not None:
+        self.mean = 0.9 * getattr(self, "mean", 0.0) + 0.1 * x.mean((0, 1))
+    y, cache = BATCH_NORM(self, x, rng)
+    return (y if rng is not None else y - getattr(self, "mean", 0.0)), cache
+
+
 class LastMask(L.Dropout):
     """State on the layer: backward takes the mask of the last forward, whichever that was."""
 
@@ -644,6 +679,7 @@ def one_entry(change):
 
 # the right ones, of which the wrong ones are made
 ADD_NORM, ADD_NORM_BACKWARD = L.AddNorm.forward, L.AddNorm.backward
+BATCH_NORM, NORMALIZE_BACKWARD = L.BatchNorm.forward, L.other_norms.normalize_backward
 DROPOUT, LINEAR, EMBEDDING = L.Dropout.forward, L.Linear.backward, L.Embedding.backward
 MULTI_HEAD_BACKWARD, DECODER_LAYER = L.MultiHeadAttention.backward, models.DecoderLayer.forward
 LOSS_AND_GRADIENTS = mt.Replicas.loss_and_gradients
@@ -675,6 +711,23 @@ FAULTS = [
     Fault("LayerNorm: the unbiased deviation", "layers.normalization.LayerNorm.forward",
           layer_norm_with(lambda c, eps: 1 / np.sqrt((c * c).sum(-1, keepdims=True) / (D_MODEL - 1) + eps)),
           [layer_norm_is_the_formula, *elementwise(L.LayerNorm)]),
+    # -- the other norms
+    Fault("RMSNorm: a backward with the mean", "layers.normalization.RMSNorm.backward",
+          rms_norm_with_mean, elementwise(L.RMSNorm)),
+    Fault("RMSNorm: gamma outside the mean", "layers.normalization.RMSNorm.backward",
+          rms_norm_gamma_outside, elementwise(L.RMSNorm)),
+    Fault("BatchNorm: the means of backward over the batch alone", "layers.other_norms.normalize_backward",
+          means_over((0,)), elementwise(L.BatchNorm)),
+    Fault("BatchNorm: the means of backward over the features", "layers.other_norms.normalize_backward",
+          means_over((2,)), elementwise(L.BatchNorm)),
+    Fault("InstanceNorm: the means of backward over the batch too", "layers.other_norms.normalize_backward",
+          means_over((0, 1)), elementwise(L.InstanceNorm)),
+    Fault("GroupNorm: the means of backward over positions alone", "layers.other_norms.normalize_backward",
+          means_over((1,)), elementwise(L.GroupNorm)),
+    Fault("batch, instance and group norm: the deviation taken for a constant", "layers.other_norms.normalize_backward",
+          without_projection, [*elementwise(L.BatchNorm), *elementwise(L.InstanceNorm), *elementwise(L.GroupNorm)]),
+    Fault("BatchNorm: running averages written in forward", "layers.other_norms.BatchNorm.forward",
+          running_averages, [a_batch_norm_remembers_nothing]),
     Fault("pre-norm code under post-norm text", "layers.add_norm.AddNorm.forward",
           sublayer_normalised_alone, [add_norm_is_the_norm_of_the_sum]),
     Fault("the residual sum written into x", "layers.add_norm.AddNorm.forward",
@@ -750,7 +803,7 @@ FAULTS = [
           sinusoids_with(100000, interleaved=True), [positions_are_the_formula]),
     Fault("positions: sin and cos halves side by side", "layers.positional_encoding.sinusoids",
           sinusoids_with(10000, interleaved=False), [positions_are_the_formula]),
-    Fault("positions: each decoded token is the first", "layers.positional_encoding.SinusoidalPositions.forward",
+    Fault("positions: each decoded token is the first", "layers.positional_encoding.FixedPositions.forward",
           lambda self, x, rng=None, start=0: (x + self.PE.data[: x.shape[1]], None),
           [a_step_at_a_time_equals_the_whole]),
     # -- the loss

@@ -74,7 +74,17 @@ CASES: Mapping[str, Sequence[Case]] = {
         case(lambda s, r: layers.LayerNorm(s.d_model), positions),
         case(lambda s, r: layers.LayerNorm(s.d_model, eps=0.5), rows),
     ],
-    "AddNorm": [case(lambda s, r: layers.AddNorm(s.d_model, DROPOUT), positions, positions)],
+    "RMSNorm": [
+        case(lambda s, r: layers.RMSNorm(s.d_model), positions),
+        case(lambda s, r: layers.RMSNorm(s.d_model, eps=0.5), rows),
+    ],
+    "BatchNorm": [case(lambda s, r: layers.BatchNorm(s.d_model), positions)],
+    "InstanceNorm": [case(lambda s, r: layers.InstanceNorm(s.d_model), positions)],
+    "GroupNorm": [case(lambda s, r: layers.GroupNorm(s.d_model, 2), positions)],
+    "AddNorm": [
+        case(lambda s, r: layers.AddNorm(s.d_model, DROPOUT), positions, positions),
+        case(lambda s, r: layers.AddNorm(s.d_model, DROPOUT, Norm=layers.RMSNorm), positions, positions),
+    ],
     "FeedForward": [case(lambda s, r: layers.FeedForward(s.d_model, s.d_ff, DROPOUT, rng=r), positions)],
     "ScaledDotProductAttention": [
         case(lambda s, r: layers.ScaledDotProductAttention(DROPOUT), masked_heads),
@@ -95,10 +105,12 @@ CASES: Mapping[str, Sequence[Case]] = {
     "OutputProjection": [case(lambda s, r: layers.OutputProjection(s.V_tgt, s.d_model, rng=r), positions)],
     "TiedEmbedding": [case(lambda s, r: TiedEmbedding(s.V_src, s.d_model, rng=r), source)],
     "SinusoidalPositions": [case(lambda s, r: layers.SinusoidalPositions(19, s.d_model), positions)],
+    "FixedPositions": [case(lambda s, r: layers.FixedPositions(layers.fractions(19, s.d_model)), positions)],
     "LearnedPositions": [case(lambda s, r: layers.LearnedPositions(19, s.d_model, rng=r), positions)],
     "InputEmbedding": [
         case(input_embedding("sinusoidal"), source),
         case(input_embedding("learned"), source),
+        case(input_embedding("none"), source),
     ],
     "EncoderLayer": [case(lambda s, r: models.EncoderLayer(tiny_config(s), rng=r), encoder_inputs)],
     "PreNormEncoderLayer": [
@@ -133,6 +145,8 @@ CASES: Mapping[str, Sequence[Case]] = {
         case(whole_model(n_layers=1, dropout_on=("residual",)), sentences_and_targets),
         case(whole_model(), sentences_and_targets),
         case(whole_model(norm="pre", positions="learned"), sentences_and_targets),
+        case(whole_model(norm_layer="rms", positions="fractions"), sentences_and_targets),
+        case(whole_model(norm_layer="rms", norm="pre", positions="none"), sentences_and_targets),
         case(lambda s, r: whole_model(tie_embeddings=True)(s._replace(V_tgt=s.V_src), r), of_one_vocabulary),
         case(
             lambda s, r: whole_model(tie_embeddings="source_target")(s._replace(V_tgt=s.V_src), r),

@@ -9,25 +9,44 @@ from minitransformer.layers.embedding import Embedding, OutputProjection
 from minitransformer.layers.feed_forward import FeedForward
 from minitransformer.layers.linear import Linear
 from minitransformer.layers.masks import causal_mask, padding_mask
-from minitransformer.layers.normalization import LayerNorm
-from minitransformer.layers.positional_encoding import LearnedPositions, SinusoidalPositions, sinusoids
+from minitransformer.layers.normalization import LayerNorm, RMSNorm
+from minitransformer.layers.other_norms import BatchNorm, GroupNorm, InstanceNorm
+from minitransformer.layers.positional_encoding import (
+    FixedPositions,
+    LearnedPositions,
+    SinusoidalPositions,
+    binary,
+    fractions,
+    integers,
+    no_positions,
+    sinusoids,
+)
 
 __all__ = [
     "AddNorm",
     "AttentionInBlocks",
+    "BatchNorm",
     "Dropout",
     "Embedding",
     "FeedForward",
+    "FixedPositions",
+    "GroupNorm",
+    "InstanceNorm",
     "LayerNorm",
     "LearnedPositions",
     "Linear",
     "MultiHeadAttention",
     "OutputProjection",
+    "RMSNorm",
     "ReLU",
     "ScaledDotProductAttention",
     "SinusoidalPositions",
+    "binary",
     "causal_mask",
+    "fractions",
+    "integers",
     "log_softmax",
+    "no_positions",
     "padding_mask",
     "sinusoids",
     "softmax",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from minitransformer.backend import Array, DTypeLike, Generator
 from minitransformer.layers.dropout import Dropout, DropoutCache
-from minitransformer.layers.normalization import LayerNorm, LayerNormCache
+from minitransformer.layers.normalization import LayerNorm, LayerNormCache, RMSNormCache
 from minitransformer.module import Module
 
 
 class AddNormCache(NamedTuple):
     dropout: DropoutCache
-    norm: LayerNormCache
+    norm: LayerNormCache | RMSNormCache
 
 
 class AddNorm(Module):
@@ -20,13 +21,20 @@ class AddNorm(Module):
 
     forward   y = LayerNorm(x + Dropout(s))                   x, s, y: (..., d_model)
     backward  (dx, ds): the sum hands the norm's gradient to both; ds passes back through dropout
+
+    `Norm` may be RMSNorm.
     """
 
     def __init__(
-        self, d_model: int, dropout: float = 0.0, eps: float = 1e-5, dtype: DTypeLike = "float32"
+        self,
+        d_model: int,
+        dropout: float = 0.0,
+        eps: float = 1e-5,
+        dtype: DTypeLike = "float32",
+        Norm: Callable[[int, float, DTypeLike], Module] = LayerNorm,
     ) -> None:
         self.dropout = Dropout(dropout)
-        self.norm = LayerNorm(d_model, eps, dtype)
+        self.norm = Norm(d_model, eps, dtype)
 
     def forward(self, x: Array, s: Array, rng: Generator | None = None) -> tuple[Array, AddNormCache]:
         dropped, cache_dropout = self.dropout.forward(s, rng)

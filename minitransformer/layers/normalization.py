@@ -1,4 +1,4 @@
-"""Layer normalisation (Ba et al. 2016), as §3.1 uses it around every sub-layer."""
+"""Layer normalisation (Ba et al. 2016), as §3.1 uses it around every sub-layer, and RMSNorm, without the mean."""
 
 from __future__ import annotations
 
@@ -67,4 +67,39 @@ class LayerNorm(Module):
         dx -= (dy @ gamma)[..., None] / d_model
         dx -= x_hat * ((dy_x_hat @ gamma)[..., None] / d_model)
         dx *= rstd
+        return dx
+
+
+class RMSNormCache(NamedTuple):
+    x_hat: Array  # (..., d_model) the rows divided by their root mean square; x is not needed any more
+    rrms: Array  # (..., 1) 1 / sqrt(mean(x²) + eps)
+
+
+class RMSNorm(Module):
+    """LayerNorm without the mean and without beta (Zhang and Sennrich 2019): only the size of a row is fixed.
+
+    forward   x_hat = x / sqrt(mean(x²) + eps),   y = gamma · x_hat
+              mean over the last axis; x, y: (..., d_model), gamma: (d_model,)
+    backward  dgamma = Σ dy · x_hat                                      sum over all positions
+              dx_hat = dy · gamma
+              dx = (dx_hat - x_hat · mean(dx_hat · x_hat)) / sqrt(mean(x²) + eps)
+
+    eps keeps a row of zeros finite. The model uses it with norm_layer="rms".
+    """
+
+    def __init__(self, d_model: int, eps: float = 1e-5, dtype: DTypeLike = "float32") -> None:
+        self.eps = eps
+        self.gamma = Parameter(zeros((d_model,), dtype) + 1)
+
+    def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, RMSNormCache]:
+        rrms = 1 / array_module(x).sqrt(dot_last(x, x) / x.shape[-1] + self.eps)
+        x_hat = x * rrms
+        return x_hat * self.gamma.data, RMSNormCache(x_hat, rrms)
+
+    def backward(self, dy: Array, cache: RMSNormCache) -> Array:
+        x_hat, rrms = cache
+        self.gamma.grad += sum_positions(dy * x_hat)
+        dx = dy * self.gamma.data  # dx_hat, so far
+        dx -= x_hat * (dot_last(dx, x_hat) / x_hat.shape[-1])
+        dx *= rrms
         return dx

@@ -1,7 +1,8 @@
-"""§3.5: positions, as sinusoids (the paper's choice) or learned (Table 3, row E)."""
+"""§3.5: positions, as sinusoids (the paper's choice), learned (Table 3, row E), or simpler, to compare with."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from minitransformer.backend import (
@@ -19,6 +20,37 @@ from minitransformer.errors import ConfigError
 from minitransformer.module import Constant, Module, Parameter
 
 
+def no_positions(max_len: int, d_model: int) -> Array:
+    """PE = 0: the model is not told where a token stands."""
+    return zeros((max_len, d_model), "float64")
+
+
+def integers(max_len: int, d_model: int) -> Array:
+    """PE[pos, i] = pos: (max_len, d_model) in float64. Grows without bound."""
+    return no_positions(max_len, d_model) + arange(max_len)[:, None]
+
+
+def fractions(length: int, d_model: int) -> Array:
+    """PE[pos, i] = pos / length: (length, d_model) in float64. Bounded, but what it says depends on the length."""
+    return integers(length, d_model) / length
+
+
+def binary(max_len: int, d_model: int) -> Array:
+    """PE[pos, i] = bit i of pos, the lowest first: (max_len, d_model) in float64. Bounded, but it jumps.
+
+    Raises ConfigError where d_model bits cannot tell max_len positions apart.
+    """
+    n_bits = (max_len - 1).bit_length()
+    if n_bits > d_model:
+        raise ConfigError(
+            f"d_model: expected at least {n_bits}, a bit each, for {max_len} binary positions, got {d_model}"
+        )
+    PE = no_positions(max_len, d_model)
+    for i in range(n_bits):
+        PE[:, i] = arange(max_len) // 2**i % 2
+    return PE
+
+
 def sinusoids(max_len: int, d_model: int) -> Array:
     """PE: (max_len, d_model) in float64. PE[pos, 2i] = sin(pos / 10000^(2i/d_model)), PE[pos, 2i+1] = cos(same)."""
     if d_model % 2:
@@ -33,21 +65,28 @@ def sinusoids(max_len: int, d_model: int) -> Array:
     return PE
 
 
-class SinusoidalPositions(Module):
-    """Adds PE to the embeddings.
+class FixedPositions(Module):
+    """Adds to the embedding at position pos the row PE[pos] of a table that is not learned.
 
     forward   y = x + PE[start : start + T]          x, y: (B, T, d_model); `start` is 0 but while decoding
     backward  dx = dy                                 nothing is learned here
     """
 
-    def __init__(self, max_len: int, d_model: int, dtype: DTypeLike = "float32") -> None:
-        self.PE = Constant(sinusoids(max_len, d_model), dtype)
+    def __init__(self, PE: Array, dtype: DTypeLike = "float32") -> None:
+        self.PE = Constant(PE, dtype)
 
     def forward(self, x: Array, rng: Generator | None = None, start: int = 0) -> tuple[Array, None]:
         return x + self.PE.data[start : start + x.shape[1]], None
 
     def backward(self, dy: Array, cache: None) -> Array:
         return dy
+
+
+class SinusoidalPositions(FixedPositions):
+    """FixedPositions with the paper's table, `sinusoids`."""
+
+    def __init__(self, max_len: int, d_model: int, dtype: DTypeLike = "float32") -> None:
+        super().__init__(sinusoids(max_len, d_model), dtype)
 
 
 class LearnedPositionsCache(NamedTuple):
@@ -72,3 +111,14 @@ class LearnedPositions(Module):
     def backward(self, dy: Array, cache: LearnedPositionsCache) -> Array:
         self.P.grad[cache.start : cache.start + dy.shape[1]] += dy.sum(0)
         return dy
+
+
+# TransformerConfig.positions, but for "learned". "fractions" are of max_len: while a target is being decoded,
+# nobody knows how long it will be.
+TABLES: dict[str, Callable[[int, int], Array]] = {
+    "sinusoidal": sinusoids,
+    "integers": integers,
+    "fractions": fractions,
+    "binary": binary,
+    "none": no_positions,
+}

@@ -8,7 +8,7 @@ from minitransformer.backend import Array, DTypeLike, Generator
 from minitransformer.config import TransformerConfig
 from minitransformer.layers.dropout import Dropout, DropoutCache
 from minitransformer.layers.embedding import Embedding, EmbeddingCache
-from minitransformer.layers.positional_encoding import LearnedPositions, SinusoidalPositions
+from minitransformer.layers.positional_encoding import TABLES, FixedPositions, LearnedPositions
 from minitransformer.module import Module, Parameter
 
 
@@ -35,11 +35,12 @@ class InputEmbedding(Module):
         dtype: DTypeLike,
     ) -> None:
         self.embedding = Embedding(vocab_size, config.d_model, E=E, rng=rng, dtype=dtype)
-        self.positions: SinusoidalPositions | LearnedPositions
+        self.positions: FixedPositions | LearnedPositions
         if config.positions == "learned":
             self.positions = LearnedPositions(config.max_len, config.d_model, rng=rng, dtype=dtype)
         else:
-            self.positions = SinusoidalPositions(config.max_len, config.d_model, dtype)
+            PE = TABLES[config.positions](config.max_len, config.d_model)
+            self.positions = FixedPositions(PE, dtype)
         self.dropout = Dropout(config.dropout_at("embedding"))
 
     def forward(

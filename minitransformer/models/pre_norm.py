@@ -17,17 +17,17 @@ from minitransformer.config import TransformerConfig
 from minitransformer.layers.attention import MultiHeadAttentionCache
 from minitransformer.layers.dropout import Dropout, DropoutCache
 from minitransformer.layers.feed_forward import FeedForwardCache
-from minitransformer.layers.normalization import LayerNormCache
+from minitransformer.layers.normalization import LayerNormCache, RMSNormCache
 from minitransformer.models.decoder_state import LayerState
 from minitransformer.models.sublayers import feed_forward, layer_norm, multi_head_attention
 from minitransformer.module import Module
 
 
 class PreNormEncoderLayerCache(NamedTuple):
-    norm_1: LayerNormCache
+    norm_1: LayerNormCache | RMSNormCache
     self_attention: MultiHeadAttentionCache
     dropout_1: DropoutCache
-    norm_2: LayerNormCache
+    norm_2: LayerNormCache | RMSNormCache
     feed_forward: FeedForwardCache
     dropout_2: DropoutCache
 
@@ -73,13 +73,13 @@ class PreNormEncoderLayer(Module):
 
 
 class PreNormDecoderLayerCache(NamedTuple):
-    norm_1: LayerNormCache
+    norm_1: LayerNormCache | RMSNormCache
     self_attention: MultiHeadAttentionCache
     dropout_1: DropoutCache
-    norm_2: LayerNormCache
+    norm_2: LayerNormCache | RMSNormCache
     cross_attention: MultiHeadAttentionCache
     dropout_2: DropoutCache
-    norm_3: LayerNormCache
+    norm_3: LayerNormCache | RMSNormCache
     feed_forward: FeedForwardCache
     dropout_3: DropoutCache
 

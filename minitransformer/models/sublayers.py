@@ -7,7 +7,10 @@ from minitransformer.config import TransformerConfig
 from minitransformer.layers.add_norm import AddNorm
 from minitransformer.layers.attention import MultiHeadAttention
 from minitransformer.layers.feed_forward import FeedForward
-from minitransformer.layers.normalization import LayerNorm
+from minitransformer.layers.normalization import LayerNorm, RMSNorm
+from minitransformer.module import Module
+
+NORMS = {"layer": LayerNorm, "rms": RMSNorm}  # by config.norm_layer
 
 
 def multi_head_attention(config: TransformerConfig, rng: Generator, dtype: DTypeLike) -> MultiHeadAttention:
@@ -31,9 +34,9 @@ def feed_forward(config: TransformerConfig, rng: Generator, dtype: DTypeLike) ->
 
 def add_norm(config: TransformerConfig, dtype: DTypeLike) -> AddNorm:
     """The post-norm residual step, with the config's residual dropout."""
-    return AddNorm(config.d_model, config.dropout_at("residual"), config.eps, dtype)
+    return AddNorm(config.d_model, config.dropout_at("residual"), config.eps, dtype, NORMS[config.norm_layer])
 
 
-def layer_norm(config: TransformerConfig, dtype: DTypeLike) -> LayerNorm:
-    """A LayerNorm by itself, for pre-norm."""
-    return LayerNorm(config.d_model, config.eps, dtype)
+def layer_norm(config: TransformerConfig, dtype: DTypeLike) -> Module:
+    """A LayerNorm (or RMSNorm) by itself, for pre-norm."""
+    return NORMS[config.norm_layer](config.d_model, config.eps, dtype)

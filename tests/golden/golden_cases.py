@@ -18,6 +18,8 @@ Settings = dict[str, Any]
 Arrays = dict[str, np.ndarray]
 Shapes = dict[str, tuple[int, ...]]
 
+N_GROUPS = 2  # of GroupNorm
+
 GOLDEN = Path(__file__).parent
 
 SIZES: Settings = {  # no two axes of one array have the same size
@@ -57,8 +59,16 @@ def linear_weights(s: Settings) -> Shapes:
     return {"W": (s["d_model"], s["d_ff"]), **({"b": (s["d_ff"],)} if s["bias"] else {})}
 
 
-def norm_weights(s: Settings) -> Shapes:
+def rms_norm_weights(s: Settings) -> Shapes:
+    return {"gamma": (s["d_model"],)}
+
+
+def layer_norm_weights(s: Settings) -> Shapes:
     return {"gamma": (s["d_model"],), "beta": (s["d_model"],)}
+
+
+def norm_weights(s: Settings) -> Shapes:
+    return rms_norm_weights(s) if s.get("norm_layer") == "rms" else layer_norm_weights(s)
 
 
 def feed_forward_weights(s: Settings) -> Shapes:
@@ -210,7 +220,11 @@ def embedding_weights(s: Settings) -> Shapes:
 
 KINDS = {
     "linear": Kind(linear_weights, x_inputs, "B T_tgt d_ff"),
-    "layer_norm": Kind(norm_weights, x_inputs, "B T_tgt d_model"),
+    "layer_norm": Kind(layer_norm_weights, x_inputs, "B T_tgt d_model"),
+    "rms_norm": Kind(rms_norm_weights, x_inputs, "B T_tgt d_model"),
+    "batch_norm": Kind(layer_norm_weights, x_inputs, "B T_tgt d_model"),
+    "instance_norm": Kind(layer_norm_weights, x_inputs, "B T_tgt d_model"),
+    "group_norm": Kind(layer_norm_weights, x_inputs, "B T_tgt d_model"),
     "add_norm": Kind(lambda s: under("norm", norm_weights(s)), add_norm_inputs, "B T_tgt d_model"),
     "feed_forward": Kind(feed_forward_weights, x_inputs, "B T_tgt d_model"),
     "scaled_dot_product_attention": Kind(no_weights, scaled_dot_product_inputs, "B n_heads T_tgt d_v"),
@@ -235,7 +249,12 @@ GOLDEN_CASES: dict[str, tuple[str, Settings]] = {
     "linear_without_bias": ("linear", {"bias": False}),
     "layer_norm": ("layer_norm", {}),
     "layer_norm_large_eps": ("layer_norm", {"eps": 0.5}),
+    "rms_norm": ("rms_norm", {}),
+    "batch_norm": ("batch_norm", {}),
+    "instance_norm": ("instance_norm", {"eps": 0.5}),
+    "group_norm": ("group_norm", {}),
     "add_norm": ("add_norm", {}),
+    "add_rms_norm": ("add_norm", {"norm_layer": "rms"}),
     "feed_forward": ("feed_forward", {}),
     "scaled_dot_product_attention": ("scaled_dot_product_attention", {}),
     "scaled_dot_product_attention_without_mask": ("scaled_dot_product_attention", {"mask": "none"}),
@@ -259,6 +278,7 @@ GOLDEN_CASES: dict[str, tuple[str, Settings]] = {
         "transformer",
         {"norm": "pre", "tie_embeddings": True, "positions": "learned", "n_layers": 1, **ONE_VOCABULARY},
     ),
+    "model_pre_rms": ("transformer", {"norm": "pre", "norm_layer": "rms", "n_layers": 1}),
     "model_pre_untied_bias": ("transformer", {"norm": "pre", "attention_bias": True, "eps_ls": 0.3}),
     "model_pre_target_output": (
         "transformer",

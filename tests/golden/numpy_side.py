@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from golden_cases import Arrays, Settings, starting_with
+from golden_cases import N_GROUPS, Arrays, Settings, starting_with
 
 import minitransformer as mt
 from minitransformer import layers, models
@@ -52,7 +52,8 @@ CONFIG += " tie_embeddings attention_bias pad_id eps"
 
 
 def config_of(s: Settings) -> mt.TransformerConfig:
-    return mt.TransformerConfig(**{name: s[name] for name in CONFIG.split()})
+    norm_layer = s.get("norm_layer", "layer")
+    return mt.TransformerConfig(**{name: s[name] for name in CONFIG.split()}, norm_layer=norm_layer)
 
 
 def of_norm(s: Settings, post: type[Module], pre: type[Module]) -> Module:
@@ -64,7 +65,13 @@ L = layers
 LAYERS: dict[str, Callable[[Settings], Module]] = {
     "linear": lambda s: L.Linear(s["d_model"], s["d_ff"], bias=s["bias"], **f64),
     "layer_norm": lambda s: L.LayerNorm(s["d_model"], s["eps"], **f64),
-    "add_norm": lambda s: L.AddNorm(s["d_model"], eps=s["eps"], **f64),
+    "rms_norm": lambda s: L.RMSNorm(s["d_model"], s["eps"], **f64),
+    "batch_norm": lambda s: L.BatchNorm(s["d_model"], s["eps"], **f64),
+    "instance_norm": lambda s: L.InstanceNorm(s["d_model"], s["eps"], **f64),
+    "group_norm": lambda s: L.GroupNorm(s["d_model"], N_GROUPS, s["eps"], **f64),
+    "add_norm": lambda s: L.AddNorm(
+        s["d_model"], eps=s["eps"], **f64, Norm=L.RMSNorm if s.get("norm_layer") == "rms" else L.LayerNorm
+    ),
     "feed_forward": lambda s: L.FeedForward(s["d_model"], s["d_ff"], **f64),
     "scaled_dot_product_attention": lambda s: L.ScaledDotProductAttention(),
     "multi_head_attention": lambda s: L.MultiHeadAttention(

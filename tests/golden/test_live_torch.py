@@ -42,6 +42,7 @@ def sizes(draw: st.DrawFn) -> Settings:
     s["max_len"] = draw(st.sampled_from([14, 23]))
     s["n_layers"] = draw(st.sampled_from([1, 2]))
     s["norm"] = draw(st.sampled_from(["post", "pre"]))
+    s["norm_layer"] = draw(st.sampled_from(["layer", "rms"]))
     s["tie_embeddings"] = draw(st.sampled_from([True, "source_target", "target_output", False]))
     if s["tie_embeddings"] in (True, "source_target"):
         s["src_vocab_size"] = s["tgt_vocab_size"]
@@ -66,7 +67,7 @@ def is_well_conditioned(kind: str, s: Settings, case: Arrays, expected: Arrays) 
 @pytest.mark.parametrize("kind", KINDS)
 @given(s=sizes(), seed=SEEDS)
 def test_equal_to_pytorch_on_fresh_cases(kind: str, s: Settings, seed: int) -> None:
-    if kind == "sinusoidal_positions":
+    if kind in ("sinusoidal_positions", "group_norm"):
         s = {**s, "d_model": s["d_model"] + s["d_model"] % 2}
     case = random_given(np.random.default_rng(seed), kind, s)
     expected = torch_reference.run(kind, s, case)
@@ -88,7 +89,13 @@ def torch_sizes(draw: st.DrawFn) -> Settings:
     """Settings that torch.nn's layers can have: biases, and heads that share d_model among them."""
     s = draw(sizes())
     s["d_k"] = s["d_v"] = draw(st.sampled_from([5, 7]))
-    return {**s, "d_model": s["n_heads"] * s["d_k"], "attention_bias": True, "positions": "learned"}
+    return {
+        **s,
+        "d_model": s["n_heads"] * s["d_k"],
+        "attention_bias": True,
+        "positions": "learned",
+        "norm_layer": "layer",
+    }
 
 
 def set_attention(theirs: Any, w: Arrays) -> None:

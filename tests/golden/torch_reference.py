@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from golden_cases import Arrays, Settings, starting_with
+from golden_cases import N_GROUPS, Arrays, Settings, starting_with
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -30,6 +30,29 @@ def linear(x: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
 
 def layer_norm(w: Weights, s: Settings, x: Tensor) -> Tensor:
     return F.layer_norm(x, (s["d_model"],), w["gamma"], w["beta"], s["eps"])
+
+
+def rms_norm(w: Weights, s: Settings, x: Tensor) -> Tensor:
+    return F.rms_norm(x, (s["d_model"],), w["gamma"], s["eps"])
+
+
+def batch_norm(w: Weights, s: Settings, x: Tensor) -> Tensor:
+    """(For torch, features come before positions.)"""
+    y = F.batch_norm(x.mT, None, None, w["gamma"], w["beta"], training=True, eps=s["eps"])
+    return y.mT
+
+
+def instance_norm(w: Weights, s: Settings, x: Tensor) -> Tensor:
+    return F.instance_norm(x.mT, weight=w["gamma"], bias=w["beta"], eps=s["eps"]).mT
+
+
+def group_norm(w: Weights, s: Settings, x: Tensor) -> Tensor:
+    return F.group_norm(x.mT, N_GROUPS, w["gamma"], w["beta"], s["eps"]).mT
+
+
+def norm(w: Weights, s: Settings, x: Tensor) -> Tensor:
+    """LayerNorm, or what the settings have in its place."""
+    return rms_norm(w, s, x) if s.get("norm_layer") == "rms" else layer_norm(w, s, x)
 
 
 def feed_forward(w: Weights, s: Settings, x: Tensor) -> Tensor:
@@ -60,8 +83,8 @@ def multi_head(
 def residual(w: Weights, s: Settings, n: int, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
     """§3.1: the n-th sub-layer of a layer, with its residual connection and its LayerNorm."""
     if s["norm"] == "pre":
-        return x + sublayer(layer_norm(part(w, f"norm_{n}"), s, x))
-    return layer_norm(part(w, f"add_norm_{n}.norm"), s, x + sublayer(x))
+        return x + sublayer(norm(part(w, f"norm_{n}"), s, x))
+    return norm(part(w, f"add_norm_{n}.norm"), s, x + sublayer(x))
 
 
 def encoder_layer(w: Weights, s: Settings, x: Tensor, mask: Tensor) -> Tensor:
@@ -128,20 +151,24 @@ def transformer(w: Weights, s: Settings, src_ids: Tensor, tgt_in: Tensor) -> Ten
     for n in range(s["n_layers"]):
         memory = encoder_layer(part(w, f"encoder.layers.{n}"), s, memory, src_mask)
     if s["norm"] == "pre":
-        memory = layer_norm(part(w, "encoder.norm"), s, memory)
+        memory = norm(part(w, "encoder.norm"), s, memory)
 
     x = embed("tgt_embedding", E_tgt, tgt_in)
     for n in range(s["n_layers"]):
         x = decoder_layer(part(w, f"decoder.layers.{n}"), s, x, memory, tgt_mask, src_mask)
     if s["norm"] == "pre":
-        x = layer_norm(part(w, "decoder.norm"), s, x)
+        x = norm(part(w, "decoder.norm"), s, x)
     return output_projection({"E": E_out}, s, x)
 
 
 LAYERS: dict[str, Callable[..., Tensor]] = {
     "linear": lambda w, s, x: linear(x, w["W"], w.get("b")),
     "layer_norm": layer_norm,
-    "add_norm": lambda w, s, x, sublayer: layer_norm(part(w, "norm"), s, x + sublayer),
+    "rms_norm": rms_norm,
+    "batch_norm": batch_norm,
+    "instance_norm": instance_norm,
+    "group_norm": group_norm,
+    "add_norm": lambda w, s, x, sublayer: norm(part(w, "norm"), s, x + sublayer),
     "feed_forward": feed_forward,
     "scaled_dot_product_attention": attention,
     "multi_head_attention": multi_head,

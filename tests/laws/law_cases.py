@@ -69,6 +69,7 @@ def configs(draw: st.DrawFn, sizes: Sizes, **changes: Any) -> mt.TransformerConf
     choices = {
         "n_layers": draw(st.integers(1, 2)),
         "positions": draw(st.sampled_from(["sinusoidal", "learned"])),
+        "norm_layer": draw(st.sampled_from(["layer", "rms"])),
         "attention_bias": draw(st.booleans()),
         "tie_embeddings": draw(st.sampled_from([True, "source_target", "target_output", False])),
         "max_len": 23,  # the longest sentence and some padding

@@ -28,6 +28,10 @@ DRAWN = {
 NOT_DRAWN = {
     "LayerNorm": lambda **how: L.LayerNorm(D_MODEL, **how),
     "AddNorm": lambda **how: L.AddNorm(D_MODEL, **how),
+    "RMSNorm": lambda **how: L.RMSNorm(D_MODEL, **how),
+    "BatchNorm": lambda **how: L.BatchNorm(D_MODEL, **how),
+    "InstanceNorm": lambda **how: L.InstanceNorm(D_MODEL, **how),
+    "GroupNorm": lambda **how: L.GroupNorm(D_MODEL, 2, **how),
 }
 
 

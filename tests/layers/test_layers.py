@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from support import D_FF, D_MODEL, T_Q, V_SRC, B, random_ids, randomise
+from support import D_FF, D_MODEL, T_Q, V_SRC, B, random_ids, randomise, tiny_config
 
 import minitransformer as mt
 from minitransformer import layers
@@ -88,7 +88,45 @@ def test_sinusoids_need_an_even_width():
         layers.SinusoidalPositions(5, 7)
 
 
-@pytest.mark.parametrize("Positions", [layers.SinusoidalPositions, layers.LearnedPositions])
+def test_integers_fractions_and_binary_numbers_of_positions():
+    np.testing.assert_array_equal(layers.integers(5, 3), [[pos] * 3 for pos in range(5)])
+    np.testing.assert_array_equal(layers.fractions(5, 3), [[pos / 5] * 3 for pos in range(5)])
+    for pos, row in enumerate(layers.binary(64, 7)):
+        assert list(row) == [float(bit) for bit in reversed(f"{pos:07b}")]
+    np.testing.assert_array_equal(layers.no_positions(5, 3), np.zeros((5, 3)))
+
+
+@pytest.mark.parametrize("max_len", [1, 2, 16])
+def test_binary_positions_are_all_different_in_as_few_features_as_can_be(max_len):
+    n_bits = len(bin(max_len - 1)) - 2 if max_len > 1 else 1
+    assert len(np.unique(layers.binary(max_len, n_bits), axis=0)) == max_len
+    with pytest.raises(
+        mt.ConfigError, match=f"expected at least {n_bits + 1}, a bit each, for .* got {n_bits}"
+    ):
+        layers.binary(2**n_bits + 1, n_bits)
+
+
+@pytest.mark.parametrize(
+    ("positions", "table"),
+    [("sinusoidal", "sinusoids"), ("none", "no_positions")]
+    + [(x, x) for x in ("integers", "fractions", "binary")],
+)
+def test_a_model_adds_the_table_its_config_names(positions, table):
+    model = mt.Transformer(tiny_config(positions=positions), dtype="float64")
+    ids = random_ids(np.random.default_rng(8), B, T_Q, V_SRC)
+    x, _ = model.src_embedding.forward(ids, start=2)
+    words, _ = model.src_embedding.embedding.forward(ids)
+    PE = getattr(layers, table)(model.config.max_len, D_MODEL)[2 : 2 + T_Q]
+    np.testing.assert_array_equal(x, words + PE)
+
+
+def integer_positions(max_len, d_model, dtype):
+    return layers.FixedPositions(layers.integers(max_len, d_model), dtype)
+
+
+@pytest.mark.parametrize(
+    "Positions", [layers.SinusoidalPositions, layers.LearnedPositions, integer_positions]
+)
 def test_positions_begin_at_start(Positions):
     layer = Positions(19, D_MODEL, dtype="float64")
     x = np.random.default_rng(7).normal(size=(B, 19, D_MODEL))

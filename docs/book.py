@@ -1,0 +1,59 @@
+"""Figures of the textbook: drawn once for the light and once for the dark theme."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Callable
+
+import matplotlib
+from cycler import cycler
+from IPython.display import HTML, display
+from matplotlib.figure import Figure
+
+# Eight colours that stand out, at least 3 : 1, from a white and from a black page.
+COLORS = ["#2f7fd0", "#cc6f12", "#2b9558", "#d34a55", "#8a63d2", "#14919b", "#c4519a", "#7d858f"]
+
+# Text, lines and the grid of each theme.
+THEMES = {"light": ("#1f2328", "#d5d9de"), "dark": ("#d4d8dd", "#3d434a")}
+
+
+def show(draw: Callable[[Figure], object], alt: str, width: float = 7, height: float = 3.5) -> None:
+    """Show what `draw(fig)` draws, `width` by `height` inches, as SVG; `alt` says it in words.
+
+    `draw` is called twice, on a new Figure each time, so it must draw the same both times: compute, and take
+    random numbers, before. Text and axes have the theme's colours already; for others take COLORS.
+    """
+    images = "".join(
+        f'<img class="only-{theme}" role="img" alt="{html.escape(alt)}" aria-label="{html.escape(alt)}"'
+        f' width="{96 * width:.0f}" height="{96 * height:.0f}" src="{_svg(draw, theme, width, height)}">'
+        for theme in THEMES
+    )
+    display(HTML(f'<div class="book-figure" tabindex="0" style="--width: {96 * width:.0f}px">{images}</div>'))
+
+
+def _svg(draw: Callable[[Figure], object], theme: str, width: float, height: float) -> str:
+    """The figure in the colours of a theme, as the address of an image that needs no file."""
+    text, grid = THEMES[theme]
+    colours = dict.fromkeys(
+        ["text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"], text
+    )
+    style = {
+        **colours,
+        "grid.color": grid,
+        "axes.prop_cycle": cycler(color=COLORS),
+        "axes.facecolor": "none",
+        "figure.facecolor": "none",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "legend.frameon": False,
+        "font.size": 11,
+        "svg.hashsalt": "minitransformer",
+    }
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        draw(figure)
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()

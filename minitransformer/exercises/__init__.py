@@ -1,0 +1,96 @@
+"""Find the bug: ten short files, each with one fault that was found in a public Transformer.
+
+faulty/       the files that `start` copies: no part of the package, nothing imports them from here
+grading.py    what each file has to do, and how it is seen whether it does
+__main__.py   grades one file; a process of its own, so that an endless loop in it can be stopped
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from minitransformer.config import one_of
+from minitransformer.errors import InputError
+from minitransformer.exercises.grading import EXERCISES
+
+__all__ = ["EXERCISES", "Verdict", "about", "check", "start"]
+
+FAULTY = Path(__file__).parent / "faulty"
+TIME_LIMIT = 20.0  # seconds for one file; a right one takes less than one
+
+
+class Verdict(NamedTuple):
+    """What was found about one file, with the worst number where there is one."""
+
+    name: str
+    ok: bool
+    found: str = ""
+    where: str = ""
+    expected: float | str | None = None  # a string where it is no finite number
+    got: float | str | None = None
+    hint: str = ""
+
+    def __str__(self) -> str:
+        if self.ok:
+            return f"{self.name:<18}fixed"
+        lines = [f"{self.name:<18}still wrong: {self.found}"]
+        if self.where:
+            lines.append(f"{self.where}: expected {_short(self.expected)}, got {_short(self.got)}")
+        lines += [f"hint: {self.hint}"] if self.hint else []
+        return f"\n{'':<20}".join(lines)
+
+
+def about(name: str) -> str:
+    """What the layer of an exercise is, in a line."""
+    source = (FAULTY / f"{name}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+
+
+def start(folder: Path) -> list[Path]:
+    """Copy the ten files into `folder`. Raises InputError, and writes nothing, if one of them is there already."""
+    files = [folder / f"{name}.py" for name in EXERCISES]
+    if there := [file for file in files if file.exists()]:
+        raise InputError(f"{there[0]} is there already, and would be overwritten: choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        shutil.copyfile(FAULTY / file.name, file)
+    return files
+
+
+def check(folder: Path, names: Sequence[str] = ()) -> Iterator[Verdict]:
+    """Grade the files of `folder` called `names` (none: all ten), one after another.
+
+    Raises ConfigError for a name that is no exercise, InputError if there is no such folder.
+    """
+    for name in names:
+        one_of("exercise", name, EXERCISES)
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder}: no such folder; 'minitransformer exercises start {folder}' makes it, with the files in it"
+        )
+    return (_verdict(name, folder / f"{name}.py") for name in names or EXERCISES)
+
+
+def _verdict(name: str, file: Path) -> Verdict:
+    if not file.is_file():
+        return Verdict(name, False, f"no file {file}")
+    command = [sys.executable, "-W", "ignore", "-m", "minitransformer.exercises", name, str(file.resolve())]
+    try:
+        run = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=TIME_LIMIT)
+    except subprocess.TimeoutExpired:
+        return Verdict(name, False, f"not done after {TIME_LIMIT:.0f} seconds: is there an endless loop?")
+    try:
+        return Verdict(name, **json.loads(run.stdout))
+    except (ValueError, TypeError):  # nothing came, or not what grade() returns
+        return Verdict(name, False, f"Python stopped with exit status {run.returncode} while it ran the file")
+
+
+def _short(x: float | str | None) -> str:
+    return f"{x:.6g}" if isinstance(x, float) else str(x)

@@ -1,0 +1,61 @@
+"""python -m minitransformer.exercises NAME FILE: grades one file, and prints the verdict as JSON.
+
+What the file itself prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import math
+import sys
+import traceback
+from typing import Any
+
+from minitransformer.backend import single_blas_thread
+from minitransformer.exercises.grading import EXERCISES, Wrong
+
+
+def grade(name: str, file: str) -> dict[str, Any]:
+    """The fields of a Verdict on the file, whatever happens while it runs."""
+    exercise = EXERCISES[name]
+    try:
+        exercise.grade(load(name, file))
+    except Wrong as wrong:
+        numbers = {"expected": plain(wrong.expected), "got": plain(wrong.got)}
+        return {"ok": False, "found": wrong.found, "where": wrong.where, **numbers, "hint": exercise.hint}
+    except (Exception, SystemExit) as error:
+        return {"ok": False, "found": " ".join(described(error, file).split())}
+    return {"ok": True}
+
+
+def load(name: str, file: str) -> Any:
+    """The module that is made of a file."""
+    spec = importlib.util.spec_from_file_location(f"exercise_{name}", file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} cannot be imported")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def described(error: BaseException, file: str) -> str:
+    """An exception in a line, with the last line of the file that had a part in it."""
+    if isinstance(error, SyntaxError) and error.filename == file:
+        return f"line {error.lineno}: {type(error).__name__}: {error.msg}"
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+    where = f"line {lines[-1]}: " if lines else ""
+    return f"{where}{type(error).__name__}: {error}"
+
+
+def plain(x: Any) -> Any:
+    """A number as JSON can hold it: in words if it is not finite."""
+    return str(x) if isinstance(x, float) and not math.isfinite(x) else x
+
+
+if __name__ == "__main__":
+    sys.dont_write_bytecode = True  # nothing is left beside the reader's files
+    answer = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr), contextlib.suppress(KeyboardInterrupt), single_blas_thread():
+        print(json.dumps(grade(*sys.argv[1:])), file=answer)

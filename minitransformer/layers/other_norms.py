@@ -1,0 +1,111 @@
+"""Not in the paper: the other ways to normalise the small cube of batch × position × feature, (B, T, d_model).
+
+All subtract a mean and divide by a deviation. They differ in the cells that share one mean and one deviation:
+
+    LayerNorm      the features of one position                    normalization.py
+    BatchNorm      one feature at all positions of all sentences
+    InstanceNorm   one feature at all positions of one sentence
+    GroupNorm      a group of features at all positions of one sentence
+
+All but LayerNorm mix positions, padding and what comes later included, so none of them is for a decoder.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from minitransformer.backend import Array, DTypeLike, Generator, array_module, sum_positions, zeros
+from minitransformer.errors import ConfigError
+from minitransformer.module import Module, Parameter
+
+
+class NormCache(NamedTuple):
+    x_hat: Array  # like x (GroupNorm: with an axis for the groups)
+    rstd: Array  # 1 / sqrt(variance + eps), of size 1 along the axes of the mean
+
+
+def normalize(x: Array, axes: tuple[int, ...], eps: float) -> NormCache:
+    """x_hat = (x - mean) / sqrt(var + eps), with mean and (biased) variance over `axes`."""
+    centred = x - x.mean(axes, keepdims=True)
+    var = (centred * centred).mean(axes, keepdims=True)
+    rstd = 1 / array_module(x).sqrt(var + eps)
+    return NormCache(centred * rstd, rstd)
+
+
+def normalize_backward(dx_hat: Array, cache: NormCache, axes: tuple[int, ...]) -> Array:
+    """dx = (dx_hat - mean(dx_hat) - x_hat · mean(dx_hat · x_hat)) / sqrt(var + eps), over the same `axes`."""
+    x_hat, rstd = cache
+    mean = dx_hat.mean(axes, keepdims=True)
+    projection = (dx_hat * x_hat).mean(axes, keepdims=True)
+    return (dx_hat - mean - x_hat * projection) * rstd
+
+
+class BatchNorm(Module):
+    """Normalises each feature over all positions of all sentences (Ioffe and Szegedy 2015).
+
+    forward   x_hat = normalize(x) over batch and position,   y = gamma · x_hat + beta
+              x, y: (B, T, d_model), gamma, beta: (d_model,)
+    backward  dgamma = Σ dy · x_hat,   dbeta = Σ dy,   dx = normalize_backward(dy · gamma)
+
+    Mean and variance are those of the batch at hand, in evaluation too: rng=None changes nothing here.
+    The running averages that Ioffe and Szegedy evaluate with are not kept: forward writes nothing to self.
+    """
+
+    axes: tuple[int, ...] = (0, 1)
+
+    def __init__(self, d_model: int, eps: float = 1e-5, dtype: DTypeLike = "float32") -> None:
+        self.eps = eps
+        self.gamma = Parameter(zeros((d_model,), dtype) + 1)
+        self.beta = Parameter(zeros((d_model,), dtype))
+
+    def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, NormCache]:
+        cache = normalize(x, self.axes, self.eps)
+        return cache.x_hat * self.gamma.data + self.beta.data, cache
+
+    def backward(self, dy: Array, cache: NormCache) -> Array:
+        self.gamma.grad += sum_positions(dy * cache.x_hat)
+        self.beta.grad += sum_positions(dy)
+        return normalize_backward(dy * self.gamma.data, cache, self.axes)
+
+
+class InstanceNorm(BatchNorm):
+    """Normalises each feature over the positions of one sentence (Ulyanov et al. 2016).
+
+    forward   x_hat = normalize(x) over position,   y = gamma · x_hat + beta           x, y: (B, T, d_model)
+    backward  as BatchNorm's, with means over position
+    """
+
+    axes = (1,)
+
+
+class GroupNorm(Module):
+    """Normalises groups of neighbouring features, over the positions of one sentence (Wu and He 2018).
+
+    forward   x_hat = normalize(x) over position and the features of the group,   y = gamma · x_hat + beta
+              x, y: (B, T, d_model), meanwhile split into (B, T, n_groups, d_model / n_groups)
+    backward  dgamma = Σ dy · x_hat,   dbeta = Σ dy,   dx = normalize_backward(dy · gamma)
+
+    With d_model groups this is InstanceNorm. Raises ConfigError unless n_groups divides d_model.
+    """
+
+    axes = (1, 3)
+
+    def __init__(self, d_model: int, n_groups: int, eps: float = 1e-5, dtype: DTypeLike = "float32") -> None:
+        if n_groups < 1 or d_model % n_groups:
+            raise ConfigError(f"n_groups: expected a divisor of d_model={d_model}, got {n_groups}")
+        self.n_groups, self.eps = n_groups, eps
+        self.gamma = Parameter(zeros((d_model,), dtype) + 1)
+        self.beta = Parameter(zeros((d_model,), dtype))
+
+    def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, NormCache]:
+        cache = normalize(self._grouped(x), self.axes, self.eps)
+        return cache.x_hat.reshape(x.shape) * self.gamma.data + self.beta.data, cache
+
+    def backward(self, dy: Array, cache: NormCache) -> Array:
+        self.gamma.grad += sum_positions(dy * cache.x_hat.reshape(dy.shape))
+        self.beta.grad += sum_positions(dy)
+        dx_hat = self._grouped(dy * self.gamma.data)
+        return normalize_backward(dx_hat, cache, self.axes).reshape(dy.shape)
+
+    def _grouped(self, x: Array) -> Array:
+        return x.reshape(*x.shape[:-1], self.n_groups, -1)

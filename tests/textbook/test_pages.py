@@ -1,0 +1,107 @@
+"""What the site's hand-written pages name exists: files, symbols, tests, and every public name in the reference."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import minitransformer  # noqa: F401  imports all modules of PUBLIC
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PUBLIC = ["", ".layers", ".models", ".training", ".inference", ".gradcheck", ".tasks"]
+# Constants and the name of a type, which have no docstring of their own.
+NOT_IN_THE_REFERENCE = {"BOS", "EOS", "PAD", "TASKS", "Pair", "TOLERANCE"}
+
+
+def module(name: str) -> ModuleType:
+    return sys.modules[f"minitransformer{name}"]
+
+
+def rows_of_the_map() -> list[list[str]]:
+    lines = (DOCS / "paper-map.md").read_text(encoding="utf-8").splitlines()
+    return [line.strip("| ").split(" | ") for line in lines if line.startswith("| §")]
+
+
+def defined_in(path: Path) -> set[str]:
+    """The names that a file gives to its classes, functions and variables."""
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
+
+
+def missing_in(row: list[str]) -> list[str]:
+    """What a row of the map names and the repository does not have."""
+    _, files, symbols, tests = (re.findall(r"`([^`]+)`", cell) for cell in row)
+    sources = [ROOT / "minitransformer" / file for file in files]
+    missing = [str(path) for path in sources if not path.is_file()]
+    there = set().union(*(defined_in(path) for path in sources if path.is_file()))
+    missing += [symbol for symbol in symbols if symbol not in there]
+    for test in tests:
+        file, _, function = test.partition("::")
+        path = ROOT / "tests" / file
+        if not path.is_file() or function not in defined_in(path):
+            missing.append(test)
+    assert sources and symbols and tests
+    return missing
+
+
+def test_the_map_of_the_paper_names_what_exists() -> None:
+    rows = rows_of_the_map()
+    assert len(rows) > 20
+    assert not [(row[0], missing) for row in rows if (missing := missing_in(row))]
+
+
+def test_a_wrong_row_of_the_map_would_be_noticed() -> None:
+    right = "§3.3 | `layers/linear.py` | `Linear` | `layers/test_layers.py::test_linear_is_x_times_w_plus_b`"
+    assert not missing_in(right.split(" | "))
+    for wrong in ("linear.py", "Linear", "test_linear_is_x_times_w_plus_b"):
+        assert missing_in(re.sub(rf"{wrong}(?=`)", "no_such_thing", right).split(" | "))
+
+
+def test_the_reference_has_every_public_name() -> None:
+    pages = "".join(path.read_text(encoding="utf-8") for path in (DOCS / "api").glob("*.md"))
+    documented = []
+    for path in re.findall(r"^\.\. auto\w+:: minitransformer\.([\w.]+)$", pages, re.MULTILINE):
+        prefix, _, name = path.rpartition(".")
+        documented.append(getattr(module(f".{prefix}" if prefix else ""), name))
+    public = {
+        f"minitransformer{name}.{symbol}": getattr(module(name), symbol)
+        for name in PUBLIC
+        for symbol in module(name).__all__
+        if symbol not in NOT_IN_THE_REFERENCE
+    }
+    left_out = [
+        name
+        for name, thing in public.items()
+        if not isinstance(thing, ModuleType) and not any(thing is other for other in documented)
+    ]
+    assert not left_out, "docs/api/ lacks public names"
+    assert len(documented) == len(set(documented)), "docs/api/ has a name twice"
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance, as WCAG 2.1 defines it."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_colours_of_figures_stand_out_from_both_pages() -> None:
+    text = (DOCS / "book.py").read_text(encoding="utf-8")
+    colours = re.findall(
+        r"#[0-9a-f]{6}", next(line for line in text.splitlines() if line.startswith("COLORS"))
+    )
+    assert len(set(colours)) == 8
+    for page in ("#ffffff", "#131416"):  # furo's light and dark background
+        for colour in colours:
+            light, dark = sorted((luminance(page), luminance(colour)), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 3, (page, colour)

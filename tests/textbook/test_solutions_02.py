@@ -1,0 +1,60 @@
+"""The solutions to the exercises of chapter 2 solve them."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minitransformer as mt
+from minitransformer import layers
+
+PATH = Path(__file__).parents[2] / "docs" / "textbook" / "solutions" / "02_positions.py"
+spec = importlib.util.spec_from_file_location("solutions_02", PATH)
+solutions = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(solutions)
+
+
+@pytest.mark.parametrize("d_model", [2, 6, 64])
+def test_exercise_1_turns_the_halves_into_the_papers_table(d_model):
+    angle = np.arange(23)[:, None] / 10000 ** (2 * np.arange(d_model // 2) / d_model)
+    halves = np.hstack([np.sin(angle), np.cos(angle)])
+    order = solutions.solution_1(d_model)
+    assert sorted(order) == list(range(d_model))
+    np.testing.assert_array_equal(halves[:, order], layers.sinusoids(23, d_model))
+    np.testing.assert_allclose(
+        halves @ halves.T, layers.sinusoids(23, d_model) @ layers.sinusoids(23, d_model).T
+    )
+
+
+def test_exercise_2_divides_by_the_length_and_has_the_right_gradient():
+    x = np.random.default_rng(1).normal(size=(2, 5, 3))
+    layer = solutions.FractionsOfLength()
+    added = layer.forward(x)[0] - x
+    np.testing.assert_allclose(added, np.broadcast_to(np.arange(5)[:, None] / 5, x.shape), atol=1e-15)
+    for method in ("complex", "central"):
+        assert mt.gradcheck(layer, x, method=method).ok
+
+
+def test_exercise_2_shows_that_earlier_positions_move():
+    x = np.random.default_rng(2).normal(size=(2, 5, 3))
+    moved = solutions.solution_2(x)
+    np.testing.assert_allclose(moved, [t / 4 - t / 5 for t in range(4)], atol=1e-12)
+    assert (moved[1:] > 0.01).all()
+
+
+@pytest.mark.parametrize("base", [10000, 100])
+def test_exercise_3_finds_the_first_distance_below_half(base):
+    d_model = 512
+    distance = solutions.solution_3(d_model, base)
+    angle = np.arange(distance + 1)[:, None] / base ** (2 * np.arange(d_model // 2) / d_model)
+    PE = np.hstack([np.sin(angle), np.cos(angle)])
+    products = PE @ PE[0]
+    assert products[distance] < products[0] / 2 <= products[:distance].min()
+
+
+def test_exercise_3_says_that_a_larger_base_looks_further():
+    near, far = (solutions.solution_3(512, base) for base in (100, 10000))
+    assert near <= 10 < 20 <= far
