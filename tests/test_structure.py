@@ -28,6 +28,7 @@ TIERS = [
     "training",
     "checks",
     "bench",
+    "exercises",
 ]
 TIERS += ["figures", "cli", "__main__"]
 USES_NUMPY = {"backend.py", "cli.py", "training/checkpoint.py"}  # and all of tasks/ and figures/
