@@ -33,6 +33,7 @@ exclude_patterns = ["_build"]
 # Chapters are run at every build: what they print is what the code of today computes.
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
+nb_execution_show_tb = True
 nb_execution_timeout = 60
 nb_merge_streams = True
 myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
