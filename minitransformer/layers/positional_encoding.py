@@ -13,9 +13,11 @@ from minitransformer.backend import (
     arange,
     array_module,
     generator,
+    is_float,
     normal,
     zeros,
 )
+from minitransformer.config import require
 from minitransformer.errors import ConfigError
 from minitransformer.module import Constant, Module, Parameter
 
@@ -73,6 +75,7 @@ class FixedPositions(Module):
     """
 
     def __init__(self, PE: Array, dtype: DTypeLike = "float32") -> None:
+        require(is_float(PE) and PE.ndim == 2, "PE", "an array of numbers (max_len, d_model)", PE)
         self.PE = Constant(PE, dtype)
 
     def forward(self, x: Array, rng: Generator | None = None, start: int = 0) -> tuple[Array, None]:
