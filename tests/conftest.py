@@ -2,7 +2,9 @@
 
 import os
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes (pytest -n), each with one thread for products
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # one of several processes (pytest -n), each with one thread for products
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from hypothesis import HealthCheck, Phase, settings

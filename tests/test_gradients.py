@@ -191,7 +191,9 @@ def test_whatever_else_has_a_backward_has_one_too() -> None:
     """Classes that are no Module, and functions called …_backward: part of a layer, or wrapped as one."""
     found = set()
     for info in pkgutil.walk_packages(mt.__path__, "minitransformer."):
-        if info.name.startswith(("minitransformer.figures", "minitransformer.__main__", "minitransformer.kernels")):
+        if info.name.startswith(
+            ("minitransformer.figures", "minitransformer.__main__", "minitransformer.kernels")
+        ):
             continue  # matplotlib, which is optional; the command; what tests/device compares with the formulas
         for name, thing in vars(importlib.import_module(info.name)).items():
             if getattr(thing, "__module__", "") != info.name:
