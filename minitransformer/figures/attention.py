@@ -56,7 +56,7 @@ def attention_figure(
         attention = "cross-attention" if kind == "cross" else f"{kind} self-attention"
         row[0].set_ylabel(f"{attention}\nlayer {layer + 1}", fontsize=8)
     answer = vocabulary.decode(target)
-    figure.suptitle(f"{text}  →  {answer}\nwho (row) looks at whom (column)", fontsize=9)
+    figure.suptitle(f"{text}\n→  {answer}\nwho (row) looks at whom (column)", fontsize=9)
     return figure
 
 

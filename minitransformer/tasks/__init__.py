@@ -8,9 +8,10 @@ from minitransformer.tasks.reverse import Reverse
 from minitransformer.tasks.sequence import SequenceTask
 from minitransformer.tasks.sort import Sort
 from minitransformer.tasks.task import Pair, Task
+from minitransformer.tasks.translate import Translate
 from minitransformer.tasks.vocabulary import BOS, EOS, PAD, Vocabulary
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Copy, Reverse, Sort)}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Copy, Reverse, Sort, Translate)}
 
 
 def task_class(name: str) -> type[Task]:
@@ -30,6 +31,7 @@ __all__ = [
     "SequenceTask",
     "Sort",
     "Task",
+    "Translate",
     "Vocabulary",
     "task_class",
 ]

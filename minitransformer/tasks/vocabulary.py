@@ -31,8 +31,8 @@ class Vocabulary:
             raise InputError("expected symbols separated by blanks, got an empty text")
         for word in words:
             if word not in self._id_of:
-                near = difflib.get_close_matches(word, self._id_of, n=1)
-                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                near = difflib.get_close_matches(word, self._id_of)
+                hint = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
                 some = " ".join(self.symbols[len(SPECIALS) :][:10])
                 raise InputError(f"unknown symbol {word!r}{hint}; the task's symbols begin: {some}")
         return [self._id_of[word] for word in words]

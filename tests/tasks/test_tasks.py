@@ -21,6 +21,7 @@ from minitransformer.tasks import (
     SequenceTask,
     Sort,
     Task,
+    Translate,
     Vocabulary,
     task_class,
 )
@@ -207,8 +208,8 @@ def test_impossible_settings_are_refused_by_name_and_value(settings):
 
 
 def test_tasks_are_found_by_name():
-    assert set(TASKS) == {"copy", "reverse", "sort"}
-    assert {name: task_class(name) for name in TASKS} == {"copy": Copy, "reverse": Reverse, "sort": Sort}
+    classes = {"copy": Copy, "reverse": Reverse, "sort": Sort, "translate": Translate}
+    assert {name: task_class(name) for name in TASKS} == classes
     with pytest.raises(mt.ConfigError, match=r"'revers'.*'reverse'"):
         task_class("revers")
 

@@ -47,3 +47,8 @@ def test_an_unknown_symbol_is_named_with_the_nearest():
         vocabulary.encode("apple banan")
     with pytest.raises(mt.InputError, match=r"'7'.*apple banana cherry"):
         vocabulary.encode("7")
+
+
+def test_several_symbols_that_are_near_are_all_named_the_nearest_first():
+    with pytest.raises(mt.InputError, match=r"'hous' \(did you mean 'house' or 'houses' or 'mouse'\?\)"):
+        Vocabulary(["mouse", "houses", "tree", "house"]).encode("hous")
