@@ -88,17 +88,20 @@ def compare(name: str, dropout: float, tf32: bool, rounds: int) -> dict[str, Any
     shape = SHAPES[name]
     product = Worker("gpu.Product", shape=shape, tf32=tf32)
     product.take(2)
+    rate = product.close()["result"]
     workers = {s: Worker(f"gpu.{s}", shape=shape, dropout=dropout, tf32=tf32) for s in ("Cupy", "Torch")}
     blocks: dict[str, list[dict[str, float]]] = {side: [] for side in workers}
     for round in range(rounds + 1):
         for side, worker in workers.items():
             worker.take(1)
             blocks[side] += [worker.result] if round else []  # the first compiles and fills the memory pools
+    for worker in workers.values():
+        worker.close()
     ms = {side: statistics.median(block["ms"] for block in found) for side, found in blocks.items()}
     gflops = shape.step_flops() / (1e6 * ms["Cupy"])
     memory = {side: found[-1]["gpu_memory_mb"] for side, found in blocks.items()}
     return {"shape": name, "dropout": dropout, "tf32": tf32, "ms": ms, "gpu_memory_mb": memory,
-            "ratio": ms["Cupy"] / ms["Torch"], "share": gflops / product.result}  # fmt: skip
+            "ratio": ms["Cupy"] / ms["Torch"], "share": gflops / rate}  # fmt: skip
 
 
 def main() -> None:

@@ -139,18 +139,17 @@ def test_a_run_repeats_itself_bit_for_bit():
         np.testing.assert_array_equal(a, b)
 
 
-def test_no_memory_left_is_one_clear_line(capsys):
+def test_no_memory_left_is_one_clear_line(capsys, tmp_path):
     from minitransformer.cli import main
 
-    with cupy.cuda.using_allocator(cupy.cuda.MemoryPool().malloc):
-        cupy.get_default_memory_pool().set_limit(size=1 << 20)
-        try:
-            assert (
-                main(["train", "copy", "--device", "cuda", "--set", "d_model=2048", "--set", "d_ff=8192"])
-                == 2
-            )
-        finally:
-            cupy.get_default_memory_pool().set_limit(size=0)
+    pool = cupy.get_default_memory_pool()
+    pool.free_all_blocks()
+    pool.set_limit(size=pool.used_bytes() + (1 << 20))
+    try:
+        large = ["--set", "d_model=2048", "d_ff=8192", "--out", str(tmp_path / "run")]
+        assert main(["train", "copy", "--device", "cuda", *large]) == 2
+    finally:
+        pool.set_limit(size=0)
     assert "not enough memory" in capsys.readouterr().err
 
 
