@@ -84,10 +84,12 @@ def to_floats(*numbers: Array) -> list[float]:
     return [float(x) for x in xp.asnumpy(xp.stack(numbers))]
 
 
-def synchronize(x: Array) -> None:
-    """Wait until the GPU that `x` lies on has done all it was asked to do; nothing on the CPU."""
-    if on_gpu(x):
-        array_module(x).cuda.get_current_stream().synchronize()
+def extremes(ids: Array) -> tuple[int, int]:
+    """The smallest and the largest of some integers; waits once for those on a GPU."""
+    low, high = ids.min(), ids.max()
+    if on_gpu(ids):
+        low, high = array_module(ids).asnumpy(array_module(ids).stack([low, high]))
+    return int(low), int(high)
 
 
 def gpu_memory_mb(x: Array) -> float | None:

@@ -112,9 +112,8 @@ def block_weights(cache: BlocksCache, index: Index) -> Array:
     mask, T_k = cache.mask, cache.K.shape[2]
     if mask is not None:
         mask = mask[tuple(i if size > 1 else slice(None) for i, size in zip(index, mask.shape, strict=False))]
-        if index[2] != slice(0, cache.Q.shape[2]) and not on_gpu(
-            mask
-        ):  # a part of one sentence: nothing depends on the others
+        # a part of one sentence: nothing depends on the others
+        if index[2] != slice(0, cache.Q.shape[2]) and not on_gpu(mask):
             T_k = n_keys(mask, T_k)
             mask = mask[..., :T_k]
     Q, K = cache.Q[index], cache.K[(*index[:2], slice(T_k))].swapaxes(-1, -2)

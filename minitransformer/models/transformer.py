@@ -9,12 +9,11 @@ from minitransformer.backend import (
     DTypeLike,
     Generator,
     Seed,
-    array_module,
     castable,
     device_module,
     dtype_of,
+    extremes,
     generator,
-    to_host,
 )
 from minitransformer.config import TransformerConfig, as_array, as_integer, beside, require
 from minitransformer.errors import InputError, describe
@@ -142,7 +141,7 @@ class Transformer(Module):
             raise InputError(
                 f"{name}: expected at most max_len={self.config.max_len} tokens, got {ids.shape[1]}"
             )
-        low, high = (int(x) for x in to_host(array_module(ids).stack([ids.min(), ids.max()])))
+        low, high = extremes(ids)
         if low < 0 or high >= vocab_size:
             raise InputError(f"{name}: expected ids 0 … {vocab_size - 1}, got {low if low < 0 else high}")
         return beside(ids, name, self.output.E.data)

@@ -6,7 +6,15 @@ import math
 from typing import NamedTuple
 
 from minitransformer import kernels
-from minitransformer.backend import Array, array_module, on_gpu, silent_overflow, sum_last, to_host
+from minitransformer.backend import (
+    Array,
+    array_module,
+    extremes,
+    on_gpu,
+    silent_overflow,
+    sum_last,
+    to_host,
+)
 from minitransformer.config import INT64, as_array, as_integer, beside, between, require
 from minitransformer.errors import InputError, describe
 from minitransformer.layers.activations import log_softmax
@@ -118,6 +126,6 @@ def check_targets(tgt_out: Array, logits_shape: tuple[int, ...]) -> None:
             f"tgt_out: expected integers of shape {tuple(positions)}, at least one, "
             f"got {tgt_out.dtype} of shape {tuple(tgt_out.shape)}"
         )
-    low, high = (int(x) for x in to_host(array_module(tgt_out).stack([tgt_out.min(), tgt_out.max()])))
+    low, high = extremes(tgt_out)
     if low < 0 or high >= V:
         raise InputError(f"tgt_out: expected ids 0 … {V - 1}, got {low if low < 0 else high}")

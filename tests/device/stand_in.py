@@ -166,8 +166,7 @@ class StandIn(types.ModuleType):
     def __init__(self) -> None:
         super().__init__("cupy")
         runtime = types.SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=RuntimeError)
-        stream = types.SimpleNamespace(synchronize=lambda: None)
-        self.cuda = types.SimpleNamespace(runtime=runtime, get_current_stream=lambda: stream)
+        self.cuda = types.SimpleNamespace(runtime=runtime)
         as_strided = self._wrapped("as_strided", np.lib.stride_tricks.as_strided)
         self.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=as_strided))
 
