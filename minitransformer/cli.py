@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import signal
 import sys
 import textwrap
@@ -12,23 +13,29 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count, islice
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from minitransformer import __version__
-from minitransformer.backend import generator
+from minitransformer.backend import can_fork, generator, keep_freed_memory, n_cores
 from minitransformer.bench import bench
 from minitransformer.checks import CASES, check_gradients
 from minitransformer.checks.run import METHODS
 from minitransformer.config import PRESETS, TrainingConfig, TransformerConfig, from_settings, one_of
-from minitransformer.errors import ConfigError, MinitransformerError
+from minitransformer.errors import ConfigError, InputError, MinitransformerError
 from minitransformer.exercises import EXERCISES, about, check, start
 from minitransformer.gradcheck import TOLERANCE, GradcheckReport
+from minitransformer.models import Transformer
 from minitransformer.tasks import TASKS, Task, task_class
-from minitransformer.training.evaluation import evaluate, translate
+from minitransformer.training.averaging import average_checkpoints
+from minitransformer.training.evaluation import translate
+from minitransformer.training.lines import Translation, translate_lines
+from minitransformer.training.measure import measure
 from minitransformer.training.progress import Progress
-from minitransformer.training.run_folder import RunFolder, RunSettings
-from minitransformer.training.trainer import EVALUATION_SEED, Interrupted, Trainer, load_model
+from minitransformer.training.replicas import Replicas
+from minitransformer.training.run_folder import WEIGHTS, RunFolder, RunSettings
+from minitransformer.training.trainer import EVALUATION_SEED, Interrupted, Trainer, final_sets, load_model
 
 EXIT_WRONG = 1
 EXIT_BAD_INPUT = 2
@@ -51,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    print(json.dumps(answer) if arguments.json else text)
+    if arguments.json or text is not None:
+        print(json.dumps(answer) if arguments.json else text)
     return 0 if answer.get("ok", True) else EXIT_WRONG
 
 
@@ -109,17 +117,60 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, help="decides the weights, the data and the dropout (default 0)")
     device(sub)
 
+    def trained(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
+        sub.add_argument(
+            "--weights",
+            choices=WEIGHTS,
+            default="last",
+            help="those after the last step (default), the best on the validation set, or the average of several",
+        )
+
+    def search(sub: argparse.ArgumentParser, beam: int) -> None:
+        how = "1 is greedy" + ", the default" * (beam == 1)
+        sub.add_argument(
+            "--beam", metavar="K", type=int, default=beam, help=f"width of the beam search ({how})"
+        )
+        sub.add_argument(
+            "--alpha",
+            metavar="A",
+            type=float,
+            default=0.6,
+            help="its length penalty (default: the paper's 0.6)",
+        )
+
     sub = command("evaluate", evaluate_run, "measure a trained model on the held-out sequences")
-    sub.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
+    trained(sub)
+    search(sub, 1)
     device(sub)
 
     sub = command("decode", decode, "answer a sequence with a trained model")
-    sub.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
+    trained(sub)
     sub.add_argument("text", metavar="SEQUENCE", help='symbols separated by blanks, e.g. "3 1 4 1 5"')
+    search(sub, 1)
     device(sub)
 
-    sub = command("plot", plot, "draw the loss, the learning rate and the attention of a run (extra: app)")
+    sub = command(
+        "translate",
+        translate_input,
+        "translate standard input, line by line, with a trained model",
+        _translate_epilog(),
+    )
+    trained(sub)
+    search(sub, 4)
+    sub.add_argument(
+        "--n-best", metavar="N", type=int, help="print the N best of each line, with their scores"
+    )
+    device(sub)
+
+    sub = command(
+        "average", average, "average the weights of a run's last checkpoints (§6.1)", _average_epilog()
+    )
     sub.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
+    sub.add_argument("--last", metavar="N", type=int, default=5, help="how many (default: 5)")
+
+    sub = command("plot", plot, "draw the loss, the learning rate and the attention of a run (extra: app)")
+    trained(sub)
     sub.add_argument("--input", metavar="SEQUENCE", help="whose attention to draw (default: a held-out one)")
     sub.add_argument(
         "--attention", nargs="+", choices=("encoder", "decoder", "cross"), help="which to draw (default: all)"
@@ -135,7 +186,9 @@ def parser() -> argparse.ArgumentParser:
         "--full", action="store_true", help="also the paper's base model: 63 million parameters, 4 GB"
     )
 
-    sub = command("bench", measure, "measure the speed of a training step on this machine", _bench_epilog())
+    sub = command(
+        "bench", time_steps, "measure the speed of a training step on this machine", _bench_epilog()
+    )
     sub.add_argument("--preset", metavar="NAME", default="toy", help="the model, see below (default: toy)")
     sub.add_argument("--batch", metavar="N", type=int, default=32, help="sentences of a step (default: 32)")
     sub.add_argument(
@@ -189,6 +242,21 @@ def _exercises_epilog() -> str:
     )
 
 
+def _translate_epilog() -> str:
+    return (
+        "A line of input, as the task's source files have it, becomes a line of output; --n-best prints lines of\n"
+        "number, score and translation, with tabs between them.\n"
+        "example:\n  minitransformer translate runs/text --weights average < new.en > new.de\n "
+    )
+
+
+def _average_epilog() -> str:
+    return (
+        "They go into the run folder, where --weights average finds them. A run keeps as many checkpoints as its\n"
+        "setting keep_checkpoints says.\n "
+    )
+
+
 def _train_epilog() -> str:
     def names(config: type) -> str:
         return textwrap.fill(", ".join(_fields(config)), 100, subsequent_indent=" " * 29).strip()
@@ -228,12 +296,15 @@ def train(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def evaluate_run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """Measure the newest checkpoint of a run on its held-out sets."""
+    """Measure a run's model on its held-out sets."""
     folder = RunFolder(arguments.folder)
     task = folder.settings().task
-    model = load_model(folder, arguments.device)
+    model = load_model(folder, arguments.device, arguments.weights)
     sets = task.evaluation_sets(generator(EVALUATION_SEED))
-    figures = {name: evaluate(model, pairs) for name, pairs in sets.items() if name != "valid"}
+    figures = {}
+    with _replicas(model) as replicas:
+        for name in sets:
+            figures[name] = measure(replicas, task, name, sets[name], arguments.beam, arguments.alpha)
     return {"run": str(folder.path), "sets": figures}, _summary(figures)
 
 
@@ -242,8 +313,42 @@ def decode(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     folder = RunFolder(arguments.folder)
     vocabulary = folder.settings().task.vocabulary
     source = vocabulary.encode(arguments.text)
-    answer = vocabulary.decode(translate(load_model(folder, arguments.device), [source])[0])
+    model = load_model(folder, arguments.device, arguments.weights)
+    answer = vocabulary.decode(translate(model, [source], arguments.beam, arguments.alpha)[0])
     return {"input": arguments.text, "output": answer}, answer
+
+
+def translate_input(arguments: argparse.Namespace) -> tuple[dict[str, Any], str | None]:
+    """Translate standard input; each translation is printed as soon as its part of the input is done."""
+    folder, n = RunFolder(arguments.folder), arguments.n_best
+    vocabulary = folder.settings().task.vocabulary
+    model = load_model(folder, arguments.device, arguments.weights)
+    answers: list[list[Translation]] = []
+    with _replicas(model) as replicas:
+        for lines in _parts_of(sys.stdin.buffer):
+            first = len(answers) + 1
+            found = translate_lines(replicas, vocabulary, lines, arguments.beam, arguments.alpha, first)
+            answers += [translations[: n or 1] for translations in found]
+            if arguments.json:
+                continue
+            for number, translations in enumerate(answers[first - 1 :], first):
+                if n is None:
+                    print(translations[0].text if translations else "")
+                for text, score in translations if n else ():
+                    print(number, f"{score:.4f}", text, sep="\t")
+            sys.stdout.flush()
+    return {"run": str(folder.path), "lines": [[x._asdict() for x in best] for best in answers]}, None
+
+
+def average(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Average the weights of the last checkpoints."""
+    folder = RunFolder(arguments.folder)
+    steps = average_checkpoints(folder, arguments.last)
+    listed = ", ".join(f"{step:,}" for step in steps)
+    return {"run": str(folder.path), "steps": steps}, (
+        f"averaged the weights after steps {listed}\n"
+        f"try:  {_program()} evaluate {folder.path} --weights average --beam 4"
+    )
 
 
 def plot(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -251,7 +356,7 @@ def plot(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from minitransformer.figures import KINDS, attention_figure, save, training_figure
 
     folder = RunFolder(arguments.folder)
-    task, model = folder.settings().task, load_model(folder)
+    task, model = folder.settings().task, load_model(folder, weights=arguments.weights)
     text, kinds = arguments.input or _example(task), arguments.attention or KINDS
     figures = {
         "training": training_figure(folder.path.name, folder.metrics()),
@@ -326,7 +431,7 @@ def check_exercises(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]
     return answer, f"{n_fixed} of {len(verdicts)} fixed"
 
 
-def measure(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def time_steps(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Time the training step, and its layers."""
 
     def say(text: str) -> None:
@@ -409,14 +514,42 @@ def _default_folder(task: str, resume: bool) -> Path:
 
 
 def _example(task: Task) -> str:
-    source, _ = task.evaluation_sets(generator(EVALUATION_SEED))["test"][0]
+    sets = task.evaluation_sets(generator(EVALUATION_SEED))
+    source, _ = sets[final_sets(sets)[0]][0]
     return task.vocabulary.decode(source)
 
 
+@contextmanager
+def _replicas(model: Transformer) -> Iterator[Replicas]:
+    """The model, at work in as many processes as the machine has for it."""
+    replicas = Replicas(model, n_cores() if can_fork(model.flatten().data) else 1)
+    keep_freed_memory()
+    with replicas.processes():
+        yield replicas
+
+
+def _parts_of(file: BinaryIO, n: int = 1000) -> Iterator[list[str]]:
+    """The lines of a file, up to `n` at a time. Raises InputError for one that is not UTF-8."""
+    for first in count(1, n):
+        lines: list[str] = []
+        for line in islice(file, n):
+            try:
+                lines.append(line.decode("utf-8").rstrip("\r\n"))
+            except UnicodeDecodeError:
+                raise InputError(f"line {first + len(lines)}: not UTF-8") from None
+        if not lines:
+            return
+        yield lines
+
+
 def _summary(sets: dict[str, Any]) -> str:
+    def told(figures: dict[str, Any]) -> str:
+        if "bleu" in figures:
+            return f"BLEU {figures['bleu']:.2f}   perplexity {math.exp(figures['loss']):.2f}"
+        return f"exact match {figures['exact_match']:7.2%}   token accuracy {figures['token_accuracy']:7.2%}"
+
     lines = [
-        f"{name:<8} exact match {figures['exact_match']:7.2%}   token accuracy {figures['token_accuracy']:7.2%}"
-        f"   ({figures['n']} held-out sequences of length {_lengths(figures)})"
+        f"{name:<8} {told(figures)}   ({figures['n']} held-out sequences of length {_lengths(figures)})"
         for name, figures in sets.items()
     ]
     return "\n".join(lines)

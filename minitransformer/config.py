@@ -144,7 +144,9 @@ class TrainingConfig:
     eps_ls: float = 0.1  # label smoothing, §5.4
     log_every: int = 50  # steps between two lines of metrics.jsonl
     evaluate_every: int = 500  # steps between two evaluations, each followed by a checkpoint
+    keep_checkpoints: int = 2  # the last so many; §6.1 averages 5 (base) or 20 (big)
     solved_at: float | None = None  # exact match on the validation set that ends the training early
+    patience: int | None = None  # evaluations in a row without a better one that end it, too
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -156,6 +158,7 @@ class TrainingConfig:
             "warmup_steps",
             "log_every",
             "evaluate_every",
+            "keep_checkpoints",
         ):
             require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         one_of("schedule", self.schedule, ("noam", "cosine"))
@@ -172,8 +175,9 @@ class TrainingConfig:
             require(holds, name, "a number above 0 that float32 can hold", value)
         solved = self.solved_at is None or 0 <= self.solved_at <= 1
         require(solved, "solved_at", "a share 0 <= x <= 1, or None", self.solved_at)
-        counts = self.processes is None or self.processes >= 1
-        require(counts, "processes", "at least 1, or None", self.processes)
+        for name in ("processes", "patience"):
+            counts = getattr(self, name) is None or getattr(self, name) >= 1
+            require(counts, name, "at least 1, or None", getattr(self, name))
 
 
 Config = TypeVar("Config")

@@ -99,6 +99,7 @@ def test_train_json_is_the_result(capsys, tmp_path):
         "result.json",
         "checkpoint-00000006.npz",
         "checkpoint-00000012.npz",
+        "best.npz",
     }
     assert set(contents(tmp_path / "run")) == files
 
@@ -129,7 +130,9 @@ def test_evaluate_measures_the_checkpoint_again(capsys, run):
     before = contents(run)
     assert call("evaluate", run, "--json") == 0
     answer = the_object(capsys)
-    assert answer == {"run": str(run), "sets": json.loads((run / "result.json").read_text())["sets"]}
+    valid = mt.RunFolder(run).metrics()[-1]["valid"]
+    sets = {"valid": valid, **json.loads((run / "result.json").read_text())["sets"]}
+    assert answer == {"run": str(run), "sets": sets}
     assert call("evaluate", run) == 0
     out, err = capsys.readouterr()
     assert f"{answer['sets']['test']['exact_match']:.2%}" in out and err == ""

@@ -10,6 +10,7 @@ import numpy as np
 from minitransformer.backend import to_host
 from minitransformer.figures.canvas import new_figure
 from minitransformer.models.transformer import Transformer
+from minitransformer.tasks.subwords import Subwords
 from minitransformer.tasks.vocabulary import BOS, EOS, Vocabulary
 from minitransformer.training.evaluation import translate
 
@@ -32,14 +33,14 @@ def attention_weights(model: Transformer, source: list[int], target: list[int]) 
 
 
 def attention_figure(
-    model: Transformer, vocabulary: Vocabulary, text: str, kinds: Sequence[str] = KINDS
+    model: Transformer, vocabulary: Vocabulary | Subwords, text: str, kinds: Sequence[str] = KINDS
 ) -> Any:
     """The weights behind the model's own answer to `text`: a row for each layer, a column for each head."""
     source = vocabulary.encode(text)
     target = translate(model, [source])[0]
     weights = attention_weights(model, source, target)
-    source_symbols = [*vocabulary.decode(source).split(), "</s>"]
-    target_symbols = ["<s>", *vocabulary.decode(target).split()][: model.config.max_len]
+    source_symbols = [*(vocabulary.symbols[i] for i in source), "</s>"]
+    target_symbols = ["<s>", *(vocabulary.symbols[i] for i in target)][: model.config.max_len]
     queries_and_keys = {
         "encoder": (source_symbols, source_symbols),
         "decoder": (target_symbols, target_symbols),

@@ -1,7 +1,8 @@
-"""How a run went: loss, learning rate, exact match."""
+"""How a run went: loss, learning rate, and what the validation set says."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from minitransformer.errors import InputError
@@ -9,7 +10,7 @@ from minitransformer.figures.canvas import new_figure
 
 
 def training_figure(name: str, metrics: list[dict[str, Any]]) -> Any:
-    """The lines of a run's metrics.jsonl as three curves over the steps.
+    """The lines of a run's metrics.jsonl as three curves over the steps: the third is BLEU, or else exact match.
 
     Raises InputError for no lines, and for one that lacks what is drawn.
     """
@@ -19,21 +20,21 @@ def training_figure(name: str, metrics: list[dict[str, Any]]) -> Any:
         if missing := {"step", "loss", "lr"} - record.keys():
             raise InputError(f"run {name}: a line of its metrics.jsonl lacks {', '.join(sorted(missing))}")
     steps = [record["step"] for record in metrics]
-    evaluations = [record for record in metrics if "valid" in record]
+    evaluated = [record["step"] for record in metrics if "valid" in record]
+    valid = [record["valid"] for record in metrics if "valid" in record]
     figure = new_figure(7, 6)
-    loss, rate, exact = figure.subplots(3, 1, sharex=True)
-    loss.plot(steps, [record["loss"] for record in metrics])
+    loss, rate, quality = figure.subplots(3, 1, sharex=True)
+    loss.plot(steps, [record["loss"] for record in metrics], label="training, with label smoothing")
+    loss.plot(evaluated, [figures.get("loss", math.nan) for figures in valid], label="validation, without")
+    loss.legend(fontsize=8)
     loss.set_ylabel("loss (nats per token)")
     rate.plot(steps, [record["lr"] for record in metrics], color="tab:orange")
     rate.set_ylabel("learning rate")
-    exact.plot(
-        [record["step"] for record in evaluations],
-        [100 * record["valid"]["exact_match"] for record in evaluations],
-        marker="o",
-        color="tab:green",
-    )
-    exact.set_ylim(0, 105)
-    exact.set_ylabel("exact match (%),\nvalidation set")
-    exact.set_xlabel("step")
+    is_text = any("bleu" in figures for figures in valid)
+    scores = [figures.get("bleu", math.nan) if is_text else 100 * figures["exact_match"] for figures in valid]
+    quality.plot(evaluated, scores, marker="o", color="tab:green")
+    quality.set_ylim(0, None if is_text else 105)
+    quality.set_ylabel(f"{'BLEU' if is_text else 'exact match (%)'},\nvalidation set")
+    quality.set_xlabel("step")
     figure.suptitle(f"training run {name}")
     return figure

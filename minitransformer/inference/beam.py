@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from minitransformer.backend import Array, array_module, silent_overflow, to_host
 from minitransformer.config import SIZES_BELOW, as_integer, between, require
+from minitransformer.errors import InputError
 from minitransformer.inference.greedy import as_target_id
 from minitransformer.layers.activations import log_softmax
 from minitransformer.models.transformer import Transformer
@@ -26,30 +28,34 @@ def beam_search(
     alpha: float = 0.6,
     bos_id: int = 1,
     eos_id: int = 2,
-    max_len: int = 30,
+    max_len: int | Sequence[int] = 30,
 ) -> list[list[Hypothesis]]:
     """The best translations found of each sentence of a batch, best first, at most `beam` of them, at least one.
 
     score(Y) = log P(Y) / lp(Y),    lp(Y) = ((5 + |Y|) / 6)^alpha             (Wu et al. 2016, section 7)
 
     |Y| counts the tokens written, `eos_id` among them. Each step goes on with the `beam` likeliest of all
-    continuations of the living hypotheses. Those that end with `eos_id`, or have `max_len` tokens, are finished;
-    the `beam` best finished ones are kept. A sentence leaves the batch when nothing that lives could be kept.
-    Of equals the one found first comes first: continuations of the likelier hypothesis, then smaller ids. So
-    beam=1 writes what `greedy_decode` writes, and a beam that holds every prefix finds the best of all sequences.
+    continuations of the living hypotheses. Those that end with `eos_id`, or have `max_len` tokens (one number, or a
+    list of one for each sentence), are finished; the `beam` best finished ones are kept. A sentence leaves the batch
+    when nothing that lives could be kept. Of equals the one found first comes first: continuations of the likelier
+    hypothesis, then smaller ids. So beam=1 writes what `greedy_decode` writes, and a beam that holds every prefix
+    finds the best of all sequences.
     Raises InputError or ConfigError for ids that the model does not have, beam < 1, alpha < 0 or >= 10.
     """
     bos_id, eos_id = as_target_id("bos_id", bos_id, model), as_target_id("eos_id", eos_id, model)
     beam = as_integer("beam", beam, 1, SIZES_BELOW - 1, f"1 … {SIZES_BELOW - 1}")
     require(between(alpha, 0, 10), "alpha", "a number 0 <= alpha < 10", alpha)
-    state = model.start_decoding(src_ids, max_len)
+    limits = limits_of(max_len, len(src_ids), model.config.max_len)
+    longest = max(limits, default=1)
+    state = model.start_decoding(src_ids, longest)
     xp = array_module(state.src_mask)
     B, V = len(src_ids), model.config.tgt_vocab_size
-    kept, scores = xp.full((B, beam, max_len), eos_id), xp.full((B, beam), -xp.inf)  # -inf: nothing there yet
+    limit, penalty = xp.asarray(limits), xp.asarray([length_penalty(n, alpha) for n in limits])
+    kept, scores = xp.full((B, beam, longest), eos_id), xp.full((B, beam), -xp.inf)  # -inf: nothing there yet
     sentences = xp.arange(B)  # those in the batch, b of them, with n living hypotheses each:
-    ids, log_P = xp.full((B, 1, max_len), eos_id), xp.zeros((B, 1))  # (b, n, max_len), (b, n); -inf: finished
+    ids, log_P = xp.full((B, 1, longest), eos_id), xp.zeros((B, 1))  # (b, n, max_len), (b, n); -inf: finished
     tokens = xp.full((B, 1), bos_id)  # (b, n) the last of ids
-    for length in range(1, max_len + 1):
+    for length in range(1, longest + 1):
         b, n = tokens.shape
         # In float64: sums of float32 would make equal what is not.
         logits = model.decode_step(tokens.ravel(), state).astype("float64", copy=False)
@@ -59,7 +65,7 @@ def beam_search(
         parent, tokens = place // V, place % V
         ids = rows_of(ids, parent)
         ids[..., length - 1] = tokens
-        finished = (tokens == eos_id) | (length == max_len)
+        finished = (tokens == eos_id) | (length == limit[sentences])[:, None]
         score = xp.where(finished, log_P / length_penalty(length, alpha), -xp.inf)
         log_P = xp.where(finished, -xp.inf, log_P)
         score, place = largest(xp.concatenate([scores[sentences], score], 1), beam)
@@ -67,7 +73,7 @@ def beam_search(
         kept[sentences] = rows_of(xp.concatenate([kept[sentences], ids], 1), place)
         # More tokens make log P no larger, and a log P <= 0 scores best over the largest penalty, lp(max_len) as
         # alpha >= 0. Where that is no more than the worst score kept, going on changes nothing. (NaN goes on.)
-        done = log_P.max(-1) / length_penalty(max_len, alpha) <= score[:, -1]
+        done = log_P.max(-1) / penalty[sentences] <= score[:, -1]
         going = xp.arange(b)[~done]
         if len(going) == 0:
             break
@@ -75,12 +81,22 @@ def beam_search(
         sentences, ids, log_P, tokens = sentences[going], ids[going], log_P[going], tokens[going]
     return [
         [
-            Hypothesis(up_to(eos_id, row), score)
+            Hypothesis(up_to(eos_id, row[:n]), score)
             for row, score in zip(*found, strict=True)
             if score != -math.inf
         ]
-        for found in zip(to_host(kept).tolist(), to_host(scores).tolist(), strict=True)
+        for n, *found in zip(limits, to_host(kept).tolist(), to_host(scores).tolist(), strict=True)
     ]
+
+
+def limits_of(max_len: int | Sequence[int], B: int, most: int) -> list[int]:
+    """The most tokens that each of B sentences may get."""
+    expected = f"1 … {most} (the model's max_len)"
+    if not isinstance(max_len, Sequence):
+        max_len = [max_len] * B
+    if len(max_len) != B:
+        raise InputError(f"max_len: expected a number, or one for each of {B} sentences, got {len(max_len)}")
+    return [as_integer("max_len", n, 1, most, expected) for n in max_len]
 
 
 def length_penalty(length: int, alpha: float) -> float:

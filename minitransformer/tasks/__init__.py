@@ -7,11 +7,13 @@ from minitransformer.tasks.copy import Copy
 from minitransformer.tasks.reverse import Reverse
 from minitransformer.tasks.sequence import SequenceTask
 from minitransformer.tasks.sort import Sort
+from minitransformer.tasks.subwords import Subwords
 from minitransformer.tasks.task import Pair, Task
+from minitransformer.tasks.text import Text
 from minitransformer.tasks.translate import Translate
 from minitransformer.tasks.vocabulary import BOS, EOS, PAD, Vocabulary
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Copy, Reverse, Sort, Translate)}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Copy, Reverse, Sort, Translate, Text)}
 
 
 def task_class(name: str) -> type[Task]:
@@ -30,7 +32,9 @@ __all__ = [
     "Reverse",
     "SequenceTask",
     "Sort",
+    "Subwords",
     "Task",
+    "Text",
     "Translate",
     "Vocabulary",
     "task_class",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 from minitransformer.backend import Generator
+from minitransformer.tasks.subwords import Subwords
 from minitransformer.tasks.vocabulary import Vocabulary
 
 Pair: TypeAlias = tuple[Sequence[int], Sequence[int]]  # ids of the source's and the target's symbols
@@ -20,12 +22,13 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
+    best_by: ClassVar[str] = "exact_match"  # the figure of "valid" by which weights are better than others
     model: ClassVar[Mapping[str, Any]] = {}
     training: ClassVar[Mapping[str, Any]] = {}
 
     @property
     @abstractmethod
-    def vocabulary(self) -> Vocabulary:
+    def vocabulary(self) -> Vocabulary | Subwords:
         """The symbols of source and target."""
 
     @abstractmethod
@@ -36,5 +39,21 @@ class Task(ABC):
     def evaluation_sets(self, rng: Generator) -> dict[str, list[Pair]]:
         """Pairs that training never shows, by name: "valid" steers the training, the others measure it.
 
-        "test" is the set whose exact match is the task's result.
+        "test" is the set whose figures are the task's result; without one, they are those of "valid".
         """
+
+    def figures(self, name: str, answers: Sequence[Sequence[int]]) -> dict[str, float]:
+        """What else is to be said of the answers to the sources of the evaluation set `name`, beside exact match."""
+        return {}
+
+    def remarks(self) -> list[str]:
+        """What somebody who trains on these pairs should know of them."""
+        return []
+
+    def save(self, folder: Path) -> None:
+        """Write what it takes to read and write the symbols into a run folder, if the settings do not say it all."""
+        return None
+
+    def load(self, folder: Path) -> None:
+        """Take what `save` wrote, if it is there."""
+        return None

@@ -1,5 +1,6 @@
 """§5: the loss, the optimiser, the schedule, batching, and the loop that uses them."""
 
+from minitransformer.training.averaging import average_checkpoints
 from minitransformer.training.batching import Batch, BatchStream, by_length, make_batch, shared
 from minitransformer.training.evaluation import evaluate, translate
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
@@ -18,6 +19,7 @@ __all__ = [
     "RunFolder",
     "RunSettings",
     "Trainer",
+    "average_checkpoints",
     "by_length",
     "clip_grad_norm",
     "cosine_schedule",

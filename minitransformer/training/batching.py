@@ -67,11 +67,13 @@ class BatchStream:
         self.epoch, self.index = 0, 0  # of the next batch
         self._drawn: tuple[int, list[list[Pair]]] | None = None  # an epoch and its batches
 
+    def pairs(self) -> list[Pair]:
+        """All pairs of the epoch."""
+        return [pair for batch in self._batches() for pair in batch]
+
     def next(self) -> Batch:
         """The next batch."""
-        if self._drawn is None or self._drawn[0] != self.epoch:
-            self._drawn = self.epoch, self._draw(generator(self.seed, 1, self.epoch))
-        batches = self._drawn[1]
+        batches = self._batches()
         if self.index >= len(batches):
             raise InputError(
                 f"epoch {self.epoch}: expected a batch below {len(batches)}, got {self.index}; "
@@ -82,6 +84,11 @@ class BatchStream:
         if self.index == len(batches):
             self.epoch, self.index = self.epoch + 1, 0
         return batch
+
+    def _batches(self) -> list[list[Pair]]:
+        if self._drawn is None or self._drawn[0] != self.epoch:
+            self._drawn = self.epoch, self._draw(generator(self.seed, 1, self.epoch))
+        return self._drawn[1]
 
     def _draw(self, rng: Generator) -> list[list[Pair]]:
         pairs = self.task.training_pairs(rng)

@@ -1,14 +1,15 @@
-"""How good a model is: free-running greedy decoding against the right answers."""
+"""A model's answers to sentences of any lengths, and how many of them are right."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from minitransformer.backend import silent_overflow, to_host
+from minitransformer.backend import Array, silent_overflow, to_host
 from minitransformer.config import INT64, as_integer, as_list
 from minitransformer.errors import InputError
+from minitransformer.inference.beam import Hypothesis, beam_search, up_to
 from minitransformer.inference.greedy import greedy_decode
 from minitransformer.models.transformer import Transformer
 from minitransformer.tasks.task import Pair
@@ -19,8 +20,10 @@ BATCH_TOKENS = 4096
 LONGER_THAN_SOURCE = 50  # §6.1: output of at most the input's length + 50
 
 
-def translate(model: Transformer, sources: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Greedy translations of sources of any lengths, in their order, without BOS and EOS.
+def translate(
+    model: Transformer, sources: Sequence[Sequence[int]], beam: int = 1, alpha: float = 0.6
+) -> list[list[int]]:
+    """Translations of sources of any lengths, in their order, without BOS and EOS: greedy, or the best of a beam.
 
     Raises InputError for sources that are not lists of the model's ids, or too long for it.
     """
@@ -28,26 +31,49 @@ def translate(model: Transformer, sources: Sequence[Sequence[int]]) -> list[list
     for source in sources:
         for i in source:
             as_integer("sources", i, 0, INT64, "ids")
-    return [row[:-1] if row[-1:] == [EOS] else row for row in decode(model, sources)]
+    return [row[:-1] if row[-1:] == [EOS] else row for row in decode(model, sources, beam, alpha)]
 
 
-def decode(model: Transformer, sources: Sequence[Sequence[int]]) -> list[list[int]]:
+def decode(
+    model: Transformer, sources: Sequence[Sequence[int]], beam: int = 1, alpha: float = 0.6
+) -> list[list[int]]:
     """The same, each with its EOS, unless it grew too long before it ended."""
-    pairs = [(source, ()) for source in sources]
+    if beam > 1:
+        return [found[0].ids for found in n_best(model, sources, beam, alpha)]
     translations: list[list[int]] = [[] for _ in sources]
-    for indices in by_length(pairs, BATCH_TOKENS):
-        src_ids = make_batch([pairs[i] for i in indices]).src_ids
-        max_len = min(model.config.max_len, src_ids.shape[1] + LONGER_THAN_SOURCE)
+    for indices, src_ids, limits in _batches(model, sources, BATCH_TOKENS):
         with silent_overflow():  # of a model that diverges; its answers are wrong anyway
-            rows = to_host(greedy_decode(model, src_ids, BOS, EOS, max_len)).tolist()
-        for i, row in zip(indices, rows, strict=True):
-            row = row[: len(sources[i]) + 1 + LONGER_THAN_SOURCE]
-            translations[i] = row[: row.index(EOS) + 1] if EOS in row else row
+            rows = to_host(greedy_decode(model, src_ids, BOS, EOS, max(limits))).tolist()
+        for i, row, limit in zip(indices, rows, limits, strict=True):
+            translations[i] = up_to(EOS, row[:limit])
     return translations
 
 
+def n_best(
+    model: Transformer, sources: Sequence[Sequence[int]], beam: int = 4, alpha: float = 0.6
+) -> list[list[Hypothesis]]:
+    """What beam search finds for sources of any lengths, in their order, the best first."""
+    found: list[list[Hypothesis]] = [[] for _ in sources]
+    for indices, src_ids, limits in _batches(model, sources, BATCH_TOKENS // beam):
+        with silent_overflow():
+            batch = beam_search(model, src_ids, beam, alpha, BOS, EOS, limits)
+        for i, hypotheses in zip(indices, batch, strict=True):
+            found[i] = hypotheses
+    return found
+
+
+def _batches(
+    model: Transformer, sources: Sequence[Sequence[int]], tokens: int
+) -> Iterator[tuple[list[int], Array, list[int]]]:
+    """The sources in batches by length: which they are, their ids, and how long each answer may get."""
+    pairs = [(source, ()) for source in sources]
+    for indices in by_length(pairs, tokens):
+        limits = [min(len(sources[i]) + 1 + LONGER_THAN_SOURCE, model.config.max_len) for i in indices]
+        yield indices, make_batch([pairs[i] for i in indices]).src_ids, limits
+
+
 def evaluate(model: Transformer, pairs: Sequence[Pair]) -> dict[str, Any]:
-    """What share of the model's answers is right: see `score`."""
+    """What share of the model's greedy answers is right: see `score`."""
     return score(decode(model, [source for source, _ in pairs]), pairs)
 
 

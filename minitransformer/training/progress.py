@@ -34,7 +34,9 @@ class Progress:
             f"  {_clock(record['seconds'])}, left {_clock(left)}"
         )
         if "valid" in record:
-            text += f"  valid: {record['valid']['exact_match']:.2%} exact"
+            valid = record["valid"]
+            bleu = f"loss {valid['loss']:.4f}, BLEU {valid['bleu']:.2f}" if "bleu" in valid else ""
+            text += f"  valid: {bleu or format(valid['exact_match'], '.2%') + ' exact'}"
         self.say(text)
 
     def say(self, text: str) -> None:

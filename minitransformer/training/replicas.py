@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from minitransformer.backend import (
     Array,
@@ -26,12 +26,12 @@ from minitransformer.backend import (
 from minitransformer.models.recompute import Keep
 from minitransformer.models.transformer import Transformer
 from minitransformer.training.batching import Batch
-from minitransformer.training.evaluation import decode
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.training.optimizer import Adam, grad_norm, parts, scale_down
 from minitransformer.training.processes import Processes
 
 WORK = 1 << 14  # numbers in the activations of a replica: with fewer, the processes wait for each other
+T = TypeVar("T")
 GRADIENTS = 1 << 25  # numbers in a model's gradient, beyond which another one takes too much memory (128 MB)
 
 
@@ -107,12 +107,14 @@ class Replicas:
         list(self.map(add_up, parts(grads[0].size, self.n_parts)))
         return sum(loss for loss, _ in answers)
 
-    def decode(self, sources: Sequence[Sequence[int]]) -> list[list[int]]:
-        """evaluation.decode, each replica its share of the sources."""
-        n, rows = len(self.models), [[0]] * len(sources)
-        for i, share in enumerate(self._each("_decode", [(sources[i::n],) for i in range(n)])):
-            rows[i::n] = share
-        return rows
+    def in_shares(self, function: Callable[..., list[T]], items: Sequence[Any], *settings: Any) -> list[T]:
+        """function(model, items, *settings), an answer for each of the items: each replica its share of them."""
+        n, answers = len(self.models), [cast(T, None)] * len(items)
+        for i, share in enumerate(
+            self._each("_answers", [(function, items[i::n], *settings) for i in range(n)])
+        ):
+            answers[i::n] = share
+        return answers
 
     def _each(self, method: str, arguments: list[tuple[Any, ...]]) -> list[Any]:
         if self._processes is not None:
@@ -132,8 +134,10 @@ class Replicas:
         loss = sum(self._add_gradient(i, loss_fn, batch, n_tokens, rng) for batch, rng in work)
         return loss, [None if rng is None else rng.bit_generator.state for _, rng in work]
 
-    def _decode(self, i: int, sources: Sequence[Sequence[int]]) -> list[list[int]]:
-        return decode(self.models[i], sources)
+    def _answers(
+        self, i: int, function: Callable[..., list[T]], items: Sequence[Any], *settings: Any
+    ) -> list[T]:
+        return function(self.models[i], items, *settings) if items else []
 
     def _add_gradient(
         self, i: int, loss_fn: LabelSmoothedCrossEntropy, batch: Batch, n_tokens: int, rng: Generator | None

@@ -2,7 +2,9 @@
 
 config.json          what to build and how to train it
 metrics.jsonl        a line per report: step, loss, lr, tokens_per_s, and the evaluation figures
-checkpoint-N.npz     the state after step N; the last two are kept
+checkpoint-N.npz     the state after step N; the last few are kept
+best.npz             the weights that did best on the validation set
+average.npz          the mean of the weights of several checkpoints, if somebody asked for it
 result.json          the final figures, once the run has ended
 """
 
@@ -20,7 +22,8 @@ from minitransformer.errors import CheckpointError, ConfigError, Minitransformer
 from minitransformer.tasks import PAD, Task, task_class
 from minitransformer.training.checkpoint import load_checkpoint, save_checkpoint, write_text
 
-KEPT_CHECKPOINTS = 2
+MODEL = "model."  # what the names of weights begin with, in all these files
+WEIGHTS = ("last", "best", "average")
 T = TypeVar("T")
 
 
@@ -91,6 +94,7 @@ class RunFolder:
             raise taken from None
         except OSError as error:
             raise ConfigError(f"cannot make the run folder {self.path}: {error.strerror}") from None
+        settings.task.save(self.path)
 
     def exists(self) -> bool:
         """Whether there is anything of a run here."""
@@ -102,7 +106,9 @@ class RunFolder:
 
         `task` stands in for one that the command line does not know by name.
         """
-        return self._read_config(lambda config: RunSettings.from_dict(config, task))
+        settings = self._read_config(lambda config: RunSettings.from_dict(config, task))
+        settings.task.load(self.path)
+        return settings
 
     def model_settings(self) -> tuple[TransformerConfig, str]:
         """The settings and the dtype of the model alone, which need no task."""
@@ -125,14 +131,26 @@ class RunFolder:
         """All checkpoints, the oldest first."""
         return sorted(self.path.glob("checkpoint-*.npz"), key=lambda path: (len(path.name), path.name))
 
-    def save(self, step: int, arrays: dict[str, Array], meta: dict[str, Any]) -> None:
-        """Write the checkpoint of `step`, then delete all but the last few."""
+    def save(self, step: int, arrays: dict[str, Array], meta: dict[str, Any], keep: int = 2) -> None:
+        """Write the checkpoint of `step`, then delete all but the last `keep`."""
         save_checkpoint(self.path / f"checkpoint-{step:08d}.npz", arrays, meta)
-        for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
+        for old in self.checkpoints()[:-keep]:
             old.unlink()
 
-    def load(self) -> tuple[dict[str, Array], dict[str, Any]]:
-        """The newest checkpoint. Raises CheckpointError if there is none or it is damaged."""
+    def save_weights(self, which: str, arrays: dict[str, Array], meta: dict[str, Any]) -> None:
+        """Write the weights that are the "best", or the "average"."""
+        save_checkpoint(self.path / f"{which}.npz", arrays, meta)
+
+    def load(self, weights: str = "last") -> tuple[dict[str, Array], dict[str, Any]]:
+        """The newest checkpoint, or other WEIGHTS. Raises CheckpointError if there is none or it is damaged."""
+        one_of("weights", weights, WEIGHTS)
+        if weights != "last":
+            path = self.path / f"{weights}.npz"
+            if weights == "average" and not path.exists():
+                raise CheckpointError(
+                    f"{path}: expected averaged weights; make them with: average {self.path}"
+                )
+            return load_checkpoint(path)
         paths = self.checkpoints()
         if not paths:
             raise CheckpointError(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,12 @@ from minitransformer.errors import CheckpointError, InputError, MinitransformerE
 from minitransformer.models.transformer import Transformer
 from minitransformer.tasks.task import Pair
 from minitransformer.training.batching import BatchStream, make_batch, shared
-from minitransformer.training.evaluation import score
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
+from minitransformer.training.measure import measure
 from minitransformer.training.optimizer import Adam
 from minitransformer.training.progress import Progress
 from minitransformer.training.replicas import Replicas, processes_that_pay, train_step
-from minitransformer.training.run_folder import RunFolder, RunSettings
+from minitransformer.training.run_folder import MODEL, RunFolder, RunSettings
 from minitransformer.training.schedule import learning_rate
 
 EVALUATION_SEED = 0  # the held-out sets are the same for every seed of the training
@@ -59,16 +60,18 @@ class Trainer:
         self.optimizer = Adam(self.model, (config.beta1, config.beta2), config.adam_eps)
         self.stream = BatchStream(settings.task, config.batch_tokens, settings.seed)
         self.sets = settings.task.evaluation_sets(generator(EVALUATION_SEED))
-        for name in {"valid", "test", *self.sets}:
+        for name in {"valid", *self.sets}:
             if not self.sets.get(name):
                 raise InputError(
                     f"task {settings.task.name}: expected pairs in the evaluation set {name!r}, got none"
                 )
-        longest = 1 + max(len(side) for pairs in self.sets.values() for pair in pairs for side in pair)
+        every_pair = [*self.stream.pairs(), *chain(*self.sets.values())]
+        longest = 1 + max(len(side) for pair in every_pair for side in pair)
         fits = longest <= settings.model.max_len
         require(fits, "max_len", f"at least {longest} for the sequences of this task", settings.model.max_len)
         self.step = 0
-        self.solved = False
+        self.ended = False  # before its last step
+        self.best: dict[str, Any] = {"step": 0, "value": 0.0}  # the evaluation that was best so far
         self.resumed = False
         self.since_report = {"loss": 0.0, "tokens": 0, "seconds": 0.0}
         self._earlier = 0.0  # seconds of the run before it was resumed
@@ -96,6 +99,8 @@ class Trainer:
             f"{self.settings.task.name}: {self.model.n_parameters():,} parameters, "
             f"at most {config.steps} steps{where}"
         )
+        for remark in self.settings.task.remarks():
+            progress.say(remark)
         with self.replicas.processes():
             if len(self.replicas.models) > 1 and not can_fork():
                 progress.say("in one process only; for more, on Linux: pip install threadpoolctl")
@@ -105,7 +110,7 @@ class Trainer:
 
     def _train(self, progress: Progress, stop_requested: Callable[[], bool]) -> None:
         config = self.settings.training
-        while self.step < config.steps and not self.solved:
+        while self.step < config.steps and not self.ended:
             started = time.perf_counter()
             lr, norm = self._update()
             self.since_report["seconds"] += time.perf_counter() - started
@@ -153,9 +158,8 @@ class Trainer:
             with silent_overflow():  # the last update may have been the one too far
                 logits, _ = self.model.forward(batch.src_ids, batch.tgt_in, keep="nothing")
                 self._require_finite(logits=to_floats(logits.sum())[0])
-            record["valid"] = self._evaluate(self.sets["valid"])
-            solved_at = self.settings.training.solved_at
-            self.solved = solved_at is not None and record["valid"]["exact_match"] >= solved_at
+            record["valid"] = self._evaluate("valid")
+            self._look_for_the_best(record["valid"], progress)
         record["seconds"] = self.seconds
         self.since_report = {"loss": 0.0, "tokens": 0, "seconds": 0.0}
         progress.report(record)
@@ -164,18 +168,33 @@ class Trainer:
         if evaluating:
             self.save()
 
-    def _evaluate(self, pairs: Sequence[Pair]) -> dict[str, Any]:
-        return score(self.replicas.decode([source for source, _ in pairs]), pairs)
+    def _evaluate(self, name: str) -> dict[str, Any]:
+        return measure(self.replicas, self.settings.task, name, self.sets[name])
+
+    def _look_for_the_best(self, valid: dict[str, Any], progress: Progress) -> None:
+        """Keep the weights that did best, and see whether the training has come to its end."""
+        config, best_by = self.settings.training, self.settings.task.best_by
+        if self.best["step"] == 0 or valid[best_by] > self.best["value"]:
+            self.best = {"step": self.step, "value": float(valid[best_by])}
+            if self.folder is not None:
+                self.folder.save_weights("best", self._weights(), {"step": self.step})
+        waited = self.step - self.best["step"]
+        if config.patience is not None and waited >= config.patience * config.evaluate_every:
+            self.ended = True
+            progress.say(f"no better {best_by} for {waited} steps: training ends")
+        if config.solved_at is not None and valid["exact_match"] >= config.solved_at:
+            self.ended = True
 
     def _result(self) -> dict[str, Any]:
-        """The final figures, from the sets that neither trained nor steered."""
-        tests = {name: self._evaluate(pairs) for name, pairs in self.sets.items() if name != "valid"}
+        """The final figures, from the sets that neither trained nor steered (or "valid", if there are none)."""
+        tests = {name: self._evaluate(name) for name in final_sets(self.sets)}
+        figures = tests["test" if "test" in tests else "valid"]
         result = {
             "task": self.settings.task.name,
             "seed": self.settings.seed,
-            "exact_match": tests["test"]["exact_match"],
-            "token_accuracy": tests["test"]["token_accuracy"],
+            **{name: x for name, x in figures.items() if isinstance(x, float)},
             "sets": tests,
+            "best": self.best,
             "steps": self.step,
             "seconds": self.seconds,
             "peak_memory_mb": self.replicas.peak_memory_mb(),
@@ -194,9 +213,12 @@ class Trainer:
         """Write a checkpoint into the run folder, if there is one."""
         if self.folder is None:
             return
-        arrays: dict[str, Array] = {f"model.{name}": x for name, x in self.model.state_dict().items()}
+        arrays = self._weights()
         arrays |= {f"adam.{name}": x for name, x in self.optimizer.state_dict().items()}
-        self.folder.save(self.step, arrays, self._numbers())
+        self.folder.save(self.step, arrays, self._numbers(), self.settings.training.keep_checkpoints)
+
+    def _weights(self) -> dict[str, Array]:
+        return {f"{MODEL}{name}": x for name, x in self.model.state_dict().items()}
 
     def _numbers(self) -> dict[str, Any]:
         """What a checkpoint holds besides arrays."""
@@ -205,7 +227,8 @@ class Trainer:
             "epoch": self.stream.epoch,
             "index": self.stream.index,
             "seconds": self.seconds,
-            "solved": self.solved,
+            "ended": self.ended,
+            "best": self.best,
             "since_report": self.since_report,
         }
 
@@ -222,21 +245,30 @@ class Trainer:
             raise CheckpointError(
                 f"{self.folder.path}: the newest checkpoint lacks a sound {', '.join(wrong)}"
             )
-        self.model.load_state_dict(_under("model.", arrays))
+        self.model.load_state_dict(_under(MODEL, arrays))
         self.optimizer.load_state_dict(_under("adam.", arrays))
-        self.step, self._earlier, self.solved = meta["step"], meta["seconds"], meta["solved"]
+        self.step, self._earlier, self.ended = meta["step"], meta["seconds"], meta["ended"]
+        self.best = meta["best"]
         self.stream.epoch, self.stream.index = meta["epoch"], meta["index"]
         self.since_report = meta["since_report"]
         self.folder.forget_after(self.step)
 
 
-def load_model(run: RunFolder | str | Path, device: str = "cpu") -> Transformer:
-    """The model of a run, with the weights of its newest checkpoint."""
+def final_sets(sets: dict[str, list[Pair]]) -> list[str]:
+    """The names of the sets that measure a model: all but "valid", if there are others."""
+    return [name for name in sets if name != "valid"] or ["valid"]
+
+
+def load_model(run: RunFolder | str | Path, device: str = "cpu", weights: str = "last") -> Transformer:
+    """The model of a run, with the weights of its newest checkpoint, or its "best" or "average" ones.
+
+    Raises CheckpointError if they are not there or damaged.
+    """
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
     config, dtype = folder.model_settings()
-    arrays, _ = folder.load()
+    arrays, _ = folder.load(weights)
     model = Transformer(config, 0, dtype, device)
-    model.load_state_dict(_under("model.", arrays))
+    model.load_state_dict(_under(MODEL, arrays))
     return model
 
 

@@ -61,7 +61,7 @@ class Tree:
     """
 
     def __init__(self, seed, V=5, towards_end=0.0, spread=2.0):
-        self.config = SimpleNamespace(tgt_vocab_size=V, pad_id=PAD)
+        self.config = SimpleNamespace(tgt_vocab_size=V, pad_id=PAD, max_len=50)
         self.seed, self.towards_end, self.spread = seed, towards_end, spread
         self.sizes = []  # rows of each step, by sentence
 
@@ -151,15 +151,15 @@ def test_a_beam_that_holds_all_prefixes_finds_the_best_of_all_sequences(seed, al
     V=st.integers(3, 6),
     beam=st.integers(1, 7),
     alpha=st.floats(0, 5),
-    max_len=st.integers(1, 12),
+    limits=st.lists(st.integers(1, 12), min_size=4, max_size=4),
     towards_end=st.floats(-3, 3),
 )
 def test_a_sentence_stops_when_nothing_can_change_any_more_and_not_before(
-    seed, B, V, beam, alpha, max_len, towards_end
+    seed, B, V, beam, alpha, limits, towards_end
 ):
     tree = Tree(seed, V, towards_end)
-    found = mt.beam_search(tree, [[3]] * B, beam, alpha, BOS, EOS, max_len)
-    expected = [tree.naive(i, beam, alpha, EOS, max_len) for i in range(B)]
+    found = mt.beam_search(tree, [[3]] * B, beam, alpha, BOS, EOS, limits[:B])
+    expected = [tree.naive(i, beam, alpha, EOS, limits[i]) for i in range(B)]
     for hypotheses, (finished, _, _) in zip(found, expected, strict=True):
         assert_same(hypotheses, finished)
         assert all(-math.inf < h.score <= 0 for h in hypotheses)
@@ -307,9 +307,10 @@ def test_a_vocabulary_smaller_than_the_beam():
 def test_a_sentence_does_not_depend_on_its_neighbours_or_their_padding(seed, lengths):
     model = random_model(seed)
     src_ids = random_sources(seed, lengths)
-    together = mt.beam_search(model, src_ids, 3, max_len=8)
-    for hypotheses, source, length in zip(together, src_ids, lengths, strict=True):
-        alone = mt.beam_search(model, source[None, :length], 3, max_len=8)[0]
+    limits = [2 + seed % n for n in lengths]
+    together = mt.beam_search(model, src_ids, 3, max_len=limits)
+    for hypotheses, source, length, limit in zip(together, src_ids, lengths, limits, strict=True):
+        alone = mt.beam_search(model, source[None, :length], 3, max_len=limit)[0]
         assert_same(hypotheses, [(score, tuple(ids)) for ids, score in alone])
 
 
@@ -355,6 +356,13 @@ def test_a_model_that_diverged_is_decoded_all_the_same():
         ([[3, 13]], {}, mt.InputError, "src_ids: expected ids 0 … 12, got 13"),
         ([3, 4], {}, mt.InputError, "src_ids: expected ids of shape (B, T), B and T at least 1, got (2,)"),
         ([[3]], {"max_len": 0}, mt.InputError, "max_len: expected 1 … 23 (the model's max_len), got 0"),
+        ([[3]], {"max_len": [24]}, mt.InputError, "max_len: expected 1 … 23 (the model's max_len), got 24"),
+        (
+            [[3]],
+            {"max_len": [2, 3]},
+            mt.InputError,
+            "max_len: expected a number, or one for each of 1 sentences, got 2",
+        ),
         ([[3]], {"max_len": 24}, mt.InputError, "max_len: expected 1 … 23 (the model's max_len), got 24"),
         ([[3]], {"bos_id": -1}, mt.InputError, "bos_id: expected an id 0 … 12, got -1"),
         ([[3]], {"eos_id": 13}, mt.InputError, "eos_id: expected an id 0 … 12, got 13"),

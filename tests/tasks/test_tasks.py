@@ -21,6 +21,7 @@ from minitransformer.tasks import (
     SequenceTask,
     Sort,
     Task,
+    Text,
     Translate,
     Vocabulary,
     task_class,
@@ -208,7 +209,7 @@ def test_impossible_settings_are_refused_by_name_and_value(settings):
 
 
 def test_tasks_are_found_by_name():
-    classes = {"copy": Copy, "reverse": Reverse, "sort": Sort, "translate": Translate}
+    classes = {"copy": Copy, "reverse": Reverse, "sort": Sort, "translate": Translate, "text": Text}
     assert {name: task_class(name) for name in TASKS} == classes
     with pytest.raises(mt.ConfigError, match=r"'revers'.*'reverse'"):
         task_class("revers")

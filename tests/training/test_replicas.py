@@ -148,12 +148,13 @@ def test_processes_end_with_a_program_that_does_not_close_them(tmp_path):
     script = tmp_path / "program.py"
     script.write_text(
         "import os, signal, minitransformer as mt\n"
+        "from minitransformer.training.evaluation import decode\n"
         "model = mt.Transformer(mt.TransformerConfig.preset('toy', 11))\n"
         "replicas = mt.Replicas(model, 2)\n"
         "block = replicas.processes()\n"
         "block.__enter__()\n"
         "os.kill(replicas._processes.pids[0], signal.SIGINT)\n"
-        "print(replicas.decode([[3, 4], [5]]) != [], replicas._processes.pids[0])\n"
+        "print(replicas.in_shares(decode, [[3, 4], [5]]) != [], replicas._processes.pids[0])\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=True)
     answered, pid = done.stdout.split()
@@ -169,7 +170,7 @@ def test_replicas_decode_what_the_model_decodes(n):
     sources = [rng.integers(3, V_SRC, rng.integers(1, 7)).tolist() for _ in range(8)]
     replicas = mt.Replicas(model, n)
     with replicas.processes():
-        assert replicas.decode(sources) == decode(model, sources)
+        assert replicas.in_shares(decode, sources) == decode(model, sources)
 
 
 def test_without_threadpoolctl_or_a_fork_all_work_stays_in_this_process(monkeypatch):

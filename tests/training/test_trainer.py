@@ -264,7 +264,7 @@ def test_training_learns():
     result = trainer.run()
     assert before["exact_match"] < 0.1
     assert result["exact_match"] >= 0.96
-    assert trainer.solved and result["steps"] < 400
+    assert trainer.ended and result["steps"] < 400
 
 
 def test_training_ends_when_the_task_is_solved(tmp_path):

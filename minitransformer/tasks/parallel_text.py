@@ -1,0 +1,82 @@
+"""Parallel files: each line of the one is a sentence, the same line of the other its translation."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from itertools import zip_longest
+from typing import NamedTuple
+
+from minitransformer.errors import InputError
+
+SHOWN = 5  # bad lines that a message names
+
+
+class SentencePair(NamedTuple):
+    """The same line of both files."""
+
+    number: int  # counted from 1
+    source: str
+    target: str
+
+
+class BadLine(NamedTuple):
+    """A line that cannot be used, and why."""
+
+    path: str
+    number: int
+    fault: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.number}: {self.fault}"
+
+
+def read_parallel(src: str, tgt: str) -> tuple[list[SentencePair], list[BadLine]]:
+    """The pairs of sentences in two files, and the lines that keep a pair from being one.
+
+    Files are UTF-8, plain or gzipped (.gz). Several blanks count as one, at the ends of a line as none. A line is bad
+    if it is empty, not UTF-8, or missing at the end of the shorter file. Raises InputError for a file that cannot be
+    read, and if there is nothing in either.
+    """
+    pairs: list[SentencePair] = []
+    bad: list[BadLine] = []
+    for number, lines in enumerate(zip_longest(read_lines(src), read_lines(tgt)), start=1):
+        texts = [as_text(line) for line in lines]
+        bad += [
+            BadLine(path, number, fault) for path, (_, fault) in zip((src, tgt), texts, strict=True) if fault
+        ]
+        (source, _), (target, _) = texts
+        if source and target:
+            pairs.append(SentencePair(number, source, target))
+    if not pairs and not bad:
+        raise InputError(f"expected a sentence a line in {src} and {tgt}, got two empty files")
+    return pairs, bad
+
+
+def read_lines(path: str) -> list[bytes]:
+    """The lines of a file, each ended by a line feed."""
+    try:
+        with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
+            lines = file.read().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: damaged, or not gzipped ({error})") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    return lines if lines[-1] else lines[:-1]
+
+
+def as_text(line: bytes | None) -> tuple[str, str]:
+    """The text of a line, and what is wrong with it: one of the two is empty."""
+    if line is None:
+        return "", "missing, though the other file has this line"
+    try:
+        text = " ".join(line.decode("utf-8").split())
+    except UnicodeDecodeError as error:
+        return "", f"not UTF-8 (byte {error.start + 1} of the line)"
+    return text, "" if text else "empty"
+
+
+def first_of(bad: list[BadLine]) -> str:
+    """The first bad lines, and how many more there are."""
+    more = f"; and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
+    return "; ".join(map(str, bad[:SHOWN])) + more

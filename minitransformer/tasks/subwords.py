@@ -1,0 +1,100 @@
+"""Subwords: pieces of words, so that a few thousand symbols write every word (§5.1; Sennrich et al. 2016).
+
+Byte-pair encoding by SentencePiece (Kudo and Richardson 2018), from the `text` extra.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from minitransformer.config import as_integer, as_list
+from minitransformer.errors import CheckpointError, ConfigError, InputError, describe
+from minitransformer.tasks.vocabulary import BOS, EOS, PAD, SPECIALS
+
+UNKNOWN = len(SPECIALS)  # a character that the training text does not have
+
+
+class Subwords:
+    """A vocabulary of subwords, with the methods of `Vocabulary`. `proto` is the file that SentencePiece writes."""
+
+    def __init__(self, proto: bytes) -> None:
+        self.proto = proto
+        try:
+            self._pieces = sentencepiece().SentencePieceProcessor(model_proto=proto)
+        except RuntimeError as error:
+            raise CheckpointError(f"the subwords: not a SentencePiece model ({error})") from None
+
+    @classmethod
+    def learn(cls, lines: Iterable[str], vocab_size: int) -> Subwords:
+        """The `vocab_size` symbols, PAD, BOS, EOS and UNKNOWN among them, that write `lines` in few pieces.
+
+        Deterministic. What the pieces write is what was read: nothing is normalised but blanks. Raises ConfigError
+        if the text has not so many pieces, or more characters.
+        """
+        proto = io.BytesIO()
+        try:
+            sentencepiece().SentencePieceTrainer.train(
+                sentence_iterator=iter(lines),
+                model_writer=proto,
+                model_type="bpe",
+                vocab_size=vocab_size,
+                character_coverage=1.0,
+                normalization_rule_name="identity",
+                pad_id=PAD,
+                bos_id=BOS,
+                eos_id=EOS,
+                unk_id=UNKNOWN,
+                minloglevel=2,
+            )
+        except RuntimeError as error:
+            reason = str(error).rsplit("] ", 1)[-1]
+            raise ConfigError(
+                f"vocab_size: cannot learn {vocab_size} subwords from this text: {reason}"
+            ) from None
+        return cls(proto.getvalue())
+
+    @classmethod
+    def read(cls, path: Path) -> Subwords:
+        """Those that were written to `path`. Raises CheckpointError if the file is damaged."""
+        return cls(path.read_bytes())
+
+    def write(self, path: Path) -> None:
+        """Write them to `path`, for SentencePiece's own programs, too."""
+        path.write_bytes(self.proto)
+
+    @cached_property
+    def symbols(self) -> tuple[str, ...]:
+        return tuple(self._pieces.id_to_piece(i) for i in range(len(self)))
+
+    def __len__(self) -> int:
+        return int(self._pieces.get_piece_size())
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the pieces of `text`; an unknown character is UNKNOWN. Raises InputError for an empty text."""
+        if not isinstance(text, str) or not text.strip():
+            raise InputError(f"expected a text, got {describe(text)}")
+        return list(self._pieces.encode(text))
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text; [] for an empty one."""
+        return list(self._pieces.encode(list(texts)))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids`, up to EOS. Raises InputError for an id that is none of the symbols'."""
+        last = len(self) - 1
+        expected = f"ids 0 … {last}"
+        ids = [as_integer("ids", i, 0, last, expected) for i in as_list("ids", ids, expected)]
+        return str(self._pieces.decode(ids[: ids.index(EOS)] if EOS in ids else ids))
+
+
+def sentencepiece() -> Any:
+    """The library, which is optional."""
+    try:
+        import sentencepiece
+    except ImportError:
+        raise ConfigError("task 'text' needs SentencePiece: pip install 'minitransformer[text]'") from None
+    return sentencepiece

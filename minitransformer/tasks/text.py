@@ -1,0 +1,169 @@
+"""Text: your own parallel files, a sentence a line."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from minitransformer.backend import Generator
+from minitransformer.config import check_size, check_types, one_of, require
+from minitransformer.errors import ConfigError, InputError
+from minitransformer.tasks.parallel_text import BadLine, SentencePair, first_of, read_parallel
+from minitransformer.tasks.subwords import Subwords
+from minitransformer.tasks.task import Pair, Task
+
+SUBWORDS = "subwords.model"  # SentencePiece's file, in the run folder
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Text(Task):
+    """Translate the lines of the `*_src` files into those of the `*_tgt` files (see parallel_text.py).
+
+    Both languages share `vocab_size` subwords, learned from the training files and kept in the run folder. A line to
+    train on that is empty, not UTF-8, missing in the other file, or longer than `max_length` subwords ends the run
+    with its file and number; bad_lines="skip" leaves it out, and reports it. Lines of valid and test are never left
+    out: their figures would be those of fewer sentences.
+    `bleu_tokenize` is SacreBLEU's: "13a" for plain text, "none" for text whose tokens blanks separate already.
+    """
+
+    name: ClassVar[str] = "text"
+    best_by: ClassVar[str] = "bleu"
+    # The sizes and the dropout of Wu et al. 2021 for 29,000 pairs of sentences; more data bear more.
+    model: ClassVar[Mapping[str, Any]] = {
+        "n_layers": 4,
+        "d_model": 128,
+        "n_heads": 4,
+        "d_ff": 256,
+        "dropout": 0.3,
+        "max_len": 256,
+    }
+    # An update reads 4,096 tokens, in batches whose logits stay in the processor's cache.
+    training: ClassVar[Mapping[str, Any]] = {
+        "steps": 8000,
+        "batch_tokens": 512,
+        "accumulate": 8,
+        "schedule": "cosine",
+        "warmup_steps": 800,
+        "learning_rate": 4e-3,
+        "clip_norm": 1.0,
+        "evaluate_every": 250,
+        "keep_checkpoints": 10,
+    }
+    train_src: str = ""
+    train_tgt: str = ""
+    valid_src: str = ""
+    valid_tgt: str = ""
+    test_src: str = ""  # and test_tgt: without them, valid is all that is measured
+    test_tgt: str = ""
+    vocab_size: int = 8000
+    max_length: int = 100
+    bad_lines: str = "refuse"
+    bleu_tokenize: str = "13a"
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("train_src", "train_tgt", "valid_src", "valid_tgt"):
+            require(
+                bool(getattr(self, name)), name, "the path of a file (--set NAME=PATH)", getattr(self, name)
+            )
+        both = bool(self.test_src) == bool(self.test_tgt)
+        require(both, "test_src, test_tgt", "both, or none", [self.test_src, self.test_tgt])
+        check_size("vocab_size", self.vocab_size)
+        check_size("max_length", self.max_length)
+        one_of("bad_lines", self.bad_lines, ("refuse", "skip"))
+        one_of("bleu_tokenize", self.bleu_tokenize, ("13a", "intl", "char", "none"))
+
+    @cached_property
+    def vocabulary(self) -> Subwords:
+        pairs, _ = self._training_lines
+        return Subwords.learn((text for _, *texts in pairs for text in texts), self.vocab_size)
+
+    def save(self, folder: Path) -> None:
+        self.vocabulary.write(folder / SUBWORDS)
+
+    def load(self, folder: Path) -> None:
+        if (folder / SUBWORDS).exists():
+            self.__dict__["vocabulary"] = Subwords.read(folder / SUBWORDS)
+
+    def training_pairs(self, rng: Generator) -> list[Pair]:
+        pairs, _ = self._training_pairs
+        return [pairs[i] for i in rng.permutation(len(pairs))]
+
+    def evaluation_sets(self, rng: Generator) -> dict[str, list[Pair]]:
+        return {
+            name: all_of(*self._encoded(lines, *self._files(name))) for name, lines in self._held_out.items()
+        }
+
+    def remarks(self) -> list[str]:
+        _, bad = self._training_pairs
+        return [f"left out: {len(bad):,} line(s): {first_of(bad)}"] if bad else []
+
+    def figures(self, name: str, answers: Sequence[Sequence[int]]) -> dict[str, float]:
+        """BLEU (Papineni et al. 2002) of the answers to a held-out set, by SacreBLEU, from 0 to 100."""
+        answered = [self.vocabulary.decode(answer) for answer in answers]
+        references = [pair.target for pair in self._held_out[name]]
+        bleu = sacrebleu().BLEU(tokenize=self.bleu_tokenize, force=True)  # force: no advice on tokenised text
+        return {"bleu": bleu.corpus_score(answered, [references]).score}
+
+    def _files(self, name: str) -> tuple[str, str]:
+        return getattr(self, f"{name}_src"), getattr(self, f"{name}_tgt")
+
+    @cached_property
+    def _held_out(self) -> dict[str, list[SentencePair]]:
+        names = ("valid", "test") if self.test_src else ("valid",)
+        return {name: all_of(*read_parallel(*self._files(name))) for name in names}
+
+    @cached_property
+    def _training_lines(self) -> tuple[list[SentencePair], list[BadLine]]:
+        return self._allowed(*read_parallel(self.train_src, self.train_tgt))
+
+    @cached_property
+    def _training_pairs(self) -> tuple[list[Pair], list[BadLine]]:
+        lines, unreadable = self._training_lines
+        pairs, too_long = self._allowed(*self._encoded(lines, self.train_src, self.train_tgt))
+        return pairs, sorted(unreadable + too_long)
+
+    def _allowed(self, pairs: list[T], bad: list[BadLine]) -> tuple[list[T], list[BadLine]]:
+        """The same. Raises InputError for bad lines, unless they may be left out, and if nothing is left."""
+        if bad and self.bad_lines == "refuse":
+            raise InputError(f"{first_of(bad)} (--set bad_lines=skip leaves such lines out)")
+        if not pairs:
+            raise InputError(f"expected lines to train on, got bad ones only: {first_of(bad)}")
+        return pairs, bad
+
+    def _encoded(self, lines: list[SentencePair], src: str, tgt: str) -> tuple[list[Pair], list[BadLine]]:
+        """The ids of all lines but those that are too long, and these."""
+        encode = self.vocabulary.encode_all
+        sources, targets = encode([line.source for line in lines]), encode([line.target for line in lines])
+        pairs: list[Pair] = []
+        bad: list[BadLine] = []
+        for line, source, target in zip(lines, sources, targets, strict=True):
+            bad += [
+                BadLine(path, line.number, f"{len(ids)} subwords, more than max_length={self.max_length}")
+                for path, ids in ((src, source), (tgt, target))
+                if len(ids) > self.max_length
+            ]
+            if max(len(source), len(target)) <= self.max_length:
+                pairs.append((array("i", source), array("i", target)))  # a tenth of a list's memory
+        return pairs, bad
+
+
+def all_of(pairs: list[T], bad: list[BadLine]) -> list[T]:
+    """`pairs`, of which none may be left out. Raises InputError for bad lines."""
+    if bad:
+        raise InputError(f"held-out lines must all be good: {first_of(bad)}")
+    return pairs
+
+
+def sacrebleu() -> Any:
+    """SacreBLEU's metrics, which are optional."""
+    try:
+        import sacrebleu.metrics
+    except ImportError:
+        raise ConfigError("task 'text' needs SacreBLEU: pip install 'minitransformer[text]'") from None
+    return sacrebleu.metrics

@@ -1,0 +1,83 @@
+"""Subwords: every text comes back, every size is kept, and nothing depends on the day."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minitransformer as mt
+from minitransformer.tasks import BOS, EOS, PAD, Subwords
+from minitransformer.tasks.subwords import UNKNOWN
+
+pytest.importorskip("sentencepiece")
+
+TEXT = ["der rote hund schläft", "die rote katze schläft nicht", "ein hund , 3 katzen"] * 5
+ALPHABET = sorted(set("".join(TEXT)) - {" "})
+SUBWORDS = Subwords.learn(TEXT, 40)
+
+
+@given(words=st.lists(st.text(ALPHABET, min_size=1, max_size=9), min_size=1, max_size=5))
+def test_a_text_of_known_characters_comes_back(words):
+    text = " ".join(words)
+    ids = SUBWORDS.encode(text)
+    assert all(UNKNOWN < i < len(SUBWORDS) for i in ids)
+    assert SUBWORDS.decode(ids) == text
+    assert SUBWORDS.encode_all([text, "", text]) == [ids, [], ids]
+    assert "".join(SUBWORDS.symbols[i] for i in ids).replace("▁", " ").strip() == text
+
+
+def test_pieces_are_shorter_than_characters_and_longer_than_words():
+    text = "die rote katze schläft"
+    assert len(text.split()) <= len(SUBWORDS.encode(text)) < len(text)
+    assert len(Subwords.learn(TEXT, 30).encode(text)) > len(Subwords.learn(TEXT, 50).encode(text))
+
+
+def test_an_unknown_character_is_one_unknown_symbol():
+    ids = SUBWORDS.encode("hund 犬")
+    known = SUBWORDS.encode("hund")
+    assert ids.count(UNKNOWN) == 1 and ids[: len(known)] == known
+    assert SUBWORDS.decode(ids).startswith("hund")
+
+
+def test_the_vocabulary_has_the_size_asked_for_and_begins_with_the_special_symbols():
+    for size in (30, 41, 60):
+        assert len(Subwords.learn(TEXT, size)) == len(Subwords.learn(TEXT, size).symbols) == size
+    assert (PAD, BOS, EOS, UNKNOWN) == (0, 1, 2, 3)
+    assert len(set(SUBWORDS.symbols)) == len(SUBWORDS)
+    for text in TEXT:
+        assert min(SUBWORDS.encode(text)) > UNKNOWN
+    assert not {PAD, BOS, EOS} & set(SUBWORDS.encode("<pad> </s> <s>"))  # no text writes them
+
+
+def test_what_is_learned_depends_on_the_text_alone(tmp_path):
+    again = Subwords.learn(iter(TEXT), 40)
+    assert again.proto == SUBWORDS.proto
+    again.write(tmp_path / "model")
+    assert Subwords.read(tmp_path / "model").symbols == SUBWORDS.symbols
+    assert Subwords.learn(TEXT[1:2] * 9, 30).symbols != Subwords.learn(TEXT, 30).symbols
+
+
+@pytest.mark.parametrize("size", [5, 100_000])
+def test_a_size_that_the_text_does_not_allow_is_refused(size):
+    with pytest.raises(mt.ConfigError, match=f"vocab_size.*{size}") as raised:
+        Subwords.learn(TEXT, size)
+    assert "\n" not in str(raised.value)
+
+
+def test_decode_stops_at_the_end_and_refuses_what_is_no_id():
+    ids = SUBWORDS.encode("der hund")
+    assert SUBWORDS.decode([*ids, EOS, *ids]) == "der hund"
+    for bad in (len(SUBWORDS), -1, 1.5, "7"):
+        with pytest.raises(mt.InputError, match=f"0 … {len(SUBWORDS) - 1}"):
+            SUBWORDS.decode([*ids, bad])
+
+
+@pytest.mark.parametrize("text", ["", " \t", None, 3])
+def test_a_text_without_words_is_refused(text):
+    with pytest.raises(mt.InputError, match="expected a text"):
+        SUBWORDS.encode(text)
+
+
+def test_a_damaged_file_is_told(tmp_path):
+    (tmp_path / "model").write_bytes(SUBWORDS.proto[:50])
+    with pytest.raises(mt.CheckpointError, match="SentencePiece"):
+        Subwords.read(tmp_path / "model")

@@ -1,0 +1,297 @@
+"""Task text: from two files to a run folder that translates without them."""
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import minitransformer as mt
+from minitransformer import cli
+from minitransformer.backend import generator
+from minitransformer.tasks import EOS, Text, Translate
+from minitransformer.tasks.subwords import UNKNOWN
+
+pytest.importorskip("sentencepiece")
+sacrebleu = pytest.importorskip("sacrebleu")
+
+TINY = "n_layers=1 d_model=8 d_ff=12 n_heads=2 max_len=99 vocab_size=70 batch_tokens=200 accumulate=1 processes=1"
+
+
+def sentences(n, seed):
+    """Pairs of the built-in task, as text."""
+    task = Translate(epoch_size=n)
+    return [tuple(map(task.vocabulary.decode, pair)) for pair in task.training_pairs(generator(seed))]
+
+
+def write(folder, **sets):
+    """Files NAME.en and NAME.es of each set of pairs; the settings that name them."""
+    settings = {}
+    for name, pairs in sets.items():
+        for side, ending, i in (("src", "en", 0), ("tgt", "es", 1)):
+            path = folder / f"{name}.{ending}"
+            path.write_text("".join(f"{pair[i]}\n" for pair in pairs), encoding="utf-8")
+            settings[f"{name}_{side}"] = str(path)
+    return settings
+
+
+@pytest.fixture
+def files(tmp_path):
+    return write(tmp_path, train=sentences(60, 1), valid=sentences(7, 2), test=sentences(5, 3))
+
+
+def assignments(settings):
+    return [f"{name}={value}" for name, value in settings.items()]
+
+
+# --- what it reads --------------------------------------------------------------------------------------
+
+
+def test_an_epoch_has_every_pair_once_in_an_order_of_its_own(files):
+    task = Text(**files, vocab_size=70)
+    pairs = [task.training_pairs(generator(seed)) for seed in (1, 1, 2)]
+    assert pairs[0] == pairs[1] != pairs[2]
+    decode = task.vocabulary.decode
+    for drawn in pairs:
+        assert sorted((decode(s), decode(t)) for s, t in drawn) == sorted(sentences(60, 1))
+
+
+def test_held_out_sets_are_the_files_in_their_order(files):
+    task = Text(**files, vocab_size=70)
+    decode = task.vocabulary.decode
+    sets = {
+        name: [(decode(s), decode(t)) for s, t in pairs]
+        for name, pairs in task.evaluation_sets(generator(0)).items()
+    }
+    assert sets == {"valid": sentences(7, 2), "test": sentences(5, 3)}
+    only_valid = {name: path for name, path in files.items() if not name.startswith("test")}
+    assert list(Text(**only_valid, vocab_size=70).evaluation_sets(generator(0))) == ["valid"]
+
+
+def spoil(path, number, line):
+    """Replace a line of a file, counted from 1; None cuts the file off before it."""
+    with open(path, "rb") as file:
+        lines = file.read().split(b"\n")[:-1]
+    lines[number - 1 :] = [] if line is None else [line, *lines[number:]]
+    with open(path, "wb") as file:
+        file.write(b"".join(line + b"\n" for line in lines))
+
+
+FAULTS = {
+    "empty": (b"  ", "7: empty"),
+    "not UTF-8": (b"la casa\xe9", r"7: not UTF-8"),
+    "too long": (b"la casa cae y " * 30, r"7: \d+ subwords, more than max_length=90"),
+    "missing": (None, "7: missing"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bad_line_is_refused_or_left_out_as_the_user_chose(files, fault):
+    line, told = FAULTS[fault]
+    spoil(files["train_tgt"], 7, line)
+    settings = {**files, "vocab_size": 70, "max_length": 90}
+    with pytest.raises(mt.InputError, match=rf"train\.es:{told}.*bad_lines=skip"):
+        Text(**settings).training_pairs(generator(0))
+    task = Text(**settings, bad_lines="skip")
+    n_left_out = 54 if fault == "missing" else 1
+    assert len(task.training_pairs(generator(0))) == 60 - n_left_out
+    (remark,) = task.remarks()
+    assert f"train.es:{told.split(':')[0]}:" in remark and remark.startswith(f"left out: {n_left_out}")
+    assert Text(**{**settings, "train_tgt": files["train_src"]}).remarks() == []
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("name", ["valid", "test"])
+def test_a_held_out_line_is_never_left_out(files, name, fault):
+    """Else a figure would be that of fewer, and shorter, sentences."""
+    line, told = FAULTS[fault]
+    spoil(files[f"{name}_tgt"], 5 if name == "test" else 7, line)
+    task = Text(**files, vocab_size=70, max_length=90, bad_lines="skip")
+    with pytest.raises(mt.InputError, match=rf"{name}\.es:{told.replace('7:', '[57]:')}"):
+        task.evaluation_sets(generator(0))
+
+
+def test_nothing_but_bad_lines_is_refused(files):
+    for number in range(1, 61):
+        spoil(files["train_src"], number, b"")
+    with pytest.raises(mt.InputError, match="bad ones only"):
+        Text(**files, vocab_size=70, bad_lines="skip").training_pairs(generator(0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"train_src": ""}, "train_src.*path of a file"),
+        ({"valid_tgt": ""}, "valid_tgt.*path of a file"),
+        ({"test_tgt": ""}, "test_src, test_tgt.*both"),
+        ({"test_src": 5}, "test_src.*str"),
+        ({"vocab_size": 0}, "vocab_size.*0"),
+        ({"vocab_size": 5000}, "vocab_size.*5000"),
+        ({"max_length": -1}, "max_length.*-1"),
+        ({"bad_lines": "skipp"}, "'skipp'.*'skip'"),
+        ({"bleu_tokenize": "13b"}, "'13b'.*'13a'"),
+        ({"train_srcs": "x"}, "'train_srcs'.*'train_src'"),
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_be_are_refused_in_a_line(files, tmp_path, capsys, changes, what):
+    command = ["train", "text", "--out", str(tmp_path / "run"), "--set", *TINY.split()]
+    assert cli.main([*command, *assignments({**files, **changes})]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    with pytest.raises(mt.ConfigError, match=what):
+        raise mt.ConfigError(error)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_line_too_long_for_the_model_is_refused_before_the_run_begins(files, tmp_path, capsys):
+    command = ["train", "text", "--out", str(tmp_path / "run"), "--set", *TINY.split(), *assignments(files)]
+    assert cli.main([*command, "max_len=9"]) == 2
+    assert "max_len: expected at least" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+# --- BLEU -----------------------------------------------------------------------------------------------
+
+
+def test_bleu_is_sacrebleus_of_the_texts(files):
+    task = Text(**files, vocab_size=70)
+    references = [target for _, target in sentences(7, 2)]
+    right = [[*task.vocabulary.encode(text), EOS] for text in references]
+    assert task.figures("valid", right) == {"bleu": pytest.approx(100)}
+    halves = [ids[: len(ids) // 2] for ids in right[:3]] + right[3:]
+    texts = [task.vocabulary.decode(ids) for ids in halves]
+    bleu = sacrebleu.corpus_bleu(texts, [references]).score
+    assert 20 < bleu < 95
+    assert task.figures("valid", halves) == {"bleu": pytest.approx(bleu, rel=1e-12)}
+
+
+def test_an_unknown_character_in_a_reference_is_not_matched_by_the_unknown_symbol(files):
+    spoil(files["valid_tgt"], 1, "Ω Ω Ω Ω Ω".encode())
+    task = Text(**files, vocab_size=70)
+    answers = [list(target) for _, target in task.evaluation_sets(generator(0))["valid"]]
+    assert UNKNOWN in answers[0]
+    assert task.figures("valid", answers)["bleu"] < 99
+
+
+@pytest.mark.parametrize(("tokenize", "equal"), [("13a", True), ("none", False)])
+def test_bleu_splits_words_as_it_was_told(files, tokenize, equal):
+    """13a separates the full stop, none leaves it with the word."""
+    for number in range(1, 8):
+        spoil(files["valid_tgt"], number, b"la casa roja no cae .")
+    task = Text(**files, vocab_size=71, bleu_tokenize=tokenize, max_length=99)
+    task.__dict__["vocabulary"] = mt.tasks.Vocabulary(["la", "casa", "roja", "no", "cae", "cae.", "."])
+    answers = [task.vocabulary.encode("la casa roja no cae.")] * 7
+    assert (task.figures("valid", answers)["bleu"] > 99) == equal
+
+
+# --- a run ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of a few steps whose files are gone; and its result."""
+    data = tmp_path_factory.mktemp("data")
+    files = write(data, train=sentences(60, 1), valid=sentences(7, 2), test=sentences(5, 3))
+    path = tmp_path_factory.mktemp("text") / "run"
+    settings = f"{TINY} steps=30 warmup_steps=4 evaluate_every=6 keep_checkpoints=4 log_every=5".split()
+    command = ["train", "text", "--json", "--out", str(path), "--set", *settings, *assignments(files)]
+    assert cli.main(command) == 0
+    shutil.rmtree(data)
+    return path
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of it, somewhere else."""
+    return shutil.copytree(trained, tmp_path / "elsewhere" / "run")
+
+
+def test_a_run_says_how_good_it_is(run):
+    result = json.loads((run / "result.json").read_text())
+    valid = [record["valid"] for record in mt.RunFolder(run).metrics() if "valid" in record]
+    assert len(valid) == 5
+    for figures in [*valid, result, result["sets"]["test"]]:
+        assert 0 <= figures["bleu"] <= 100 and 0 < figures["loss"] < 10
+    assert valid[-1]["loss"] < valid[0]["loss"]
+    assert result["best"]["value"] == max(figures["bleu"] for figures in valid)
+
+
+def test_a_run_translates_without_the_files_it_learned_from(run, capsys, monkeypatch):
+    vocabulary, model = mt.RunFolder(run).settings().task.vocabulary, mt.load_model(run)
+    lines = ["the house falls", "", "a dog", "the small red house does not fall Ω"]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
+    assert cli.main(["translate", str(run)]) == 0
+    out, err = capsys.readouterr()
+    ids = mt.translate(model, [vocabulary.encode(line) for line in lines if line], beam=4)
+    expected = iter(map(vocabulary.decode, ids))
+    assert out == "".join(f"{next(expected) if line else ''}\n" for line in lines) and err == ""
+    assert cli.main(["decode", str(run), lines[0]]) == 0
+    assert (
+        capsys.readouterr().out
+        == vocabulary.decode(mt.translate(model, [vocabulary.encode(lines[0])])[0]) + "\n"
+    )
+
+
+def test_what_needs_the_files_says_so(run, capsys):
+    for command in (["evaluate", str(run)], ["train", "text", "--resume", "--out", str(run)]):
+        assert cli.main(command) == 2
+        assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_run_without_its_subwords_learns_them_again(files, tmp_path):
+    settings = mt.RunSettings.of(Text(**files, vocab_size=70), {"d_model": 8, "n_heads": 2}, 1)
+    folder = mt.RunFolder(tmp_path / "run")
+    folder.create(settings)
+    before = (tmp_path / "run" / "subwords.model").read_bytes()
+    (tmp_path / "run" / "subwords.model").unlink()  # killed between the two files
+    assert folder.settings().task.vocabulary.proto == before
+
+
+def test_subwords_label_the_attention(run):
+    pytest.importorskip("matplotlib")
+    from minitransformer import figures
+
+    vocabulary = mt.RunFolder(run).settings().task.vocabulary
+    figure = figures.attention_figure(mt.load_model(run), vocabulary, "the house falls", ["cross"])
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert labels == [*(vocabulary.symbols[i] for i in vocabulary.encode("the house falls")), "</s>"]
+    assert (
+        figures.training_figure("text", mt.RunFolder(run).metrics()).axes[2].get_ylabel().startswith("BLEU")
+    )
+
+
+def test_a_run_that_was_stopped_continues_bit_for_bit(files, tmp_path):
+    text = Text(**files, vocab_size=70)
+    settings = mt.RunSettings.of(
+        text,
+        {"n_layers": 1, "d_model": 8, "d_ff": 12, "n_heads": 2, "batch_tokens": 200, "accumulate": 2}
+        | {"steps": 12, "warmup_steps": 3, "evaluate_every": 4, "processes": 1, "max_len": 60},
+    )
+    trainers = [mt.Trainer(settings, mt.RunFolder(tmp_path / name)) for name in ("whole", "cut")]
+    trainers[0].run()
+    steps = iter(range(100))
+    with pytest.raises(mt.training.trainer.Interrupted):
+        trainers[1].run(stop_requested=lambda: next(steps) == 6)
+    folder = mt.RunFolder(tmp_path / "cut")
+    again = mt.Trainer(folder.settings(), folder)
+    again.resume()
+    assert 0 < again.step < 12
+    again.run()
+    np.testing.assert_array_equal(again.model.flatten().data, trainers[0].model.flatten().data)
+
+
+def test_it_learns_to_translate(tmp_path):
+    """A small English to Spanish, from its subwords: from nothing to most words in their places."""
+    files = write(tmp_path, train=sentences(3000, 1), valid=sentences(100, 2))
+    settings = mt.RunSettings.of(
+        Text(**files, vocab_size=200),
+        {"n_layers": 2, "d_model": 48, "d_ff": 96, "n_heads": 2, "dropout": 0.0, "norm": "pre", "max_len": 64}
+        | {"steps": 200, "batch_tokens": 512, "accumulate": 2, "warmup_steps": 40, "learning_rate": 1e-2}
+        | {"evaluate_every": 100},
+    )
+    trainer = mt.Trainer(settings)
+    result = trainer.run()
+    assert result["bleu"] > 60
+    assert result["sets"].keys() == {"valid"}  # there was no test set
