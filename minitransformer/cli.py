@@ -22,7 +22,7 @@ from minitransformer.backend import can_fork, generator, keep_freed_memory, n_co
 from minitransformer.bench import bench
 from minitransformer.checks import CASES, check_gradients
 from minitransformer.checks.run import METHODS
-from minitransformer.config import PRESETS, TrainingConfig, TransformerConfig, from_settings, one_of
+from minitransformer.config import PRESETS, TrainingConfig, TransformerConfig, from_settings, one_of, require
 from minitransformer.errors import ConfigError, InputError, MinitransformerError
 from minitransformer.exercises import EXERCISES, about, check, start
 from minitransformer.gradcheck import TOLERANCE, GradcheckReport
@@ -321,6 +321,7 @@ def decode(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def translate_input(arguments: argparse.Namespace) -> tuple[dict[str, Any], str | None]:
     """Translate standard input; each translation is printed as soon as its part of the input is done."""
     folder, n = RunFolder(arguments.folder), arguments.n_best
+    require(n is None or 1 <= n <= arguments.beam, "n-best", f"1 … {arguments.beam}, the beam", n)
     vocabulary = folder.settings().task.vocabulary
     model = load_model(folder, arguments.device, arguments.weights)
     answers: list[list[Translation]] = []

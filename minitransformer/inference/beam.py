@@ -43,7 +43,7 @@ def beam_search(
     Raises InputError or ConfigError for ids that the model does not have, beam < 1, alpha < 0 or >= 10.
     """
     bos_id, eos_id = as_target_id("bos_id", bos_id, model), as_target_id("eos_id", eos_id, model)
-    beam = as_integer("beam", beam, 1, SIZES_BELOW - 1, f"1 … {SIZES_BELOW - 1}")
+    beam = as_beam(beam)
     require(between(alpha, 0, 10), "alpha", "a number 0 <= alpha < 10", alpha)
     limits = limits_of(max_len, len(src_ids), model.config.max_len)
     longest = max(limits, default=1)
@@ -87,6 +87,11 @@ def beam_search(
         ]
         for n, *found in zip(limits, to_host(kept).tolist(), to_host(scores).tolist(), strict=True)
     ]
+
+
+def as_beam(beam: int) -> int:
+    """`beam` as an int. Raises InputError unless it is a number of hypotheses, 1 or more."""
+    return as_integer("beam", beam, 1, SIZES_BELOW - 1, f"1 … {SIZES_BELOW - 1}")
 
 
 def limits_of(max_len: int | Sequence[int], B: int, most: int) -> list[int]:

@@ -1,0 +1,110 @@
+"""The command that translates a file, line by line."""
+
+import io
+import json
+
+import pytest
+
+import minitransformer as mt
+from minitransformer import cli
+
+LINES = ["the house falls", "", "a dog sleeps", "  ", "the small red house does not fall"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of a few steps, which has learned nothing."""
+    folder = tmp_path_factory.mktemp("translate") / "run"
+    settings = "steps=3 warmup_steps=1 epoch_size=20 test_size=4 d_model=8 d_ff=8 max_len=16 processes=1"
+    assert cli.main(["train", "translate", "--json", "--out", str(folder), "--set", *settings.split()]) == 0
+    return folder
+
+
+@pytest.fixture
+def translate(run, capsys, monkeypatch):
+    """Exit status, output and errors of the command, for some input (bytes)."""
+
+    def call(data, *options):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+        capsys.readouterr()
+        status = cli.main(["translate", str(run), *options])
+        return status, *capsys.readouterr()
+
+    return call
+
+
+def searched(run, line, beam, alpha=0.6):
+    """What beam search finds for one line by itself: score and text."""
+    vocabulary, model = mt.RunFolder(run).settings().task.vocabulary, mt.load_model(run)
+    source = [*vocabulary.encode(line), mt.tasks.EOS]
+    found = mt.beam_search(model, [source], beam, alpha, max_len=min(16, len(source) + 50))[0]
+    return [(score, vocabulary.decode(ids)) for ids, score in found]
+
+
+@pytest.mark.parametrize(("beam", "alpha"), [(4, 0.6), (1, 0.6), (3, 0.0)])
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"], ids=repr)
+def test_every_line_is_answered_in_its_place(run, translate, beam, alpha, end):
+    data = ("\r\n" if end == "\r\n" else "\n").join(LINES) + end
+    status, out, err = translate(data.encode(), "--beam", str(beam), "--alpha", str(alpha))
+    expected = [searched(run, line, beam, alpha)[0][1] if line.strip() else "" for line in LINES]
+    assert (status, out, err) == (0, "".join(f"{line}\n" for line in expected), "")
+
+
+def test_many_lines_come_out_in_parts_as_they_went_in(run, translate, monkeypatch):
+    parts = cli._parts_of
+    monkeypatch.setattr(cli, "_parts_of", lambda file: parts(file, 2))
+    status, out, _ = translate("\n".join(LINES * 3).encode())
+    expected = [searched(run, line, 4)[0][1] if line.strip() else "" for line in LINES]
+    assert status == 0 and out.split("\n")[:-1] == expected * 3
+
+
+def test_the_n_best_have_their_line_and_their_score(run, translate):
+    status, out, _ = translate("\n".join(LINES).encode(), "--n-best", "2", "--beam", "3")
+    found = [line.split("\t") for line in out.splitlines()]
+    expected = [
+        [str(number), f"{score:.4f}", text]
+        for number, line in enumerate(LINES, 1)
+        if line.strip()
+        for score, text in searched(run, line, 3)[:2]
+    ]
+    assert status == 0 and found == expected and len(found) == 6
+    assert float(found[0][1]) > float(found[1][1])
+
+
+def test_json_is_one_object(run, translate):
+    status, out, err = translate("\n".join(LINES).encode(), "--json", "--n-best", "2")
+    answer = json.loads(out)
+    assert (status, err, answer["run"]) == (0, "", str(run))
+    expected = [searched(run, line, 4)[:2] if line.strip() else [] for line in LINES]
+    assert [[(x["score"], x["text"]) for x in best] for best in answer["lines"]] == [
+        [(pytest.approx(score), text) for score, text in best] for best in expected
+    ]
+    assert json.loads(translate(b"", "--json")[1])["lines"] == []
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"the house falls\na \xff b\n", "line 2: not UTF-8"),
+        (b"\n\nthe houze falls\n", "line 3: unknown symbol 'houze'"),
+        (b"the " * 17, "line 1: expected less than 16 symbols (the model's max_len), got 17"),
+    ],
+    ids=["not UTF-8", "unknown", "too long"],
+)
+def test_a_line_that_cannot_be_read_is_named(translate, data, what):
+    status, out, err = translate(data)
+    assert (status, out) == (2, "") and what in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (["--beam", "0"], "beam"),
+        (["--alpha", "-1"], "alpha"),
+        (["--n-best", "0"], "n-best"),
+        (["--n-best", "9"], "n-best"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(translate, options, what):
+    status, _, err = translate(b"the house falls\n", *options)
+    assert status == 2 and what in err and err.count("\n") == 1
