@@ -6,11 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from minitransformer.backend import Array, array_module, silent_overflow, to_host
+from minitransformer.backend import Array, array_module, silent_overflow, sum_last, to_host
 from minitransformer.config import SIZES_BELOW, as_integer, between, require
 from minitransformer.errors import InputError
 from minitransformer.inference.greedy import as_target_id
-from minitransformer.layers.activations import log_softmax
 from minitransformer.models.transformer import Transformer
 
 
@@ -49,7 +48,7 @@ def beam_search(
     longest = max(limits, default=1)
     state = model.start_decoding(src_ids, longest)
     xp = array_module(state.src_mask)
-    B, V = len(src_ids), model.config.tgt_vocab_size
+    B = len(src_ids)
     limit, penalty = xp.asarray(limits), xp.asarray([length_penalty(n, alpha) for n in limits])
     kept, scores = xp.full((B, beam, longest), eos_id), xp.full((B, beam), -xp.inf)  # -inf: nothing there yet
     sentences = xp.arange(B)  # those in the batch, b of them, with n living hypotheses each:
@@ -57,12 +56,13 @@ def beam_search(
     tokens = xp.full((B, 1), bos_id)  # (b, n) the last of ids
     for length in range(1, longest + 1):
         b, n = tokens.shape
-        # In float64: sums of float32 would make equal what is not.
-        logits = model.decode_step(tokens.ravel(), state).astype("float64", copy=False)
+        log_p, words = likeliest(
+            model.decode_step(tokens.ravel(), state), beam
+        )  # no others can be among the best
         with silent_overflow():  # a few of the lowest numbers add up to -inf: nothing there any more
-            log_P = log_P[..., None] + log_softmax(logits).reshape(b, n, V)
-        log_P, place = largest(log_P.reshape(b, n * V), beam)
-        parent, tokens = place // V, place % V
+            log_P = (log_P[..., None] + log_p.reshape(b, n, -1)).reshape(b, -1)
+        log_P, place = largest(log_P, beam)
+        parent, tokens = place // log_p.shape[-1], xp.take_along_axis(words.reshape(b, -1), place, 1)
         ids = rows_of(ids, parent)
         ids[..., length - 1] = tokens
         finished = (tokens == eos_id) | (length == limit[sentences])[:, None]
@@ -77,7 +77,7 @@ def beam_search(
         going = xp.arange(b)[~done]
         if len(going) == 0:
             break
-        state.select((going[:, None] * n + parent[going]).ravel())
+        state.select((going[:, None] * n + parent[going]).ravel(), going if len(going) < b else None)
         sentences, ids, log_P, tokens = sentences[going], ids[going], log_P[going], tokens[going]
     return [
         [
@@ -107,6 +107,20 @@ def limits_of(max_len: int | Sequence[int], B: int, most: int) -> list[int]:
 def length_penalty(length: int, alpha: float) -> float:
     """lp = ((5 + length) / 6)^alpha: 1 for one token or alpha = 0, larger for more (Wu et al. 2016)."""
     return float(((5 + length) / 6) ** alpha)
+
+
+def likeliest(logits: Array, n: int) -> tuple[Array, Array]:
+    """log softmax of each row's n largest logits, in float64, and their places: (B, V) -> (B, n). Writes to `logits`.
+
+    In float64, since a sum of float32 would make equal what is not. The exps and their sum are of the logits' kind.
+    """
+    xp = array_module(logits)
+    top = logits.max(-1, keepdims=True)
+    with silent_overflow():  # -1e38 - 3e38 is -inf in float32, and exp of it 0 as it should be
+        exps = xp.subtract(logits, top)
+        total = sum_last(xp.exp(exps, out=exps))
+        found, places = largest(logits, n)
+        return found.astype("float64") - top.astype("float64") - xp.log(total.astype("float64")), places
 
 
 def largest(x: Array, n: int) -> tuple[Array, Array]:

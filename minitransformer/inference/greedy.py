@@ -48,7 +48,7 @@ def decode(
         if n_going == 0:
             return ids[:, : position + 1]
         if n_going <= 3 / 4 * len(going):
-            state.select(going)
+            state.select(going, going)
             rows, tokens, going = rows[going], tokens[going], going[going]
     return ids
 

@@ -75,7 +75,10 @@ class DecoderLayer(Module):
         """forward for the next position alone, (B, 1, d_model), the earlier ones being in `state`."""
         K, V = state.append(*self.self_attention.keys_and_values(x, x))
         x, _ = self.add_norm_1.forward(x, self.self_attention.attend(x, K, V))
-        attended = self.cross_attention.attend(x, state.memory_K, state.memory_V, src_mask)
+        query = state.by_sentence(x)
+        attended = self.cross_attention.attend(query, state.memory_K, state.memory_V, src_mask).reshape(
+            x.shape
+        )
         x, _ = self.add_norm_2.forward(x, attended)
         fed, _ = self.feed_forward.forward(x)
         y, _ = self.add_norm_3.forward(x, fed)

@@ -154,7 +154,8 @@ class PreNormDecoderLayer(Module):
         K, V = state.append(*self.self_attention.keys_and_values(z, z))
         x = x + self.self_attention.attend(z, K, V)
         z, _ = self.norm_2.forward(x)
-        x = x + self.cross_attention.attend(z, state.memory_K, state.memory_V, src_mask)
+        query = state.by_sentence(z)
+        x = x + self.cross_attention.attend(query, state.memory_K, state.memory_V, src_mask).reshape(x.shape)
         z, _ = self.norm_3.forward(x)
         fed, _ = self.feed_forward.forward(z)
         return x + fed

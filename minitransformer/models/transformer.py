@@ -105,16 +105,14 @@ class Transformer(Module):
         return self.decoder.start(memory, src_mask, max_len)
 
     def decode_step(self, ids: Array, state: DecoderState) -> Array:
-        """Read one more target token of each sentence, ids: (B,); the logits of the next, (B, V).
+        """Read one more target token of each sentence (or hypothesis), ids: (B,); the logits of the next, (B, V).
 
         The same as forward on all tokens read so far, at the cost of one. Writes to `state`. Raises
         InputError for ids that are not the next of these sentences, and when there is no more room.
         """
         ids = self._checked(as_array(ids, "ids")[..., None], "ids", self.config.tgt_vocab_size)
-        if len(ids) != len(state.src_mask):
-            raise InputError(
-                f"ids: expected one for each of the {len(state.src_mask)} sentences, got {len(ids)}"
-            )
+        if len(ids) != state.n_rows:
+            raise InputError(f"ids: expected one for each of the {state.n_rows} sentences, got {len(ids)}")
         if state.length == state.max_len:
             raise InputError(f"decoding: room for {state.max_len} tokens, all of them read")
         x, _ = self.tgt_embedding.forward(ids, start=state.length)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from minitransformer.backend import Array
 from minitransformer.config import as_integer
 from minitransformer.errors import CheckpointError
@@ -12,8 +15,8 @@ from minitransformer.training.run_folder import MODEL, RunFolder
 def average_checkpoints(folder: RunFolder, n: int = 5) -> list[int]:
     """Write the mean of the weights of a run's last `n` checkpoints into it; the steps that they are from.
 
-    `load_model(folder, weights="average")` reads it. The paper took 5 for its base model, 20 for the big one. Sums
-    are in float64. Raises CheckpointError if there are not as many, or if one is damaged.
+    `load_model(folder, weights="average")` reads it. The paper took 5 for its base model, 20 for the big one. Raises
+    CheckpointError if there are not as many, or if one is damaged.
     """
     n = as_integer("n", n, 1, 10**6, "how many checkpoints to average, 1 or more")
     paths = folder.checkpoints()[-n:]
@@ -22,6 +25,14 @@ def average_checkpoints(folder: RunFolder, n: int = 5) -> list[int]:
             f"{folder.path}: expected {n} checkpoints to average, found {len(paths)}; ask for less, or train with "
             f"a larger keep_checkpoints"
         )
+    mean, steps = mean_weights(paths)
+    dtype = folder.model_settings()[1]
+    folder.save_weights("average", {name: x.astype(dtype) for name, x in mean.items()}, {"steps": steps})
+    return steps
+
+
+def mean_weights(paths: Sequence[Path]) -> tuple[dict[str, Array], list[int]]:
+    """The mean of the weights in these checkpoints, in float64, and the steps that they are from."""
     mean: dict[str, Array] = {}
     steps: list[int] = []
     for path in paths:  # one at a time in memory
@@ -29,7 +40,5 @@ def average_checkpoints(folder: RunFolder, n: int = 5) -> list[int]:
         steps.append(meta["step"])
         for name, x in arrays.items():
             if name.startswith(MODEL):
-                mean[name] = mean.get(name, 0) + x.astype("float64") / n
-    dtype = folder.model_settings()[1]
-    folder.save_weights("average", {name: x.astype(dtype) for name, x in mean.items()}, {"steps": steps})
-    return steps
+                mean[name] = mean.get(name, 0) + x.astype("float64") / len(paths)
+    return mean, steps

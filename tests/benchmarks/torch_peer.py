@@ -66,7 +66,10 @@ class Layer(nn.Module):
         )
         K, V = cache[:, :, :, : t + 1]
         x = self.norms[0](x + self.attention.attend(Q, K, V, None, causal=False))
-        x = self.norms[1](x + self.cross.attend(self.cross.queries(x), *memory, mask, causal=False))
+        queries = self.cross.queries(
+            x.view(len(mask), -1, x.shape[-1])
+        )  # a beam's hypotheses read one source
+        x = self.norms[1](x + self.cross.attend(queries, *memory, mask, causal=False).view_as(x))
         return self.norms[2](x + self.outer(F.relu(self.inner(x))))
 
 
@@ -118,36 +121,79 @@ class Step:
 
 
 class Decode:
-    """Greedy decoding of the same sentences at each call: one token at a time, everything before it cached."""
+    """Decoding of the same sentences at each call: one token at a time, everything before it cached.
 
-    def __init__(self, shape: Shape) -> None:
+    Greedy, or with `beam` hypotheses a sentence: their caches are put in order with index_select, the source's, which
+    they share, stay; a sentence whose hypotheses can win no more stays in the batch.
+    """
+
+    def __init__(self, shape: Shape, beam: int = 1, alpha: float = 0.6) -> None:
         torch.manual_seed(0)
+        self.beam, self.alpha = beam, alpha
         self.model = Model(shape, dropout=0.0).eval()
         self.model.E.data[EOS] = 0  # see decoding.py
         self.src_ids = torch.from_numpy(sentences(shape)[0])
-        size = shape.batch, shape.n_heads, NEW_TOKENS, shape.d_model // shape.n_heads
+        size = shape.batch * beam, shape.n_heads, NEW_TOKENS, shape.d_model // shape.n_heads
         self.caches = [torch.empty(2, *size) for _ in self.model.decoder]
 
-    @torch.inference_mode()
-    def decode(self) -> Tensor:
-        model, src_ids = self.model, self.src_ids
-        mask = (src_ids != PAD)[:, None, None, :]
-        memory = model.embed(src_ids)
-        for layer in model.encoder:
+    def encode(self) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
+        mask = (self.src_ids != PAD)[:, None, None, :]
+        memory = self.model.embed(self.src_ids)
+        for layer in self.model.encoder:
             memory = layer(memory, None, mask)
-        memories = [layer.cross.keys_and_values(memory) for layer in model.decoder]
-        ids = torch.full((len(src_ids), NEW_TOKENS), PAD)
-        tokens, ended = torch.full((len(src_ids),), BOS), torch.zeros(len(src_ids), dtype=torch.bool)
+        return mask, [layer.cross.keys_and_values(memory) for layer in self.model.decoder]
+
+    def logits(self, tokens: Tensor, t: int, mask: Tensor, memories: list[tuple[Tensor, ...]]) -> Tensor:
+        model = self.model
+        x = (F.embedding(tokens, model.E) * math.sqrt(model.d_model) + model.PE[t])[:, None]
+        for layer, cache, of_memory in zip(model.decoder, self.caches, memories, strict=True):
+            x = layer.step(x, cache, t, of_memory, mask)
+        return F.linear(x[:, 0], model.E)
+
+    def greedy(self) -> Tensor:
+        mask, memories = self.encode()
+        ids = torch.full((len(self.src_ids), NEW_TOKENS), PAD)
+        tokens = torch.full((len(self.src_ids),), BOS)
+        ended = torch.zeros(len(self.src_ids), dtype=torch.bool)
         for t in range(NEW_TOKENS):
-            x = (F.embedding(tokens, model.E) * math.sqrt(model.d_model) + model.PE[t])[:, None]
-            for layer, cache, of_memory in zip(model.decoder, self.caches, memories, strict=True):
-                x = layer.step(x, cache, t, of_memory, mask)
-            tokens = F.linear(x[:, 0], model.E).argmax(-1).where(~ended, PAD)
+            tokens = self.logits(tokens, t, mask, memories).argmax(-1).where(~ended, PAD)
             ids[:, t] = tokens
             ended |= tokens == EOS
             if ended.all():
                 return ids[:, : t + 1]
         return ids
 
+    def search(self) -> Tensor:
+        mask, memories = self.encode()
+        B, k = len(self.src_ids), self.beam
+        ids = torch.full((B * k, NEW_TOKENS), EOS)
+        tokens = torch.full((B * k,), BOS)
+        log_P = torch.full((B, k), -math.inf)
+        log_P[:, 0] = 0  # the others begin as the first one's continuations
+        best, best_ids = torch.full((B,), -math.inf), torch.full((B, NEW_TOKENS), EOS)
+        first_rows = torch.arange(B)[:, None] * k
+        for t in range(NEW_TOKENS):
+            logits = self.logits(tokens, t, mask, memories)
+            V = logits.shape[-1]
+            log_p = log_P[..., None] + F.log_softmax(logits, -1).view(B, k, V)
+            log_P, place = log_p.view(B, k * V).topk(k)
+            rows = (first_rows + place // V).flatten()
+            tokens = (place % V).flatten()
+            ids = ids.index_select(0, rows)
+            ids[:, t] = tokens
+            for cache in self.caches:
+                cache[:, :, :, : t + 1] = cache[:, :, :, : t + 1].index_select(1, rows)
+            finished = (tokens == EOS).view(B, k) | (t + 1 == NEW_TOKENS)
+            score = (log_P / ((6 + t) / 6) ** self.alpha).masked_fill(~finished, -math.inf)
+            top, which = score.max(-1)
+            better = top > best
+            best = torch.where(better, top, best)
+            best_ids = torch.where(better[:, None], ids[first_rows[:, 0] + which], best_ids)
+            log_P = log_P.masked_fill(finished, -math.inf)
+            if (log_P.amax(-1) / ((5 + NEW_TOKENS) / 6) ** self.alpha <= best).all():
+                break
+        return best_ids
+
+    @torch.inference_mode()
     def __call__(self) -> int:
-        return self.decode().numel()
+        return (self.greedy() if self.beam == 1 else self.search()).numel()

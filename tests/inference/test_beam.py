@@ -75,8 +75,11 @@ class Tree:
         rows = [(i, ()) for i in range(len(src_ids))]
         state = SimpleNamespace(src_mask=np.ones((len(src_ids), 1)), rows=rows)
 
-        def select(indices):
-            state.rows = [state.rows[i] for i in indices]
+        def select(rows, sentences):
+            before = dict.fromkeys(i for i, _ in state.rows)
+            state.rows = [state.rows[i] for i in rows]
+            left = list(before) if sentences is None else [list(before)[i] for i in sentences]
+            assert [i for i, _ in state.rows] == list(np.repeat(left, len(rows) // len(left)))
 
         state.select = select
         return state

@@ -234,11 +234,12 @@ def test_sentences_that_have_ended_leave_the_batch(seed, n):
         state = start(src_ids, max_len)
         select = state.select
 
-        def noted(sentences):
+        def noted(rows, sentences):
             nonlocal left
+            assert rows is sentences
             left = left[sentences]
             copies.append(len(left))
-            select(sentences)
+            select(rows, sentences)
             assert {len(x) for s in state.layers for x in (s.K, s.V, s.memory_K, s.memory_V)} == {len(left)}
             assert len(state.src_mask) == len(left)
 

@@ -1,0 +1,99 @@
+"""How BLEU grows with the time spent on training: what the checkpoints of a run of task text translate like.
+
+    python tests/benchmarks/bleu_curve.py RUN [--last N] [--beam K] [--alpha A] [--every M] [--figure FILE]
+
+For every M-th checkpoint of the run that is still there (train with a large keep_checkpoints): the wall-clock time of
+the training until then, evaluations and checkpoints included, the greedy BLEU of its weights on the validation set as
+the run noted it, and the BLEU of the mean of the last N checkpoints' weights on the test set, with a beam of K.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sides import parser
+
+import minitransformer as mt
+from minitransformer.backend import can_fork, generator, n_cores
+from minitransformer.training.averaging import mean_weights
+from minitransformer.training.measure import measure
+from minitransformer.training.run_folder import MODEL
+
+
+def rows(folder: mt.RunFolder, last: int, beam: int, alpha: float, every: int) -> Any:
+    """The figures at each of the checkpoints."""
+    settings = folder.settings()
+    task, paths = settings.task, folder.checkpoints()
+    pairs = task.evaluation_sets(generator(0))["test"]
+    noted = {record["step"]: record for record in folder.metrics() if "valid" in record}
+    model = mt.Transformer(settings.model)
+    replicas = mt.Replicas(model, n_cores() if can_fork() else 1)
+    with replicas.processes():
+        for i in range(len(paths) - 1, -1, -every)[::-1]:
+            mean, steps = mean_weights(paths[max(0, i + 1 - last) : i + 1])
+            if steps[-1] not in noted:  # saved when the run was stopped
+                continue
+            model.load_state_dict({name.removeprefix(MODEL): x.astype("float32") for name, x in mean.items()})
+            figures = measure(replicas, task, "test", pairs, beam, alpha)
+            record = noted[steps[-1]]
+            yield {
+                "step": steps[-1],
+                "minutes": record["seconds"] / 60,
+                "valid_greedy_bleu": record["valid"]["bleu"],
+                "test_bleu": figures["bleu"],
+                "test_loss": figures["loss"],
+            }
+
+
+def draw(found: list[dict[str, Any]], metrics: list[dict[str, Any]], label: str, path: Path) -> None:
+    """BLEU over minutes."""
+    from minitransformer.figures import save
+    from minitransformer.figures.canvas import new_figure
+
+    noted = [record for record in metrics if "valid" in record]
+    figure = new_figure(7, 4)
+    panel = figure.subplots()
+    minutes = [record["seconds"] / 60 for record in noted]
+    panel.plot(
+        minutes,
+        [r["valid"]["bleu"] for r in noted],
+        marker=".",
+        label="validation set, greedy, the weights as they are",
+    )
+    panel.plot(
+        [r["minutes"] for r in found], [r["test_bleu"] for r in found], marker="o", label=f"test set, {label}"
+    )
+    panel.set_xlabel("minutes of training")
+    panel.set_ylabel("BLEU")
+    panel.grid(alpha=0.3)
+    panel.legend(loc="lower right")
+    save(figure, path)
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("run", type=Path)
+    options.add_argument("--last", type=int, default=10)
+    options.add_argument("--beam", type=int, default=5)
+    options.add_argument("--alpha", type=float, default=0.6)
+    options.add_argument("--every", type=int, default=1)
+    options.add_argument("--figure", type=Path)
+    chosen = options.parse_args()
+    folder, found = mt.RunFolder(chosen.run), []
+    print(f"{'step':>6} {'minutes':>8} {'valid, greedy':>14} {'test, average, beam':>20}")
+    for row in rows(folder, chosen.last, chosen.beam, chosen.alpha, chosen.every):
+        found.append(row)
+        print(
+            "{step:>6} {minutes:>8.1f} {valid_greedy_bleu:>14.2f} {test_bleu:>20.2f}".format(**row),
+            flush=True,
+        )
+        if chosen.json:
+            chosen.json.write_text(json.dumps(found, indent=1))
+    if chosen.figure:
+        draw(found, folder.metrics(), f"beam {chosen.beam}, mean of {chosen.last} checkpoints", chosen.figure)
+
+
+if __name__ == "__main__":
+    main()
