@@ -48,8 +48,8 @@ def main() -> None:
         weights = sharpest(attention_weights(model, source, target)["cross"])
         read, written = ([vocabulary.symbols[i] for i in ids] for ids in (source, target))
         panel.imshow(weights, cmap="Blues", vmin=0)
-        panel.set_xticks(range(len(read) + 1), [*read, "</s>"], rotation=90)
-        panel.set_yticks(range(len(written) + 1), ["<s>", *written])
+        panel.set_xticks(range(len(read) + 1), [*read, "</s>"], rotation=90, parse_math=False)
+        panel.set_yticks(range(len(written) + 1), ["<s>", *written], parse_math=False)
         print(f"{vocabulary.decode(source)}\n→ {vocabulary.decode(target)}")
     print(save(figure, chosen.out))
 

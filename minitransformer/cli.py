@@ -6,6 +6,8 @@ import argparse
 import dataclasses
 import json
 import math
+import os
+import shlex
 import signal
 import sys
 import textwrap
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from minitransformer import __version__
-from minitransformer.backend import can_fork, generator, keep_freed_memory, n_cores
+from minitransformer.backend import generator, keep_freed_memory
 from minitransformer.bench import bench
 from minitransformer.checks import CASES, check_gradients
 from minitransformer.checks.run import METHODS
@@ -26,14 +28,15 @@ from minitransformer.config import PRESETS, TrainingConfig, TransformerConfig, f
 from minitransformer.errors import ConfigError, InputError, MinitransformerError
 from minitransformer.exercises import EXERCISES, about, check, start
 from minitransformer.gradcheck import TOLERANCE, GradcheckReport
+from minitransformer.inference.beam import check_search
 from minitransformer.models import Transformer
 from minitransformer.tasks import TASKS, Task, task_class
 from minitransformer.training.averaging import average_checkpoints
-from minitransformer.training.evaluation import translate
+from minitransformer.training.evaluation import BATCH_TOKENS, translate
 from minitransformer.training.lines import Translation, translate_lines
 from minitransformer.training.measure import measure
 from minitransformer.training.progress import Progress
-from minitransformer.training.replicas import Replicas
+from minitransformer.training.replicas import Replicas, processes_that_pay
 from minitransformer.training.run_folder import WEIGHTS, RunFolder, RunSettings
 from minitransformer.training.trainer import EVALUATION_SEED, Interrupted, Trainer, final_sets, load_model
 
@@ -47,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         answer, text = arguments.run(arguments)
+    except BrokenPipeError:  # who read the output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (MinitransformerError, OSError, ImportError) as error:
         print(_error(error), file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -167,7 +173,7 @@ def parser() -> argparse.ArgumentParser:
         "average", average, "average the weights of a run's last checkpoints (§6.1)", _average_epilog()
     )
     sub.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
-    sub.add_argument("--last", metavar="N", type=int, default=5, help="how many (default: 5)")
+    sub.add_argument("--last", metavar="N", type=int, help="how many (default: 5, if there are as many)")
 
     sub = command("plot", plot, "draw the loss, the learning rate and the attention of a run (extra: app)")
     trained(sub)
@@ -253,13 +259,13 @@ def _translate_epilog() -> str:
 def _average_epilog() -> str:
     return (
         "They go into the run folder, where --weights average finds them. A run keeps as many checkpoints as its\n"
-        "setting keep_checkpoints says.\n "
+        "setting keep_checkpoints says; one that a stop has saved counts, too.\n "
     )
 
 
 def _train_epilog() -> str:
     def names(config: type) -> str:
-        return textwrap.fill(", ".join(_fields(config)), 100, subsequent_indent=" " * 29).strip()
+        return textwrap.fill(", ".join(_names(config)), 100, subsequent_indent=" " * 29).strip()
 
     return (
         f"settings of the model:       {names(TransformerConfig)}\n"
@@ -291,7 +297,7 @@ def train(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return {**result, "run": str(folder.path)}, _summary(result["sets"]) + (
         f"\n{result['steps']} steps in {result['seconds']:.1f} s"
         + (f", peak memory {result['peak_memory_mb']:.0f} MB" if result["peak_memory_mb"] else "")
-        + f'\ntry:  {_program()} decode {folder.path} "{_example(settings.task)}"'
+        + f"\ntry:  {_program()} decode {_quoted(str(folder.path))} {_quoted(_example(settings.task))}"
     )
 
 
@@ -301,6 +307,7 @@ def evaluate_run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     task = folder.settings().task
     model = load_model(folder, arguments.device, arguments.weights)
     sets = task.evaluation_sets(generator(EVALUATION_SEED))
+    check_search(arguments.beam, arguments.alpha)
     figures = {}
     with _replicas(model) as replicas:
         for name in sets:
@@ -313,6 +320,7 @@ def decode(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     folder = RunFolder(arguments.folder)
     vocabulary = folder.settings().task.vocabulary
     source = vocabulary.encode(arguments.text)
+    check_search(arguments.beam, arguments.alpha)
     model = load_model(folder, arguments.device, arguments.weights)
     answer = vocabulary.decode(translate(model, [source], arguments.beam, arguments.alpha)[0])
     return {"input": arguments.text, "output": answer}, answer
@@ -320,35 +328,45 @@ def decode(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 def translate_input(arguments: argparse.Namespace) -> tuple[dict[str, Any], str | None]:
     """Translate standard input; each translation is printed as soon as its part of the input is done."""
-    folder, n = RunFolder(arguments.folder), arguments.n_best
-    require(n is None or 1 <= n <= arguments.beam, "n-best", f"1 … {arguments.beam}, the beam", n)
+    folder, n, beam, alpha = RunFolder(arguments.folder), arguments.n_best, arguments.beam, arguments.alpha
+    check_search(beam, alpha)
+    require(n is None or 1 <= n <= beam, "n-best", f"1 … {beam}, the beam", n)
     vocabulary = folder.settings().task.vocabulary
     model = load_model(folder, arguments.device, arguments.weights)
     answers: list[list[Translation]] = []
+    first = 1  # the number of the next line
     with _replicas(model) as replicas:
-        for lines in _parts_of(sys.stdin.buffer):
-            first = len(answers) + 1
-            found = translate_lines(replicas, vocabulary, lines, arguments.beam, arguments.alpha, first)
-            answers += [translations[: n or 1] for translations in found]
+        for lines in _parts_of(sys.stdin.buffer, 1 if sys.stdin.isatty() else 1000):
+            found = translate_lines(replicas, vocabulary, lines, beam, alpha, first)
+            best = [translations[: n or 1] for translations in found]
             if arguments.json:
-                continue
-            for number, translations in enumerate(answers[first - 1 :], first):
-                if n is None:
-                    print(translations[0].text if translations else "")
-                for text, score in translations if n else ():
-                    print(number, f"{score:.4f}", text, sep="\t")
-            sys.stdout.flush()
+                answers += best
+            else:
+                printed = (
+                    line for i, x in enumerate(best, first) for line in _translated(i, x, n is not None)
+                )
+                sys.stdout.buffer.write("".join(f"{line}\n" for line in printed).encode())
+                sys.stdout.buffer.flush()
+            first += len(lines)
     return {"run": str(folder.path), "lines": [[x._asdict() for x in best] for best in answers]}, None
+
+
+def _translated(number: int, translations: list[Translation], n_best: bool) -> list[str]:
+    """What is printed for a line of the input."""
+    if n_best:
+        return [f"{number}\t{score:.4f}\t{text}" for text, score in translations]
+    return [translations[0].text if translations else ""]
 
 
 def average(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Average the weights of the last checkpoints."""
     folder = RunFolder(arguments.folder)
-    steps = average_checkpoints(folder, arguments.last)
+    n = min(5, len(folder.checkpoints()) or 1) if arguments.last is None else arguments.last
+    steps = average_checkpoints(folder, n)
     listed = ", ".join(f"{step:,}" for step in steps)
     return {"run": str(folder.path), "steps": steps}, (
         f"averaged the weights after steps {listed}\n"
-        f"try:  {_program()} evaluate {folder.path} --weights average --beam 4"
+        f"try:  {_program()} evaluate {_quoted(str(folder.path))} --weights average --beam 4"
     )
 
 
@@ -475,27 +493,36 @@ def _settings(arguments: argparse.Namespace) -> RunSettings:
             raise ConfigError(f"{arguments.config}: not JSON ({error})") from None
         if not isinstance(settings, dict):
             raise ConfigError(f"{arguments.config}: expected a JSON object of settings")
+    cls = task_class(arguments.task)
+    kinds = {f.name: f.type for config in (cls, TransformerConfig, TrainingConfig) for f in _fields(config)}
     for assignment in arguments.set:
         name, equals, value = assignment.partition("=")
         if not equals:
             raise ConfigError(f"--set: expected KEY=VALUE, got {assignment!r}")
-        settings[name] = _value(value)
-    cls = task_class(arguments.task)
-    known = [name for config in (cls, TransformerConfig, TrainingConfig) for name in _fields(config)]
+        settings[name] = _value(value, kinds.get(name))
     for name in settings:
-        one_of("setting", name, known)
-    of_task = {name: settings.pop(name) for name in list(settings) if name in _fields(cls)}
+        one_of("setting", name, kinds)
+    of_task = {name: settings.pop(name) for name in list(settings) if name in _names(cls)}
     seed = 0 if arguments.seed is None else arguments.seed
     return RunSettings.of(from_settings(cls, of_task), settings, seed)
 
 
-def _fields(config: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(config)]
+def _fields(config: type) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(config)
 
 
-def _value(text: str) -> Any:
-    """What a setting's text means: JSON where it is JSON, a list where it has commas, else the text itself."""
+def _names(config: type) -> list[str]:
+    return [field.name for field in _fields(config)]
+
+
+def _value(text: str, kind: object) -> Any:
+    """What a setting's text means, `kind` being its annotation: a str is the text itself, as a file's name has to be.
+
+    Else JSON where it is JSON, a list where it has commas, and otherwise the text, too.
+    """
     words = {"none": None, "true": True, "false": False}
+    if kind == "str":
+        return text
     if text.lower() in words:
         return words[text.lower()]
     try:
@@ -523,7 +550,7 @@ def _example(task: Task) -> str:
 @contextmanager
 def _replicas(model: Transformer) -> Iterator[Replicas]:
     """The model, at work in as many processes as the machine has for it."""
-    replicas = Replicas(model, n_cores() if can_fork(model.flatten().data) else 1)
+    replicas = Replicas(model, processes_that_pay(model, BATCH_TOKENS))
     keep_freed_memory()
     with replicas.processes():
         yield replicas
@@ -535,7 +562,7 @@ def _parts_of(file: BinaryIO, n: int = 1000) -> Iterator[list[str]]:
         lines: list[str] = []
         for line in islice(file, n):
             try:
-                lines.append(line.decode("utf-8").rstrip("\r\n"))
+                lines.append(line.decode("utf-8" if lines or first > 1 else "utf-8-sig").rstrip("\r\n"))
             except UnicodeDecodeError:
                 raise InputError(f"line {first + len(lines)}: not UTF-8") from None
         if not lines:
@@ -546,7 +573,8 @@ def _parts_of(file: BinaryIO, n: int = 1000) -> Iterator[list[str]]:
 def _summary(sets: dict[str, Any]) -> str:
     def told(figures: dict[str, Any]) -> str:
         if "bleu" in figures:
-            return f"BLEU {figures['bleu']:.2f}   perplexity {math.exp(figures['loss']):.2f}"
+            perplexity = math.exp(min(figures["loss"], 700))  # the largest that a float can hold
+            return f"BLEU {figures['bleu']:.2f}   perplexity {perplexity:.2f}"
         return f"exact match {figures['exact_match']:7.2%}   token accuracy {figures['token_accuracy']:7.2%}"
 
     lines = [
@@ -559,6 +587,13 @@ def _summary(sets: dict[str, Any]) -> str:
 def _lengths(figures: dict[str, Any]) -> str:
     lengths = list(figures["exact_match_by_length"])
     return lengths[0] if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}"
+
+
+def _quoted(text: str) -> str:
+    """`text` as an argument on a command line."""
+    if not set(text) & set('"$`\\!'):
+        return f'"{text}"' if " " in text else text or '""'
+    return shlex.quote(text)
 
 
 def _program() -> str:

@@ -1,7 +1,10 @@
 """The command that translates a file, line by line."""
 
+import contextlib
 import io
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -52,7 +55,7 @@ def test_every_line_is_answered_in_its_place(run, translate, beam, alpha, end):
 
 def test_many_lines_come_out_in_parts_as_they_went_in(run, translate, monkeypatch):
     parts = cli._parts_of
-    monkeypatch.setattr(cli, "_parts_of", lambda file: parts(file, 2))
+    monkeypatch.setattr(cli, "_parts_of", lambda file, n: parts(file, 2))
     status, out, _ = translate("\n".join(LINES * 3).encode())
     expected = [searched(run, line, 4)[0][1] if line.strip() else "" for line in LINES]
     assert status == 0 and out.split("\n")[:-1] == expected * 3
@@ -80,6 +83,28 @@ def test_json_is_one_object(run, translate):
         [(pytest.approx(score), text) for score, text in best] for best in expected
     ]
     assert json.loads(translate(b"", "--json")[1])["lines"] == []
+
+
+def test_a_byte_order_mark_and_other_blanks_are_no_words(run, translate):
+    assert translate("\ufeffthe\thouse falls".encode())[1] == searched(run, "the house falls", 4)[0][1] + "\n"
+
+
+def test_output_is_utf_8_whatever_the_terminal_says(translate, monkeypatch):
+    said = [[cli.Translation("la casa pequeña", -1.0)]]
+    monkeypatch.setattr(cli, "translate_lines", lambda *arguments: said)
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    with contextlib.suppress(ValueError):  # of capsys, which looks for its own
+        translate(b"the small house\n")
+    assert sys.stdout.buffer.getvalue() == "la casa pequeña\n".encode()
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(run, tmp_path):
+    """As `head` does: the pipe is closed while there is more to say."""
+    command = f"{sys.executable} -m minitransformer translate {run} --n-best 4 2> {tmp_path}/err"
+    data = b"the house falls\n" * 3000
+    whole = ["bash", "-c", f"({command}; echo $? > {tmp_path}/rc) | head -1"]
+    subprocess.run(whole, input=data, capture_output=True, check=True)
+    assert (tmp_path / "err").read_text() == "" and (tmp_path / "rc").read_text() == "0\n"
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,7 @@ import numpy as np
 from minitransformer.backend import to_host
 from minitransformer.figures.canvas import new_figure
 from minitransformer.models.transformer import Transformer
-from minitransformer.tasks.subwords import Subwords
-from minitransformer.tasks.vocabulary import BOS, EOS, Vocabulary
+from minitransformer.tasks.vocabulary import BOS, EOS, Symbols
 from minitransformer.training.evaluation import translate
 
 KINDS = ("encoder", "decoder", "cross")  # self-attention of the encoder, of the decoder, and cross-attention
@@ -32,9 +31,7 @@ def attention_weights(model: Transformer, source: list[int], target: list[int]) 
     }
 
 
-def attention_figure(
-    model: Transformer, vocabulary: Vocabulary | Subwords, text: str, kinds: Sequence[str] = KINDS
-) -> Any:
+def attention_figure(model: Transformer, vocabulary: Symbols, text: str, kinds: Sequence[str] = KINDS) -> Any:
     """The weights behind the model's own answer to `text`: a row for each layer, a column for each head."""
     source = vocabulary.encode(text)
     target = translate(model, [source])[0]
@@ -57,11 +54,11 @@ def attention_figure(
         attention = "cross-attention" if kind == "cross" else f"{kind} self-attention"
         row[0].set_ylabel(f"{attention}\nlayer {layer + 1}", fontsize=8)
     answer = vocabulary.decode(target)
-    figure.suptitle(f"{text}\n→  {answer}\nwho (row) looks at whom (column)", fontsize=9)
+    figure.suptitle(f"{text}\n→  {answer}\nwho (row) looks at whom (column)", fontsize=9, parse_math=False)
     return figure
 
 
 def _draw(panel: Any, weights: np.ndarray, queries: list[str], keys: list[str]) -> None:
     panel.imshow(weights, cmap="Blues", vmin=0, vmax=1)
-    panel.set_xticks(range(len(keys)), keys, fontsize=6, rotation=90)
-    panel.set_yticks(range(len(queries)), queries, fontsize=6)
+    panel.set_xticks(range(len(keys)), keys, fontsize=6, rotation=90, parse_math=False)
+    panel.set_yticks(range(len(queries)), queries, fontsize=6, parse_math=False)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from minitransformer.backend import Array, array_module, silent_overflow, sum_last, to_host
-from minitransformer.config import SIZES_BELOW, as_integer, between, require
+from minitransformer.config import SIZES_BELOW, as_array, as_integer, as_list, between, require
 from minitransformer.errors import InputError
 from minitransformer.inference.greedy import as_target_id
 from minitransformer.models.transformer import Transformer
@@ -39,11 +39,12 @@ def beam_search(
     when nothing that lives could be kept. Of equals the one found first comes first: continuations of the likelier
     hypothesis, then smaller ids. So beam=1 writes what `greedy_decode` writes, and a beam that holds every prefix
     finds the best of all sequences.
-    Raises InputError or ConfigError for ids that the model does not have, beam < 1, alpha < 0 or >= 10.
+    Raises InputError or ConfigError for ids that the model does not have, beam < 1, alpha < 0 or >= 10, and a
+    `max_len` that is not between 1 and the model's.
     """
     bos_id, eos_id = as_target_id("bos_id", bos_id, model), as_target_id("eos_id", eos_id, model)
-    beam = as_beam(beam)
-    require(between(alpha, 0, 10), "alpha", "a number 0 <= alpha < 10", alpha)
+    beam = check_search(beam, alpha)
+    src_ids = as_array(src_ids, "src_ids")
     limits = limits_of(max_len, len(src_ids), model.config.max_len)
     longest = max(limits, default=1)
     state = model.start_decoding(src_ids, longest)
@@ -56,9 +57,8 @@ def beam_search(
     tokens = xp.full((B, 1), bos_id)  # (b, n) the last of ids
     for length in range(1, longest + 1):
         b, n = tokens.shape
-        log_p, words = likeliest(
-            model.decode_step(tokens.ravel(), state), beam
-        )  # no others can be among the best
+        # A hypothesis' beam + 1st continuation cannot be among the beam best of all.
+        log_p, words = likeliest(model.decode_step(tokens.ravel(), state), beam)
         with silent_overflow():  # a few of the lowest numbers add up to -inf: nothing there any more
             log_P = (log_P[..., None] + log_p.reshape(b, n, -1)).reshape(b, -1)
         log_P, place = largest(log_P, beam)
@@ -89,19 +89,19 @@ def beam_search(
     ]
 
 
-def as_beam(beam: int) -> int:
-    """`beam` as an int. Raises InputError unless it is a number of hypotheses, 1 or more."""
+def check_search(beam: int, alpha: float) -> int:
+    """`beam` as an int. Raises InputError unless it is 1 or more, ConfigError unless `alpha` is between 0 and 10."""
+    require(between(alpha, 0, 10), "alpha", "a number 0 <= alpha < 10", alpha)
     return as_integer("beam", beam, 1, SIZES_BELOW - 1, f"1 … {SIZES_BELOW - 1}")
 
 
 def limits_of(max_len: int | Sequence[int], B: int, most: int) -> list[int]:
     """The most tokens that each of B sentences may get."""
     expected = f"1 … {most} (the model's max_len)"
-    if not isinstance(max_len, Sequence):
-        max_len = [max_len] * B
-    if len(max_len) != B:
-        raise InputError(f"max_len: expected a number, or one for each of {B} sentences, got {len(max_len)}")
-    return [as_integer("max_len", n, 1, most, expected) for n in max_len]
+    limits = [max_len] * B if not hasattr(max_len, "__len__") else as_list("max_len", max_len, "numbers")
+    if len(limits) != B:
+        raise InputError(f"max_len: expected a number, or one for each of {B} sentences, got {len(limits)}")
+    return [as_integer("max_len", n, 1, most, expected) for n in limits]
 
 
 def length_penalty(length: int, alpha: float) -> float:

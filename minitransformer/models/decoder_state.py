@@ -7,6 +7,7 @@ comes from the encoder they share.
 from __future__ import annotations
 
 from minitransformer.backend import Array, array_module
+from minitransformer.errors import InputError
 
 
 class LayerState:
@@ -74,7 +75,7 @@ class DecoderState:
     def select(self, rows: Array, sentences: Array | None = None) -> None:
         """Go on with these rows and these sentences only: booleans, or indices, in their order.
 
-        Each sentence needs as many rows as the others. None leaves all sentences.
+        None leaves all sentences. Raises InputError unless each sentence has as many rows as the others.
         """
         for layer in self.layers:
             layer.select_rows(rows)
@@ -82,6 +83,10 @@ class DecoderState:
                 layer.select_sentences(sentences)
         if sentences is not None:
             self.src_mask = self.src_mask[sentences]
+        if self.n_rows % len(self.src_mask):
+            raise InputError(
+                f"expected as many rows for each of {len(self.src_mask)} sentences, got {self.n_rows}"
+            )
 
 
 def room(like: Array, rows: int, max_len: int) -> Array:

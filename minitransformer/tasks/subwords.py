@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from minitransformer.config import as_integer, as_list
@@ -24,9 +23,11 @@ class Subwords:
     def __init__(self, proto: bytes) -> None:
         self.proto = proto
         try:
+            if not proto:  # which SentencePiece would take
+                raise RuntimeError("nothing in it")
             self._pieces = sentencepiece().SentencePieceProcessor(model_proto=proto)
         except RuntimeError as error:
-            raise CheckpointError(f"the subwords: not a SentencePiece model ({error})") from None
+            raise CheckpointError(f"the subwords are damaged: no SentencePiece model ({error})") from None
 
     @classmethod
     def learn(cls, lines: Iterable[str], vocab_size: int) -> Subwords:
@@ -43,6 +44,7 @@ class Subwords:
                 model_type="bpe",
                 vocab_size=vocab_size,
                 character_coverage=1.0,
+                max_sentence_length=1 << 30,
                 normalization_rule_name="identity",
                 pad_id=PAD,
                 bos_id=BOS,
@@ -51,20 +53,11 @@ class Subwords:
                 minloglevel=2,
             )
         except RuntimeError as error:
-            reason = str(error).rsplit("] ", 1)[-1]
+            reason = str(error).rsplit("] ", 1)[-1].split(". Increase")[0]
             raise ConfigError(
-                f"vocab_size: cannot learn {vocab_size} subwords from this text: {reason}"
+                f"vocab_size: cannot learn {vocab_size} subwords from this text ({reason})"
             ) from None
         return cls(proto.getvalue())
-
-    @classmethod
-    def read(cls, path: Path) -> Subwords:
-        """Those that were written to `path`. Raises CheckpointError if the file is damaged."""
-        return cls(path.read_bytes())
-
-    def write(self, path: Path) -> None:
-        """Write them to `path`, for SentencePiece's own programs, too."""
-        path.write_bytes(self.proto)
 
     @cached_property
     def symbols(self) -> tuple[str, ...]:
@@ -74,14 +67,18 @@ class Subwords:
         return int(self._pieces.get_piece_size())
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the pieces of `text`; an unknown character is UNKNOWN. Raises InputError for an empty text."""
+        """Ids of the pieces of `text`; an unknown character is UNKNOWN. Raises InputError for none, or no text."""
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"expected a text, got {describe(text)}")
-        return list(self._pieces.encode(text))
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:  # half of a surrogate pair
+            raise InputError(f"expected a text that UTF-8 can write, got {describe(text)}") from None
+        return self.encode_all([text])[0]
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text; [] for an empty one."""
-        return list(self._pieces.encode(list(texts)))
+        return list(self._pieces.encode([" ".join(text.split()) for text in texts]))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, up to EOS. Raises InputError for an id that is none of the symbols'."""

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 from minitransformer.backend import Generator
-from minitransformer.tasks.subwords import Subwords
-from minitransformer.tasks.vocabulary import Vocabulary
+from minitransformer.tasks.vocabulary import Symbols
 
 Pair: TypeAlias = tuple[Sequence[int], Sequence[int]]  # ids of the source's and the target's symbols
 
@@ -28,7 +27,7 @@ class Task(ABC):
 
     @property
     @abstractmethod
-    def vocabulary(self) -> Vocabulary | Subwords:
+    def vocabulary(self) -> Symbols:
         """The symbols of source and target."""
 
     @abstractmethod
@@ -50,10 +49,10 @@ class Task(ABC):
         """What somebody who trains on these pairs should know of them."""
         return []
 
-    def save(self, folder: Path) -> None:
-        """Write what it takes to read and write the symbols into a run folder, if the settings do not say it all."""
-        return None
+    def files(self) -> dict[str, bytes]:
+        """What a run folder has to hold for the symbols to be read and written, by name, besides the settings."""
+        return {}
 
     def load(self, folder: Path) -> None:
-        """Take what `save` wrote, if it is there."""
+        """Take these files from a run folder, where they are there."""
         return None

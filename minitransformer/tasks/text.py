@@ -11,11 +11,12 @@ from typing import Any, ClassVar, TypeVar
 
 from minitransformer.backend import Generator
 from minitransformer.config import check_size, check_types, one_of, require
-from minitransformer.errors import ConfigError, InputError
+from minitransformer.errors import CheckpointError, ConfigError, InputError
 from minitransformer.tasks.parallel_text import BadLine, SentencePair, first_of, read_parallel
 from minitransformer.tasks.subwords import Subwords
 from minitransformer.tasks.task import Pair, Task
 
+FILES = ("train_src", "train_tgt", "valid_src", "valid_tgt", "test_src", "test_tgt")
 SUBWORDS = "subwords.model"  # SentencePiece's file, in the run folder
 T = TypeVar("T")
 
@@ -67,13 +68,17 @@ class Text(Task):
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("train_src", "train_tgt", "valid_src", "valid_tgt"):
+        for name in FILES[:4]:
             require(
                 bool(getattr(self, name)), name, "the path of a file (--set NAME=PATH)", getattr(self, name)
             )
+        for name in FILES:  # a run can be continued, and measured, from anywhere
+            path = getattr(self, name)
+            object.__setattr__(self, name, str(Path(path).expanduser().absolute()) if path else "")
         both = bool(self.test_src) == bool(self.test_tgt)
         require(both, "test_src, test_tgt", "both, or none", [self.test_src, self.test_tgt])
         check_size("vocab_size", self.vocab_size)
+        require(self.vocab_size > 8, "vocab_size", "some thousand", self.vocab_size)
         check_size("max_length", self.max_length)
         one_of("bad_lines", self.bad_lines, ("refuse", "skip"))
         one_of("bleu_tokenize", self.bleu_tokenize, ("13a", "intl", "char", "none"))
@@ -83,25 +88,33 @@ class Text(Task):
         pairs, _ = self._training_lines
         return Subwords.learn((text for _, *texts in pairs for text in texts), self.vocab_size)
 
-    def save(self, folder: Path) -> None:
-        self.vocabulary.write(folder / SUBWORDS)
+    def files(self) -> dict[str, bytes]:
+        return {SUBWORDS: self.vocabulary.proto}
 
     def load(self, folder: Path) -> None:
-        if (folder / SUBWORDS).exists():
-            self.__dict__["vocabulary"] = Subwords.read(folder / SUBWORDS)
+        path = folder / SUBWORDS
+        if not path.exists():
+            return
+        vocabulary = Subwords(path.read_bytes())
+        if len(vocabulary) != self.vocab_size:
+            raise CheckpointError(
+                f"{path}: damaged; move it away, and it is learned again from {self.train_src}"
+            )
+        self.__dict__["vocabulary"] = vocabulary  # where cached_property would put it
 
     def training_pairs(self, rng: Generator) -> list[Pair]:
         pairs, _ = self._training_pairs
         return [pairs[i] for i in rng.permutation(len(pairs))]
 
     def evaluation_sets(self, rng: Generator) -> dict[str, list[Pair]]:
+        sacrebleu()  # somebody who lacks it should know before the training, not after it
         return {
             name: all_of(*self._encoded(lines, *self._files(name))) for name, lines in self._held_out.items()
         }
 
     def remarks(self) -> list[str]:
         _, bad = self._training_pairs
-        return [f"left out: {len(bad):,} line(s): {first_of(bad)}"] if bad else []
+        return [f"left out, {len(bad):,} line(s): {first_of(bad)}"] if bad else []
 
     def figures(self, name: str, answers: Sequence[Sequence[int]]) -> dict[str, float]:
         """BLEU (Papineni et al. 2002) of the answers to a held-out set, by SacreBLEU, from 0 to 100."""
@@ -126,6 +139,7 @@ class Text(Task):
     def _training_pairs(self) -> tuple[list[Pair], list[BadLine]]:
         lines, unreadable = self._training_lines
         pairs, too_long = self._allowed(*self._encoded(lines, self.train_src, self.train_tgt))
+        del self.__dict__["_training_lines"]  # the ids are all that is needed from here on
         return pairs, sorted(unreadable + too_long)
 
     def _allowed(self, pairs: list[T], bad: list[BadLine]) -> tuple[list[T], list[BadLine]]:
@@ -156,7 +170,9 @@ class Text(Task):
 def all_of(pairs: list[T], bad: list[BadLine]) -> list[T]:
     """`pairs`, of which none may be left out. Raises InputError for bad lines."""
     if bad:
-        raise InputError(f"held-out lines must all be good: {first_of(bad)}")
+        raise InputError(
+            f"held-out lines are never left out; mend the files, or raise max_length: {first_of(bad)}"
+        )
     return pairs
 
 

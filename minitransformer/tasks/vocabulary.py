@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from minitransformer.config import as_integer, as_list
 from minitransformer.errors import InputError, describe
@@ -12,11 +13,27 @@ PAD, BOS, EOS = 0, 1, 2  # padding, start and end: three different ids, none of 
 SPECIALS = ("<pad>", "<s>", "</s>")
 
 
+class Symbols(Protocol):
+    """What a vocabulary can do: text into ids, and back."""
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The symbol of each id."""
+
+    def __len__(self) -> int: ...
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text. Raises InputError for one that cannot be read."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, up to EOS."""
+
+
 class Vocabulary:
     """The symbols of a task; the first one has the id 3, after PAD, BOS and EOS."""
 
     def __init__(self, symbols: Iterable[str]) -> None:
-        self.symbols = (*SPECIALS, *symbols)
+        self.symbols: tuple[str, ...] = (*SPECIALS, *symbols)
         self._id_of = {symbol: i for i, symbol in enumerate(self.symbols) if i >= len(SPECIALS)}
 
     def __len__(self) -> int:

@@ -19,26 +19,32 @@ def average_checkpoints(folder: RunFolder, n: int = 5) -> list[int]:
     CheckpointError if there are not as many, or if one is damaged.
     """
     n = as_integer("n", n, 1, 10**6, "how many checkpoints to average, 1 or more")
+    _, dtype = folder.model_settings()
     paths = folder.checkpoints()[-n:]
     if len(paths) < n:
         raise CheckpointError(
-            f"{folder.path}: expected {n} checkpoints to average, found {len(paths)}; ask for less, or train with "
+            f"{folder.path}: expected {n} checkpoints to average, found {len(paths)}; ask for fewer, or train with "
             f"a larger keep_checkpoints"
         )
     mean, steps = mean_weights(paths)
-    dtype = folder.model_settings()[1]
     folder.save_weights("average", {name: x.astype(dtype) for name, x in mean.items()}, {"steps": steps})
     return steps
 
 
 def mean_weights(paths: Sequence[Path]) -> tuple[dict[str, Array], list[int]]:
-    """The mean of the weights in these checkpoints, in float64, and the steps that they are from."""
+    """The mean of the weights in these checkpoints, in float64, and the steps that they are from.
+
+    Raises CheckpointError if they are not of one model.
+    """
     mean: dict[str, Array] = {}
     steps: list[int] = []
     for path in paths:  # one at a time in memory
         arrays, meta = load_checkpoint(path)
+        weights = {name: x for name, x in arrays.items() if name.startswith(MODEL)}
+        shapes = {name: x.shape for name, x in weights.items()}
+        if "step" not in meta or (steps and shapes != {name: x.shape for name, x in mean.items()}):
+            raise CheckpointError(f"{path}: not a checkpoint of the same model as the others")
         steps.append(meta["step"])
-        for name, x in arrays.items():
-            if name.startswith(MODEL):
-                mean[name] = mean.get(name, 0) + x.astype("float64") / len(paths)
+        for name, x in weights.items():
+            mean[name] = mean.get(name, 0) + x.astype("float64") / len(paths)
     return mean, steps

@@ -51,13 +51,18 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def write_text(path: Path, text: str, new: bool = False) -> None:
+    """`write_bytes` of a text in UTF-8."""
+    write_bytes(path, text.encode("utf-8"), new)
+
+
+def write_bytes(path: Path, content: bytes, new: bool = False) -> None:
     """Write a small file so that it is either the old or the new one, never half of it.
 
     With `new`, raises FileExistsError if there is an old one, even one that came a moment ago.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
+    with open(temporary, "wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     if not new:

@@ -9,7 +9,7 @@ from typing import Any
 from minitransformer.backend import Array, silent_overflow, to_host
 from minitransformer.config import INT64, as_integer, as_list
 from minitransformer.errors import InputError
-from minitransformer.inference.beam import Hypothesis, as_beam, beam_search, up_to
+from minitransformer.inference.beam import Hypothesis, beam_search, check_search, up_to
 from minitransformer.inference.greedy import greedy_decode
 from minitransformer.models.transformer import Transformer
 from minitransformer.tasks.task import Pair
@@ -38,7 +38,7 @@ def decode(
     model: Transformer, sources: Sequence[Sequence[int]], beam: int = 1, alpha: float = 0.6
 ) -> list[list[int]]:
     """The same, each with its EOS, unless it grew too long before it ended."""
-    if as_beam(beam) > 1:
+    if check_search(beam, alpha) > 1:
         return [found[0].ids for found in n_best(model, sources, beam, alpha)]
     translations: list[list[int]] = [[] for _ in sources]
     for indices, src_ids, limits in _batches(model, sources, BATCH_TOKENS):
@@ -54,7 +54,7 @@ def n_best(
 ) -> list[list[Hypothesis]]:
     """What beam search finds for sources of any lengths, in their order, the best first."""
     found: list[list[Hypothesis]] = [[] for _ in sources]
-    for indices, src_ids, limits in _batches(model, sources, BATCH_TOKENS // as_beam(beam)):
+    for indices, src_ids, limits in _batches(model, sources, BATCH_TOKENS // check_search(beam, alpha)):
         with silent_overflow():
             batch = beam_search(model, src_ids, beam, alpha, BOS, EOS, limits)
         for i, hypotheses in zip(indices, batch, strict=True):

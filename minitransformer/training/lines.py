@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from minitransformer.errors import InputError
-from minitransformer.tasks import Subwords, Vocabulary
+from minitransformer.tasks.vocabulary import Symbols
 from minitransformer.training.evaluation import n_best
 from minitransformer.training.replicas import Replicas
 
@@ -20,7 +20,7 @@ class Translation(NamedTuple):
 
 def translate_lines(
     replicas: Replicas,
-    vocabulary: Vocabulary | Subwords,
+    vocabulary: Symbols,
     lines: Sequence[str],
     beam: int = 4,
     alpha: float = 0.6,

@@ -13,6 +13,8 @@ from minitransformer.training.evaluation import BATCH_TOKENS, decode, score
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.training.replicas import Replicas
 
+LOGITS = 1 << 22  # numbers in a batch's logits, about: 16 MB
+
 
 def measure(
     replicas: Replicas, task: Task, name: str, pairs: Sequence[Pair], beam: int = 1, alpha: float = 0.6
@@ -23,7 +25,8 @@ def measure(
     perplexity of table 3). The others, of the model's own answers (greedy, or with a beam): those of `score`, and
     what the task adds.
     """
-    batches = [make_batch([pairs[i] for i in indices]) for indices in by_length(pairs, BATCH_TOKENS)]
+    tokens = min(BATCH_TOKENS, LOGITS // replicas.models[0].config.tgt_vocab_size)
+    batches = [make_batch([pairs[i] for i in indices]) for indices in by_length(pairs, tokens)]
     n_tokens = sum(batch.n_tokens for batch in batches)
     answers = replicas.in_shares(decode, [source for source, _ in pairs], beam, alpha)
     return {

@@ -65,6 +65,8 @@ class Processes:
         for pipe in self._pipes:
             pipe.close()
         for process in self._processes:
+            process.join(timeout=1)
+            process.kill()  # one that is still at work, for an answer that nobody waits for any more
             process.join()
         atexit.unregister(self.close)
 

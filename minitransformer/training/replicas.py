@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from minitransformer.backend import (
     Array,
@@ -109,7 +109,8 @@ class Replicas:
 
     def in_shares(self, function: Callable[..., list[T]], items: Sequence[Any], *settings: Any) -> list[T]:
         """function(model, items, *settings), an answer for each of the items: each replica its share of them."""
-        n, answers = len(self.models), [cast(T, None)] * len(items)
+        n = len(self.models)
+        answers: list[Any] = [None] * len(items)
         for i, share in enumerate(
             self._each("_answers", [(function, items[i::n], *settings) for i in range(n)])
         ):

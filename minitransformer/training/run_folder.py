@@ -1,6 +1,7 @@
 """The folder of a training run: everything needed to look at it, to continue it, and to use its model.
 
 config.json          what to build and how to train it
+subwords.model       the vocabulary of task text
 metrics.jsonl        a line per report: step, loss, lr, tokens_per_s, and the evaluation figures
 checkpoint-N.npz     the state after step N; the last few are kept
 best.npz             the weights that did best on the validation set
@@ -20,7 +21,7 @@ from minitransformer.backend import Array
 from minitransformer.config import TrainingConfig, TransformerConfig, from_settings, one_of, require
 from minitransformer.errors import CheckpointError, ConfigError, MinitransformerError
 from minitransformer.tasks import PAD, Task, task_class
-from minitransformer.training.checkpoint import load_checkpoint, save_checkpoint, write_text
+from minitransformer.training.checkpoint import load_checkpoint, save_checkpoint, write_bytes, write_text
 
 MODEL = "model."  # what the names of weights begin with, in all these files
 WEIGHTS = ("last", "best", "average")
@@ -94,7 +95,8 @@ class RunFolder:
             raise taken from None
         except OSError as error:
             raise ConfigError(f"cannot make the run folder {self.path}: {error.strerror}") from None
-        settings.task.save(self.path)
+        for name, content in settings.task.files().items():
+            write_bytes(self.path / name, content)
 
     def exists(self) -> bool:
         """Whether there is anything of a run here."""
@@ -133,6 +135,7 @@ class RunFolder:
 
     def save(self, step: int, arrays: dict[str, Array], meta: dict[str, Any], keep: int = 2) -> None:
         """Write the checkpoint of `step`, then delete all but the last `keep`."""
+        (self.path / "average.npz").unlink(missing_ok=True)  # of weights that are no longer the last
         save_checkpoint(self.path / f"checkpoint-{step:08d}.npz", arrays, meta)
         for old in self.checkpoints()[:-keep]:
             old.unlink()
@@ -148,7 +151,7 @@ class RunFolder:
             path = self.path / f"{weights}.npz"
             if weights == "average" and not path.exists():
                 raise CheckpointError(
-                    f"{path}: expected averaged weights; make them with: average {self.path}"
+                    f"{path}: expected averaged weights; make them with: minitransformer average {self.path}"
                 )
             return load_checkpoint(path)
         paths = self.checkpoints()

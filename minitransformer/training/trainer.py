@@ -19,7 +19,7 @@ from minitransformer.backend import (
     silent_overflow,
     to_floats,
 )
-from minitransformer.config import require
+from minitransformer.config import one_of, require
 from minitransformer.errors import CheckpointError, InputError, MinitransformerError
 from minitransformer.models.transformer import Transformer
 from minitransformer.tasks.task import Pair
@@ -71,7 +71,7 @@ class Trainer:
         require(fits, "max_len", f"at least {longest} for the sequences of this task", settings.model.max_len)
         self.step = 0
         self.ended = False  # before its last step
-        self.best: dict[str, Any] = {"step": 0, "value": 0.0}  # the evaluation that was best so far
+        self.best = {"step": 0, "value": 0.0, "loss": 0.0}  # the evaluation that was best so far
         self.resumed = False
         self.since_report = {"loss": 0.0, "tokens": 0, "seconds": 0.0}
         self._earlier = 0.0  # seconds of the run before it was resumed
@@ -159,40 +159,46 @@ class Trainer:
                 logits, _ = self.model.forward(batch.src_ids, batch.tgt_in, keep="nothing")
                 self._require_finite(logits=to_floats(logits.sum())[0])
             record["valid"] = self._evaluate("valid")
-            self._look_for_the_best(record["valid"], progress)
+            ending = self._look_for_the_best(record["valid"])
         record["seconds"] = self.seconds
         self.since_report = {"loss": 0.0, "tokens": 0, "seconds": 0.0}
         progress.report(record)
         if self.folder is not None:
             self.folder.log(record)
         if evaluating:
+            if ending:
+                progress.say(ending)
             self.save()
 
     def _evaluate(self, name: str) -> dict[str, Any]:
         return measure(self.replicas, self.settings.task, name, self.sets[name])
 
-    def _look_for_the_best(self, valid: dict[str, Any], progress: Progress) -> None:
-        """Keep the weights that did best, and see whether the training has come to its end."""
+    def _look_for_the_best(self, valid: dict[str, Any]) -> str | None:
+        """Keep the weights that did best; if the training has come to its end, say why."""
         config, best_by = self.settings.training, self.settings.task.best_by
-        if self.best["step"] == 0 or valid[best_by] > self.best["value"]:
-            self.best = {"step": self.step, "value": float(valid[best_by])}
+        one_of(f"best_by of task {self.settings.task.name}", best_by, valid)
+        figures = {"value": float(valid[best_by]), "loss": valid["loss"]}
+        if self.best["step"] == 0 or _better(figures, self.best):
+            self.best = {"step": self.step, **figures}
             if self.folder is not None:
                 self.folder.save_weights("best", self._weights(), {"step": self.step})
         waited = self.step - self.best["step"]
-        if config.patience is not None and waited >= config.patience * config.evaluate_every:
-            self.ended = True
-            progress.say(f"no better {best_by} for {waited} steps: training ends")
         if config.solved_at is not None and valid["exact_match"] >= config.solved_at:
             self.ended = True
+            return f"solved: exact match {valid['exact_match']:.2%} on the validation set"
+        if config.patience is not None and waited >= config.patience * config.evaluate_every:
+            self.ended = True
+            return f"no better {best_by} for {waited} steps; the best weights are those after step {self.best['step']}"
+        return None
 
     def _result(self) -> dict[str, Any]:
         """The final figures, from the sets that neither trained nor steered (or "valid", if there are none)."""
         tests = {name: self._evaluate(name) for name in final_sets(self.sets)}
         figures = tests["test" if "test" in tests else "valid"]
         result = {
+            **{name: x for name, x in figures.items() if isinstance(x, float)},
             "task": self.settings.task.name,
             "seed": self.settings.seed,
-            **{name: x for name, x in figures.items() if isinstance(x, float)},
             "sets": tests,
             "best": self.best,
             "steps": self.step,
@@ -272,11 +278,16 @@ def load_model(run: RunFolder | str | Path, device: str = "cpu", weights: str = 
     return model
 
 
+def _better(figures: dict[str, float], best: dict[str, Any]) -> bool:
+    """Whether these are better; of equal values the one with less loss is."""
+    return (figures["value"], -figures["loss"]) > (best["value"], -best["loss"])
+
+
 def _like(x: Any, own: Any) -> bool:
-    """Whether `x` is a finite number, 0 or more, of the type of `own`, or a dictionary of such numbers."""
+    """Whether `x` is a finite number of the type of `own`, a whole one not below 0, or a dictionary of such numbers."""
     if isinstance(own, dict):
         return isinstance(x, dict) and x.keys() == own.keys() and all(_like(x[k], own[k]) for k in own)
-    return type(x) is type(own) and 0 <= x < math.inf
+    return type(x) is type(own) and math.isfinite(x) and (isinstance(x, float) or x >= 0)
 
 
 def _under(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:

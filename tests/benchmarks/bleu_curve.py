@@ -10,6 +10,7 @@ the run noted it, and the BLEU of the mean of the last N checkpoints' weights on
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from minitransformer.training.measure import measure
 from minitransformer.training.run_folder import MODEL
 
 
-def rows(folder: mt.RunFolder, last: int, beam: int, alpha: float, every: int) -> Any:
+def rows(folder: mt.RunFolder, last: int, beam: int, alpha: float, every: int) -> Iterator[dict[str, Any]]:
     """The figures at each of the checkpoints."""
     settings = folder.settings()
     task, paths = settings.task, folder.checkpoints()

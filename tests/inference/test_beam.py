@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_greedy import BOS, CONFIGS, EOS, PAD, random_model, random_sources
 
 import minitransformer as mt
-from minitransformer.inference.beam import largest, length_penalty
+from minitransformer.inference.beam import largest, length_penalty, likeliest
 
 ALPHAS = [0, 0.6, 1, 2.5]
 
@@ -393,3 +393,35 @@ def test_the_first_and_the_last_id_may_start_and_end(symbol):
         found = mt.beam_search(model, src_ids, 1, 0, bos_id, eos_id, 5)
         for row, hypotheses in zip(greedy, found, strict=True):
             assert hypotheses[0].ids == row[: len(hypotheses[0].ids)]
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(1, 9),
+    size=st.floats(0.1, 30),
+    dtype=st.sampled_from(["float32", "float64"]),
+)
+def test_the_likeliest_are_the_first_of_the_log_softmax(seed, n, size, dtype):
+    logits = (size * np.random.default_rng(seed).normal(size=(3, 7))).round(1).astype(dtype)  # some are equal
+    expected = log_softmax(logits)
+    log_p, places = likeliest(logits.copy(), n)
+    order = np.argsort(-logits, axis=-1, kind="stable")[:, :n]
+    np.testing.assert_array_equal(places, order)
+    assert log_p.dtype == "float64"
+    atol = 1e-6 if dtype == "float32" else 1e-12  # of log Σ exp, which is a sum of float32
+    np.testing.assert_allclose(log_p, np.take_along_axis(expected, order, -1), rtol=1e-12, atol=atol)
+
+
+def test_every_sentence_needs_as_many_rows_as_the_others():
+    state = random_model(2).start_decoding(random_sources(2, [3, 4, 2]), 5)
+    state.select(np.array([0, 0, 1, 1, 2, 2]))
+    state.select(np.array([0, 1, 4, 5]), np.array([0, 2]))
+    for rows, sentences in ((np.array([0, 1, 2]), None), (np.array([0, 1]), np.array([0, 1, 1]))):
+        with pytest.raises(mt.InputError, match="as many rows for each"):
+            state.select(rows, sentences)
+
+
+@pytest.mark.parametrize("limits", [[2, 5], (2, 5), np.array([2, 5])], ids=["list", "tuple", "array"])
+def test_each_sentence_may_have_a_length_of_its_own(limits):
+    tree = Tree(0, V=4, towards_end=-9)
+    assert [len(found[0].ids) for found in mt.beam_search(tree, [[3], [3]], 2, max_len=limits)] == [2, 5]

@@ -48,11 +48,10 @@ def test_the_vocabulary_has_the_size_asked_for_and_begins_with_the_special_symbo
     assert not {PAD, BOS, EOS} & set(SUBWORDS.encode("<pad> </s> <s>"))  # no text writes them
 
 
-def test_what_is_learned_depends_on_the_text_alone(tmp_path):
+def test_what_is_learned_depends_on_the_text_alone():
     again = Subwords.learn(iter(TEXT), 40)
     assert again.proto == SUBWORDS.proto
-    again.write(tmp_path / "model")
-    assert Subwords.read(tmp_path / "model").symbols == SUBWORDS.symbols
+    assert Subwords(again.proto).symbols == SUBWORDS.symbols
     assert Subwords.learn(TEXT[1:2] * 9, 30).symbols != Subwords.learn(TEXT, 30).symbols
 
 
@@ -77,7 +76,20 @@ def test_a_text_without_words_is_refused(text):
         SUBWORDS.encode(text)
 
 
-def test_a_damaged_file_is_told(tmp_path):
-    (tmp_path / "model").write_bytes(SUBWORDS.proto[:50])
+@pytest.mark.parametrize("proto", [b"", b"half", SUBWORDS.proto[:50]], ids=["empty", "other", "cut short"])
+def test_a_damaged_file_is_told(proto):
     with pytest.raises(mt.CheckpointError, match="SentencePiece"):
-        Subwords.read(tmp_path / "model")
+        Subwords(proto)
+
+
+def test_blanks_of_any_kind_separate_words():
+    assert SUBWORDS.encode(" der\thund\u3000schläft\n") == SUBWORDS.encode("der hund schläft")
+
+
+def test_half_a_surrogate_pair_is_refused():
+    with pytest.raises(mt.InputError, match="UTF-8"):
+        SUBWORDS.encode("hund \udcff")
+
+
+def test_a_line_of_any_length_is_learned_from():
+    assert UNKNOWN not in Subwords.learn([*TEXT, "der hund " * 1000 + "Q"], 41).encode("Q")

@@ -97,7 +97,7 @@ def test_a_bad_line_is_refused_or_left_out_as_the_user_chose(files, fault):
     n_left_out = 54 if fault == "missing" else 1
     assert len(task.training_pairs(generator(0))) == 60 - n_left_out
     (remark,) = task.remarks()
-    assert f"train.es:{told.split(':')[0]}:" in remark and remark.startswith(f"left out: {n_left_out}")
+    assert f"train.es:{told.split(':')[0]}:" in remark and remark.startswith(f"left out, {n_left_out} line")
     assert Text(**{**settings, "train_tgt": files["train_src"]}).remarks() == []
 
 
@@ -125,7 +125,6 @@ def test_nothing_but_bad_lines_is_refused(files):
         ({"train_src": ""}, "train_src.*path of a file"),
         ({"valid_tgt": ""}, "valid_tgt.*path of a file"),
         ({"test_tgt": ""}, "test_src, test_tgt.*both"),
-        ({"test_src": 5}, "test_src.*str"),
         ({"vocab_size": 0}, "vocab_size.*0"),
         ({"vocab_size": 5000}, "vocab_size.*5000"),
         ({"max_length": -1}, "max_length.*-1"),
@@ -247,6 +246,57 @@ def test_a_run_without_its_subwords_learns_them_again(files, tmp_path):
     before = (tmp_path / "run" / "subwords.model").read_bytes()
     (tmp_path / "run" / "subwords.model").unlink()  # killed between the two files
     assert folder.settings().task.vocabulary.proto == before
+
+
+@pytest.mark.parametrize("content", [b"", b"other"])
+def test_damaged_subwords_are_told(run, capsys, content):
+    (run / "subwords.model").write_bytes(content)
+    assert cli.main(["decode", str(run), "the house"]) == 2
+    error = capsys.readouterr().err
+    assert "damaged" in error and error.count("\n") == 1
+
+
+def test_other_subwords_are_told(run, capsys):
+    (run / "subwords.model").write_bytes(mt.tasks.Subwords.learn(["ab ba"] * 9, 9).proto)
+    assert cli.main(["decode", str(run), "the house"]) == 2
+    assert "subwords.model: damaged" in capsys.readouterr().err
+
+
+def test_paths_do_not_depend_on_where_the_run_was_begun(files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    relative = {name: str(path).removeprefix(f"{tmp_path}/") for name, path in files.items()}
+    assert relative["train_src"] == "train.en"
+    assert Text(**relative, vocab_size=70) == Text(**files, vocab_size=70)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Text(**{**files, "train_src": "~/train.en"}) == Text(**files)
+
+
+def test_settings_that_are_text_are_taken_as_they_are(files, tmp_path):
+    """bleu_tokenize=none is no None, and a file may be called 1, or have a comma in its name."""
+    shutil.copy(files["valid_src"], tmp_path / "a,b")
+    settings = assignments({**files, "valid_src": tmp_path / "a,b", "bleu_tokenize": "none"})
+    arguments = cli.parser().parse_args(
+        ["train", "text", "--set", *settings, "vocab_size=70", "clip_norm=none"]
+    )
+    chosen = cli._settings(arguments)
+    assert (chosen.task.bleu_tokenize, chosen.task.valid_src) == ("none", str(tmp_path / "a,b"))
+    assert chosen.training.clip_norm is None
+
+
+def test_a_missing_library_is_told_before_the_training(files, tmp_path, capsys, monkeypatch):
+    for name in ("sacrebleu", "sentencepiece"):
+        with monkeypatch.context() as patch:
+            patch.setitem(__import__("sys").modules, name, None)
+            patch.setitem(__import__("sys").modules, f"{name}.metrics", None)
+            command = ["train", "text", "--out", str(tmp_path / name), "--set", *TINY.split()]
+            assert cli.main([*command, *assignments(files)]) == 2
+        assert "minitransformer[text]" in capsys.readouterr().err
+        assert not (tmp_path / name).exists()
+
+
+def test_a_run_that_diverged_still_says_how_good_it_is():
+    figures = {"bleu": 0.0, "loss": 1e6, "n": 3, "exact_match_by_length": {"4": 0.0}}
+    assert cli._summary({"test": figures}).startswith("test     BLEU 0.00   perplexity 1014232")
 
 
 def test_subwords_label_the_attention(run):

@@ -78,6 +78,48 @@ def test_an_average_of_more_than_there_are_is_refused(tmp_path):
         mt.load_model(trainer.folder, weights="lats")
 
 
+def test_an_average_does_not_outlive_the_next_checkpoint(tmp_path):
+    """Else somebody would measure old weights in the belief that they are the last ones."""
+    trainer = trained(tmp_path / "run")
+    mt.average_checkpoints(trainer.folder, 2)
+    assert (tmp_path / "run" / "average.npz").exists()
+    trainer.save()
+    assert not (tmp_path / "run" / "average.npz").exists()
+
+
+def test_checkpoints_of_different_models_have_no_average(tmp_path):
+    folder = trained(tmp_path / "run").folder
+    arrays, meta = folder.load()
+    for spoiled in (
+        {**arrays, "model.more": np.zeros(3)},
+        {name: x for name, x in arrays.items() if not name.endswith("W_Q")},
+        {name: x[:1] if name.endswith("W_Q") else x for name, x in arrays.items()},
+    ):
+        folder.save(15, spoiled, meta)
+        with pytest.raises(mt.CheckpointError, match=r"15\.npz: not a checkpoint of the same model"):
+            mt.average_checkpoints(folder, 2)
+    folder.save(15, arrays, {})
+    with pytest.raises(mt.CheckpointError, match="not a checkpoint"):
+        mt.average_checkpoints(folder, 1)
+    with pytest.raises(mt.CheckpointError, match="expected a run folder"):
+        mt.average_checkpoints(mt.RunFolder(tmp_path / "nowhere"), 1)
+
+
+def test_while_nothing_is_right_yet_the_loss_decides(tmp_path):
+    """Patience does not end with a figure that is 0 for the first evaluations."""
+    trainer = trained(tmp_path / "run", steps=12, learning_rate=0.002, patience=1)
+    valid = [r["valid"] for r in trainer.folder.metrics() if "valid" in r]
+    assert [figures["exact_match"] for figures in valid] == [0] * 4
+    assert [figures["loss"] for figures in valid] == sorted((f["loss"] for f in valid), reverse=True)
+    assert trainer.step == trainer.best["step"] == 12
+
+
+def test_a_task_whose_best_figure_is_not_there_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(Sort, "best_by", "exact_mtach")
+    with pytest.raises(mt.ConfigError, match=r"'exact_mtach'.*'exact_match'"):
+        trained(tmp_path / "run")
+
+
 def test_averaging_a_damaged_checkpoint_is_refused(tmp_path):
     trainer = trained(tmp_path / "run")
     trainer.folder.checkpoints()[1].write_bytes(b"half")
@@ -87,12 +129,14 @@ def test_averaging_a_damaged_checkpoint_is_refused(tmp_path):
 
 
 def test_the_best_weights_are_those_of_the_best_evaluation(tmp_path):
-    """The first of them, where several are equal."""
+    """Of equal ones, that with less loss."""
     trainer = trained(tmp_path / "run", steps=60, learning_rate=0.05, keep_checkpoints=20)
-    scores = {r["step"]: r["valid"]["exact_match"] for r in trainer.folder.metrics() if "valid" in r}
-    step = max(scores, key=lambda step: (scores[step], -step))
+    valid = {r["step"]: r["valid"] for r in trainer.folder.metrics() if "valid" in r}
+    scores = {step: (figures["exact_match"], -figures["loss"]) for step, figures in valid.items()}
+    step = max(scores, key=lambda step: (*scores[step], -step))
     result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert result["best"] == trainer.best == {"step": step, "value": scores[step]}
+    best = {"step": step, "value": scores[step][0], "loss": -scores[step][1]}
+    assert result["best"] == trainer.best == best
     assert scores[step] > min(scores.values()), "a run in which nothing is best shows nothing"
     arrays, _ = load_checkpoint(tmp_path / "run" / f"checkpoint-{step:08d}.npz")
     for name, p in mt.load_model(tmp_path / "run", weights="best").parameters().items():
@@ -105,14 +149,12 @@ def test_training_ends_when_patience_does(tmp_path, monkeypatch):
     real = mt.training.trainer.measure
 
     def told(replicas, task, name, pairs):
-        return {
-            **real(replicas, task, name, pairs),
-            **({"exact_match": next(scores)} if name == "valid" else {}),
-        }
+        given = {"exact_match": next(scores), "loss": 1.0} if name == "valid" else {}
+        return {**real(replicas, task, name, pairs), **given}
 
     monkeypatch.setattr("minitransformer.training.trainer.measure", told)
     trainer = trained(tmp_path / "run", steps=60, patience=3)
-    assert trainer.step == 15 and trainer.best == {"step": 6, "value": 0.4}
+    assert trainer.step == 15 and trainer.best == {"step": 6, "value": 0.4, "loss": 1.0}
     assert [r["step"] for r in trainer.folder.metrics() if "valid" in r] == [3, 6, 9, 12, 15]
     arrays, _ = load_checkpoint(tmp_path / "run" / "checkpoint-00000006.npz")
     for name, p in mt.load_model(tmp_path / "run", weights="best").parameters().items():
