@@ -162,3 +162,13 @@ def test_drawing_leaves_the_model_alone():
     figures.attention_figure(model, TASK.vocabulary, "3 1")
     np.testing.assert_array_equal(model.flatten().data, before[0])
     np.testing.assert_array_equal(model.flatten().grad, before[1])
+
+
+def test_a_dollar_is_no_formula(tmp_path):
+    """Text of a user's own is drawn as it is written."""
+    model = model_that_ends("3 1")
+    vocabulary = TASK.vocabulary
+    vocabulary.symbols = tuple("$^^" if s == "3" else s for s in vocabulary.symbols)
+    vocabulary._id_of = {s: i for i, s in enumerate(vocabulary.symbols)}
+    figure = figures.attention_figure(model, vocabulary, "$^^ $^^ 1", ["cross"])
+    assert min(size_of_png(figures.save(figure, tmp_path / "attention.png"))) > 100
