@@ -53,7 +53,10 @@ def test_the_size_of_the_state():
     model = mt.Transformer(config, seed=0)
     B, T_src, max_len = 2, 7, 11
     state = model.start_decoding(np.full((B, T_src), 3), max_len)
-    numbers = sum(
-        x.size for layer in state.layers for x in (layer.K, layer.V, layer.memory_K, layer.memory_V)
-    )
-    assert numbers == solutions.solution_3(config, B, T_src, max_len)
+
+    def numbers():
+        return sum(x.size for s in state.layers for x in (s.K, s.V, s.memory_K, s.memory_V))
+
+    assert numbers() == solutions.solution_3(config, B, T_src, max_len)
+    state.select(np.array([0, 0, 0, 1, 1, 1]))  # three hypotheses of each sentence
+    assert numbers() == solutions.solution_3(config, B, T_src, max_len, beam=3)

@@ -34,6 +34,6 @@ def solution_2(logits, p):
     return kept / kept.sum(-1, keepdims=True)
 
 
-def solution_3(config, B, T_src, max_len):
+def solution_3(config, B, T_src, max_len, beam=1):
     """How many numbers the keys and values kept while decoding are."""
-    return 2 * config.n_layers * B * (max_len + T_src) * config.d_model
+    return 2 * config.n_layers * B * (beam * max_len + T_src) * config.d_model
