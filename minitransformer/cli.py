@@ -30,9 +30,11 @@ from minitransformer.models import Transformer
 from minitransformer.tasks import TASKS, Task, task_class
 from minitransformer.training.averaging import average_checkpoints
 from minitransformer.training.evaluation import translate
+from minitransformer.training.job import as_one
 from minitransformer.training.lines import Translation, translate_lines
 from minitransformer.training.measure import measure
 from minitransformer.training.progress import Progress
+from minitransformer.training.ranks import Ranks
 from minitransformer.training.replicas import Replicas
 from minitransformer.training.run_folder import WEIGHTS, RunFolder, RunSettings
 from minitransformer.training.trainer import EVALUATION_SEED, Interrupted, Trainer, final_sets, load_model
@@ -44,6 +46,10 @@ EXIT_INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns 0, or 1 for a wrong gradient or exercise, 2 for bad input, 130 when interrupted."""
+    return as_one(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = parser().parse_args(argv)
     try:
         answer, text = arguments.run(arguments)
@@ -271,21 +277,24 @@ def _train_epilog() -> str:
 
 def train(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Train, print what was reached, and where it lies."""
-    folder = RunFolder(arguments.out or _default_folder(arguments.task, arguments.resume))
+    ranks = Ranks.of_this_job()
+    folder = RunFolder(
+        ranks.from_first(lambda: arguments.out or _default_folder(arguments.task, arguments.resume))
+    )
     if arguments.resume:
         if arguments.set or arguments.config or arguments.seed is not None:
             raise ConfigError("--resume takes the run's own settings; drop --set, --config and --seed")
-        settings = folder.settings()
+        settings = ranks.from_first(folder.settings)
         if settings.task.name != arguments.task:
             raise ConfigError(
                 f"{folder.path} holds a run of task {settings.task.name!r}, not {arguments.task!r}"
             )
-        trainer = Trainer(settings, folder, arguments.device)
+        trainer = Trainer(settings, folder, arguments.device, ranks)
         trainer.resume()
     else:
         settings = _settings(arguments)
-        trainer = Trainer(settings, folder, arguments.device)
-    progress = Progress(settings.training.steps, trainer.step, quiet=arguments.json)
+        trainer = Trainer(settings, folder, arguments.device, ranks)
+    progress = Progress(settings.training.steps, trainer.step, quiet=arguments.json or ranks.rank > 0)
     with _stop_on_signal() as stop_requested:
         result = trainer.run(progress, stop_requested)
     return {**result, "run": str(folder.path)}, _summary(result["sets"]) + (
