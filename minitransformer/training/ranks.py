@@ -12,6 +12,7 @@ But no memory is shared, so each rank adds up, and updates, only its share of th
 
 from __future__ import annotations
 
+import time
 import warnings
 from array import array
 from collections.abc import Callable, Mapping
@@ -71,6 +72,14 @@ class Ranks:
             )
         return cls(MPI.COMM_WORLD.Dup())  # COMM_WORLD itself is left to `as_one`
 
+    def first(self, n: int) -> Ranks:
+        """The first `n` of these ranks, to one of them (to another, the others); each has as many cores as here."""
+        if self.n == 1:
+            return self
+        few = Ranks(self.comm.Split(int(self.rank >= n), self.rank))
+        few._sharers = self._sharers
+        return few
+
     @property
     def n_cores(self) -> int:
         """How many processor cores this rank has for itself."""
@@ -109,7 +118,14 @@ class Ranks:
         k = len(mine)
         found = array("d", bytes(8 * k * self.n))
         self.comm.Allgather(array("d", mine), found)
-        return [list(found[i : i + k]) for i in range(0, len(found), k)]
+        return [list(found[r * k : (r + 1) * k]) for r in range(self.n)]
+
+    def wait(self) -> None:
+        """For all to come here, without taking a core from those who still compute."""
+        if self.n > 1:
+            request = self.comm.Ibarrier()
+            while not request.Test():
+                time.sleep(1e-3)
 
     def objects(self, mine: T) -> list[T]:
         """The object that each rank gave, in the order of the ranks."""
