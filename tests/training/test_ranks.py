@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rank_program
+from mpi_jobs import finished, has_mpi, job, mpi, started
 from rank_program import SETTINGS, TASK, steps
 from test_trainer import assert_same_outcome, outcome
 
@@ -22,49 +23,10 @@ import minitransformer as mt
 from minitransformer.training.job import LAUNCHERS, place_in_job
 from minitransformer.training.ranks import ALONE, Ranks, parts
 
-BESIDE_PYTHON = Path(sys.executable).with_name("mpiexec")  # where pip puts MPICH's and Open MPI's
-MPIEXEC = str(BESIDE_PYTHON) if BESIDE_PYTHON.exists() else shutil.which("mpiexec")
-PROGRAM = Path(rank_program.__file__)
 COMMAND = """
 n_layers=1 d_model=8 n_heads=2 d_ff=12 max_len=12 dropout=0.1 steps=120 batch_tokens=66 warmup_steps=20 log_every=3
 evaluate_every=20 solved_at=none epoch_size=50 test_size=5 n_symbols=6 min_length=4 processes=2
 """.split()  # noqa: SIM905
-
-
-def has_mpi() -> bool:
-    try:
-        from mpi4py import get_config  # noqa: F401
-    except ImportError:
-        return False
-    return MPIEXEC is not None
-
-
-mpi = pytest.mark.skipif(not has_mpi(), reason="needs mpi4py and mpiexec: pip install mpi4py mpich")
-
-
-def started(n: int, *arguments: Any, **variables: str) -> subprocess.Popen:
-    environment = {name: x for name, x in os.environ.items() if name not in sum(LAUNCHERS, ())}
-    environment |= {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parent), **variables}
-    # Open MPI's objections: to the user root, and to more ranks than cores
-    environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-                    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}  # fmt: skip
-    command = [MPIEXEC, "-n", n, sys.executable, PROGRAM, *arguments]
-    return subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
-
-
-def finished(process: subprocess.Popen) -> tuple[int, str, str]:
-    try:
-        out, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    return process.returncode, out, err
-
-
-def job(n: int, *arguments: Any, **variables: str) -> tuple[int, str, str]:
-    """Exit status, standard output and standard error of `n` ranks that run rank_program.py."""
-    return finished(started(n, *arguments, **variables))
 
 
 def command(n: int, path: Path, *arguments: Any, **variables: str) -> tuple[int, str, str]:
@@ -72,7 +34,8 @@ def command(n: int, path: Path, *arguments: Any, **variables: str) -> tuple[int,
 
 
 def relative_difference(x: np.ndarray, y: np.ndarray) -> float:
-    return float(np.abs(x - y).max() / np.abs(y).max())
+    """The largest, number by number."""
+    return float((np.abs(x - y) / np.abs(y)).max())
 
 
 # ---- the numbers
