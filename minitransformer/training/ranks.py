@@ -38,10 +38,8 @@ class Ranks:
         self.comm = comm
         self.n: int = 1 if comm is None else comm.size
         self.rank: int = 0 if comm is None else comm.rank
-        self.on_machine, self._sharers = (
-            0,
-            1,
-        )  # which of its machine's ranks this is; how many share its cores
+        self.on_machine = 0  # which of its machine's ranks this is
+        self._sharers = 1  # how many of these have the same cores
         if self.n > 1:
             from mpi4py import MPI
 
