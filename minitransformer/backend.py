@@ -92,6 +92,12 @@ def extremes(ids: Array) -> tuple[int, int]:
     return int(low), int(high)
 
 
+def use_gpu(i: int) -> None:
+    """Compute on GPU number `i` of this machine from now on; where there are fewer, counting goes round."""
+    cuda = device_module("cuda").cuda
+    cuda.Device(i % cuda.runtime.getDeviceCount()).use()
+
+
 def gpu_memory_mb(x: Array) -> float | None:
     """What arrays hold of the memory of the GPU that `x` lies on, in MB, freed but kept parts included; else None."""
     return array_module(x).get_default_memory_pool().total_bytes() / 1e6 if on_gpu(x) else None
@@ -264,9 +270,14 @@ def silent_overflow() -> AbstractContextManager[None]:
     return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
+def cores() -> set[int]:
+    """The processor cores that this process may use, as the system numbers them."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
 def n_cores() -> int:
     """How many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(cores())
 
 
 def can_fork(x: Array = None) -> bool:
@@ -279,15 +290,20 @@ def can_fork(x: Array = None) -> bool:
 
 
 @contextmanager
-def single_blas_thread() -> Iterator[None]:
-    """A block in which a matrix product runs on one thread, where the package threadpoolctl can see to it."""
+def blas_threads(n: int) -> Iterator[None]:
+    """A block in which a matrix product runs on `n` threads, where the package threadpoolctl can see to it."""
     if find_spec("threadpoolctl") is None:
         yield
         return
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, user_api="blas"):
+    with threadpool_limits(n, user_api="blas"):
         yield
+
+
+def single_blas_thread() -> AbstractContextManager[None]:
+    """A block in which a matrix product runs on one thread."""
+    return blas_threads(1)
 
 
 def keep_freed_memory() -> None:

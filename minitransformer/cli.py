@@ -30,12 +30,15 @@ from minitransformer.exercises import EXERCISES, about, check, start
 from minitransformer.gradcheck import TOLERANCE, GradcheckReport
 from minitransformer.inference.beam import check_search
 from minitransformer.models import Transformer
+from minitransformer.scaling import RANKS, scaling
 from minitransformer.tasks import TASKS, Task, task_class
 from minitransformer.training.averaging import average_checkpoints
 from minitransformer.training.evaluation import BATCH_TOKENS, translate
+from minitransformer.training.job import as_one
 from minitransformer.training.lines import Translation, translate_lines
 from minitransformer.training.measure import measure
 from minitransformer.training.progress import Progress
+from minitransformer.training.ranks import Ranks
 from minitransformer.training.replicas import Replicas, processes_that_pay
 from minitransformer.training.run_folder import WEIGHTS, RunFolder, RunSettings
 from minitransformer.training.trainer import EVALUATION_SEED, Interrupted, Trainer, final_sets, load_model
@@ -47,6 +50,10 @@ EXIT_INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns 0, or 1 for a wrong gradient or exercise, 2 for bad input, 130 when interrupted."""
+    return as_one(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = parser().parse_args(argv)
     try:
         answer, text = arguments.run(arguments)
@@ -207,6 +214,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--processes", metavar="N", type=int, help="that share the batch (default: as many as pay)"
     )
+    sub.add_argument(
+        "--scaling",
+        action="store_true",
+        help="on 1, 2, 4, … ranks of mpiexec, each with its batch; and on many",
+    )
 
     sub = commands.add_parser("exercises", help="find the bug: ten layers, each with one fault")
     actions = sub.add_subparsers(metavar="ACTION", required=True)
@@ -277,21 +289,24 @@ def _train_epilog() -> str:
 
 def train(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Train, print what was reached, and where it lies."""
-    folder = RunFolder(arguments.out or _default_folder(arguments.task, arguments.resume))
+    ranks = Ranks.of_this_job()
+    folder = RunFolder(
+        ranks.from_first(lambda: arguments.out or _default_folder(arguments.task, arguments.resume))
+    )
     if arguments.resume:
         if arguments.set or arguments.config or arguments.seed is not None:
             raise ConfigError("--resume takes the run's own settings; drop --set, --config and --seed")
-        settings = folder.settings()
+        settings = ranks.from_first(folder.settings)
         if settings.task.name != arguments.task:
             raise ConfigError(
                 f"{folder.path} holds a run of task {settings.task.name!r}, not {arguments.task!r}"
             )
-        trainer = Trainer(settings, folder, arguments.device)
+        trainer = Trainer(settings, folder, arguments.device, ranks)
         trainer.resume()
     else:
         settings = _settings(arguments)
-        trainer = Trainer(settings, folder, arguments.device)
-    progress = Progress(settings.training.steps, trainer.step, quiet=arguments.json)
+        trainer = Trainer(settings, folder, arguments.device, ranks)
+    progress = Progress(settings.training.steps, trainer.step, quiet=arguments.json or ranks.rank > 0)
     with _stop_on_signal() as stop_requested:
         result = trainer.run(progress, stop_requested)
     return {**result, "run": str(folder.path)}, _summary(result["sets"]) + (
@@ -457,6 +472,8 @@ def time_steps(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         if not arguments.json:
             print(text, file=sys.stderr, flush=True)
 
+    if arguments.scaling:
+        return _scaling(arguments, say)
     names = ("preset", "batch", "length", "steps", "dropout", "processes")
     found = bench(**{name: getattr(arguments, name) for name in names}, say=say)
     return found, (
@@ -467,6 +484,39 @@ def time_steps(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         "matrix products  {floor_ms:.1f} ms, {floor_share:.0%} of the step, at the {matmul_gflops:.1f} GFLOP/s "
         "that NumPy reaches here with a large one\n\n"
     ).format(**found) + _layer_table(found)
+
+
+def _scaling(arguments: argparse.Namespace, say: Callable[[str], None]) -> tuple[dict[str, Any], str]:
+    require(
+        arguments.processes is None,
+        "processes",
+        "to be left out: a rank of --scaling is one",
+        arguments.processes,
+    )
+    names, ranks = ("preset", "batch", "length", "steps", "dropout"), Ranks.of_this_job()
+    found = scaling(**{name: getattr(arguments, name) for name in names}, ranks=ranks, say=say)
+    row = "{:>6} {:>10} {:>11} {:>12} {:>16} {:>10}".format
+    lines = [row("ranks", "step ms", "efficiency", "exchange ms", "Allreduce Gbit/s", "tokens/s")]
+    for x in found["ranks"]:
+        figures = f"{x['step_ms']:.1f}", f"{x['efficiency']:.0%}", f"{x['exchange_ms']:.2f}"
+        lines.append(
+            row(x["ranks"], *figures, f"{x['allreduce_gbit_per_s']:.1f}", f"{x['tokens_per_s']:,.0f}")
+        )
+    lines += ["", "predicted efficiency; in brackets, if the exchange overlapped with forward and backward"]
+    row = "{:>11} {:>10} {:>8} {:>12}".format
+    lines.append(
+        row("GFLOP/s", "parameters", "Gbit/s", "step s") + "".join(f"{f'{n} ranks':>16}" for n in RANKS)
+    )
+    for x, *more in zip(*(found["predictions"][i :: len(RANKS)] for i in range(len(RANKS))), strict=True):
+        cells = (
+            f"{x['gflops']:,.0f}",
+            f"{x['parameters'] / 1e6:.0f} M",
+            f"{x['gbit']:.0f}",
+            f"{x['one_rank_s']:.2f}",
+        )
+        shares = [f"{y['efficiency']:.1%} ({y['with_overlap']:.1%})" for y in (x, *more)]
+        lines.append(row(*cells) + "".join(f"{share:>16}" for share in shares))
+    return found, "\n".join(lines)
 
 
 def _layer_table(found: dict[str, Any]) -> str:

@@ -28,6 +28,7 @@ TIERS = [
     "training",
     "checks",
     "bench",
+    "scaling",
     "exercises",
 ]
 TIERS += ["figures", "cli", "__main__"]
@@ -85,7 +86,7 @@ def test_importing_the_package_imports_no_optional_one() -> None:
     code = (
         "import sys, minitransformer, minitransformer.cli\n"
         "optional = {'cupy', 'matplotlib', 'tqdm', 'hypothesis', 'pytest', 'scipy', 'torch'}\n"
-        "optional |= {'sacrebleu', 'sentencepiece'}\n"
+        "optional |= {'sacrebleu', 'sentencepiece', 'mpi4py'}\n"
         "print(sorted(optional & set(sys.modules)))"
     ).replace("\\\n", "\n")
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

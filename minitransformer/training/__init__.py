@@ -5,6 +5,7 @@ from minitransformer.training.batching import Batch, BatchStream, by_length, mak
 from minitransformer.training.evaluation import evaluate, translate
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.training.optimizer import Adam, clip_grad_norm
+from minitransformer.training.ranks import Ranks
 from minitransformer.training.replicas import Replicas, processes_that_pay, train_step
 from minitransformer.training.run_folder import RunFolder, RunSettings
 from minitransformer.training.schedule import cosine_schedule, noam_schedule
@@ -15,6 +16,7 @@ __all__ = [
     "Batch",
     "BatchStream",
     "LabelSmoothedCrossEntropy",
+    "Ranks",
     "Replicas",
     "RunFolder",
     "RunSettings",

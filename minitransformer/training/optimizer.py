@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 from minitransformer import kernels
-from minitransformer.backend import Array, array_module, castable, to_host
+from minitransformer.backend import Array, array_module, castable, to_floats, to_host, zeros
 from minitransformer.config import FLOAT32, INT64, as_integer, between, require
 from minitransformer.errors import CheckpointError, InputError, describe
 from minitransformer.module import Module
+from minitransformer.training.ranks import ALONE, Ranks, parts
 
 CHUNK = 1 << 17  # numbers updated at a time: what the update touches stays in the processor's cache
 
@@ -29,10 +29,16 @@ class Adam:
     The two corrections leave the loop over the numbers: with c = sqrt(1 - beta2^t), the last line is
 
         p = p - lr · c / (1 - beta1^t) · m / (sqrt(v) + c · adam_eps)
+
+    Of several `ranks`, each updates its share of the numbers, for which alone it keeps m and v.
     """
 
     def __init__(
-        self, model: Module, betas: tuple[float, float] = (0.9, 0.98), adam_eps: float = 1e-9
+        self,
+        model: Module,
+        betas: tuple[float, float] = (0.9, 0.98),
+        adam_eps: float = 1e-9,
+        ranks: Ranks = ALONE,
     ) -> None:
         pair = isinstance(betas, tuple | list) and len(betas) == 2 and all(between(b, 0, 1) for b in betas)
         require(pair, "betas", "two numbers 0 <= beta < 1", betas)
@@ -42,19 +48,22 @@ class Adam:
         self.betas = betas
         self.adam_eps = adam_eps
         self.t = 0
-        flat = model.flatten().data
-        xp = array_module(flat)
-        self.m, self.v = xp.zeros_like(flat), xp.zeros_like(flat)
+        self.ranks = ranks
+        self._size = model.flatten().data.size
+        own = model.flatten().data[ranks.share(self._size)]
+        xp = array_module(own)
+        self.m, self.v = xp.zeros_like(own), xp.zeros_like(own)
 
     def step(self, lr: float, n_parts: int = 1, map: Callable[..., Iterable[Any]] = map) -> None:
         """Move every parameter against its gradient. Raises InputError unless `lr` is a number, 0 or more.
 
-        `map` does so for `n_parts` parts of the buffer, perhaps in threads.
+        `map` does so for `n_parts` parts of the buffer, perhaps in threads. Of several ranks, each moves its share.
         """
         if not between(lr, 0, FLOAT32[1]):
             raise InputError(f"lr: expected a number, 0 or more, got {describe(lr)}")
         self.t += 1
-        data, grad = self.model.flatten()
+        share = self.ranks.share(self._size)
+        data, grad = (x[share] for x in self.model.flatten())
         list(map(partial(self._update, data, grad, lr), parts(data.size, n_parts)))
 
     def _update(self, data: Array, grad: Array, lr: float, part: slice) -> None:
@@ -82,31 +91,32 @@ class Adam:
             p -= step
 
     def state_dict(self) -> dict[str, Array]:
-        """What a resumed run needs: m, v and t."""
-        return {"m": to_host(self.m).copy(), "v": to_host(self.v).copy(), "t": to_host(self.t)}
+        """What a resumed run needs: m, v and t. All ranks call it, and have all of m and v."""
+        return {"m": self._whole(self.m), "v": self._whole(self.v), "t": to_host(self.t)}
+
+    def _whole(self, own: Array) -> Array:
+        """`own` of every rank, on the CPU."""
+        whole = zeros((self._size,), own.dtype)
+        whole[self.ranks.share(self._size)] = to_host(own)
+        self.ranks.all_gather(whole)
+        return whole
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Continue from what `state_dict` returned. Raises CheckpointError if it is another model's."""
-        xp = array_module(self.m)
+        xp, share = array_module(self.m), self.ranks.share(self._size)
         if not isinstance(state, Mapping):
             raise CheckpointError(f"Adam: expected a state of names and arrays, got {describe(state)}")
         if missing := [name for name in ("m", "v", "t") if name not in state]:
             raise CheckpointError(f"Adam: the state lacks {', '.join(missing)}")
         for name in ("m", "v"):
-            if getattr(state[name], "shape", None) != self.m.shape or not castable(state[name], self.m):
+            if getattr(state[name], "shape", None) != (self._size,) or not castable(state[name], self.m):
                 got = describe(state[name])
-                raise CheckpointError(f"Adam: {name}: expected {self.m.size} numbers, got {got}")
+                raise CheckpointError(f"Adam: {name}: expected {self._size} numbers, got {got}")
         if not (state["v"] >= 0).all():
             raise CheckpointError("Adam: v: expected means of squares, none below 0")
         t = as_integer("Adam: t", state["t"], 0, INT64, "a number of steps, 0 or more")
-        self.m[...], self.v[...] = xp.asarray(state["m"]), xp.asarray(state["v"])
+        self.m[...], self.v[...] = (xp.asarray(state[name][share]) for name in ("m", "v"))
         self.t = t
-
-
-def parts(size: int, n: int) -> list[slice]:
-    """`size` numbers in `n` parts of about the same size."""
-    bounds = [size * i // n for i in range(n + 1)]
-    return [slice(*pair) for pair in pairwise(bounds)]
 
 
 def clip_grad_norm(model: Module, max_norm: float | None) -> float:
@@ -116,19 +126,18 @@ def clip_grad_norm(model: Module, max_norm: float | None) -> float:
     """
     if max_norm is not None and not between(max_norm, *FLOAT32):
         raise InputError(f"max_norm: expected a number above 0, or None, got {describe(max_norm)}")
-    norm = float(grad_norm(model))
-    scale_down(model, norm, max_norm)
+    grad = model.flatten().grad
+    norm = math.sqrt(to_floats(sum_of_squares(grad))[0])
+    scale_down(grad, norm, max_norm)
     return norm
 
 
-def grad_norm(model: Module) -> Array:
-    """The common Euclidean norm of all gradients: a number of their array library, on a GPU one to wait for."""
-    grad: Array = model.flatten().grad
-    return array_module(grad).sqrt((grad @ grad).astype("float64"))
+def sum_of_squares(x: Array) -> Array:
+    """A number of x's array library, on a GPU one to wait for."""
+    return (x @ x).astype("float64")
 
 
-def scale_down(model: Module, norm: float, max_norm: float | None) -> None:
+def scale_down(grad: Array, norm: float, max_norm: float | None) -> None:
     """Scale gradients of this norm to `max_norm`, if that is less and they are finite."""
     if max_norm is not None and max_norm < norm < math.inf:
-        grad: Array = model.flatten().grad
         grad *= max_norm / norm

@@ -7,28 +7,32 @@ the result does not depend on which process was faster.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from itertools import chain
 from typing import Any, TypeVar
 
 from minitransformer.backend import (
     Array,
     Generator,
+    blas_threads,
     can_fork,
     n_cores,
     on_gpu,
     peak_memory_mb,
     silent_overflow,
-    single_blas_thread,
     to_floats,
+    zeros,
 )
 from minitransformer.models.recompute import Keep
 from minitransformer.models.transformer import Transformer
 from minitransformer.training.batching import Batch
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
-from minitransformer.training.optimizer import Adam, grad_norm, parts, scale_down
+from minitransformer.training.optimizer import Adam, scale_down, sum_of_squares
 from minitransformer.training.processes import Processes
+from minitransformer.training.ranks import ALONE, Ranks, parts
 
 WORK = 1 << 14  # numbers in the activations of a replica: with fewer, the processes wait for each other
 T = TypeVar("T")
@@ -38,18 +42,19 @@ GRADIENTS = 1 << 25  # numbers in a model's gradient, beyond which another one t
 class Replicas:
     """`model` and n - 1 replicas of it, each with a process of its own inside a `with replicas.processes():`.
 
-    `keep` is what their stacks keep for backward, "caches" or "inputs" (see models/recompute.py).
+    `keep` is what their stacks keep for backward, "caches" or "inputs" (see models/recompute.py). `ranks` are the
+    processes, perhaps on other machines, that have n replicas each, and do all that is asked of these together.
     """
 
-    def __init__(self, model: Transformer, n: int = 1, keep: Keep = "caches") -> None:
-        self.keep = keep
+    def __init__(self, model: Transformer, n: int = 1, keep: Keep = "caches", ranks: Ranks = ALONE) -> None:
+        self.keep, self.ranks = keep, ranks
         if n > 1:
             model.share()
         self.models = [model, *(model.replica() for _ in range(n - 1))]
         self._processes: Processes | None = None
         self._grads: list[Array] = []  # of the models, while processes run: they cannot change then
         # The sum of the gradients and the update pass over so much memory, in so large arrays, that threads pay.
-        cores = 1 if on_gpu(model.flatten().data) else n_cores()
+        cores = 1 if on_gpu(model.flatten().data) else ranks.n_cores
         self.n_parts = min(cores, max(1, model.n_parameters() >> 21))
         self.map: Callable[..., Iterable[Any]] = map  # applies a function to these parts, in threads or not
 
@@ -61,7 +66,8 @@ class Replicas:
         """
         n = len(self.models)
         forking = n > 1 and can_fork(self.models[0].flatten().data)
-        with single_blas_thread() if forking else nullcontext():
+        threads = 1 if forking else self.ranks.n_cores
+        with blas_threads(threads) if forking or self.ranks.n > 1 else nullcontext():
             self._grads = [model.flatten().grad for model in self.models]
             self._processes = Processes(self, n) if forking else None
             pool = ThreadPoolExecutor(self.n_parts) if self.n_parts > 1 else None
@@ -89,13 +95,15 @@ class Replicas:
         """Mean loss over the tokens of all batches, a number of the model's array library.
 
         Its gradient goes into the model's flat .grad. It is that of one batch with all the sentences, because each
-        part is divided by the tokens of all.
+        part is divided by the tokens of all. (Of several ranks, each has the loss and the gradient of its part of the
+        batches: what is to be added up.)
         """
-        n, n_tokens = len(self.models), sum(batch.n_tokens for batch in batches)
+        n_tokens = sum(batch.n_tokens for batch in batches)
         work = list(zip(batches, rngs, strict=True))
-        answers = self._each("_gradient", [(loss_fn, work[i::n], n_tokens) for i in range(n)])
-        for i, (_, states) in enumerate(answers):
-            for (_, rng), state in zip(work[i::n], states, strict=True):
+        turns = self._turns(self.ranks.rank)
+        answers = self._each("_gradient", [(loss_fn, work[turn], n_tokens) for turn in turns])
+        for turn, (_, states) in zip(turns, answers, strict=True):
+            for (_, rng), state in zip(work[turn], states, strict=True):
                 if rng is not None:  # what a helper drew, it drew from a copy
                     rng.bit_generator.state = state
         grads = self._grads or [model.flatten().grad for model in self.models]
@@ -105,17 +113,21 @@ class Replicas:
                 grads[0][part] += grad[part]
 
         list(self.map(add_up, parts(grads[0].size, self.n_parts)))
-        return sum(loss for loss, _ in answers)
+        return sum((loss for loss, _ in answers), zeros((), "float64", grads[0]))
 
     def in_shares(self, function: Callable[..., list[T]], items: Sequence[Any], *settings: Any) -> list[T]:
         """function(model, items, *settings), an answer for each of the items: each replica its share of them."""
-        n = len(self.models)
         answers: list[Any] = [None] * len(items)
-        for i, share in enumerate(
-            self._each("_answers", [(function, items[i::n], *settings) for i in range(n)])
-        ):
-            answers[i::n] = share
+        own = [(function, items[turn], *settings) for turn in self._turns(self.ranks.rank)]
+        for rank, shares in enumerate(self.ranks.objects(self._each("_answers", own))):
+            for turn, share in zip(self._turns(rank), shares, strict=True):
+                answers[turn] = share
         return answers
+
+    def _turns(self, rank: int) -> list[slice]:
+        """Which of some pieces of work each replica of a rank takes: they are dealt out to the ranks, then to them."""
+        n, n_ranks = len(self.models), self.ranks.n
+        return [slice(rank + i * n_ranks, None, n * n_ranks) for i in range(n)]
 
     def _each(self, method: str, arguments: list[tuple[Any, ...]]) -> list[Any]:
         if self._processes is not None:
@@ -153,8 +165,8 @@ class Replicas:
         return loss.astype("float64")
 
 
-def processes_that_pay(model: Transformer, tokens: int) -> int:
-    """How many processes should share a batch of that many target tokens, on this machine.
+def processes_that_pay(model: Transformer, tokens: int, cores: int | None = None) -> int:
+    """How many processes should share a batch of that many target tokens, on the cores of this machine.
 
     One, with several threads for each matrix product instead, if the work is too little to share, or if the model is
     so large that another gradient would take too much memory (its matrix products are large, too).
@@ -162,7 +174,7 @@ def processes_that_pay(model: Transformer, tokens: int) -> int:
     weights = model.flatten().data
     if weights.size > GRADIENTS or not can_fork(weights):
         return 1
-    return max(1, min(n_cores(), tokens * model.config.d_model // WORK))
+    return max(1, min(cores or n_cores(), tokens * model.config.d_model // WORK))
 
 
 def train_step(
@@ -176,12 +188,19 @@ def train_step(
 ) -> tuple[float, float]:
     """One update from one or more batches: the mean loss of their tokens, and the gradient's norm.
 
-    `rngs`: a generator for the dropout of each batch; without them nothing is dropped.
+    `rngs`: a generator for the dropout of each batch; without them nothing is dropped. All ranks have all the batches,
+    and the same answer.
     """
-    model = replicas.models[0]
+    ranks, n = replicas.ranks, len(replicas.models)
+    data, grad = replicas.models[0].flatten()
+    own = grad[ranks.share(grad.size)]
     loss = replicas.loss_and_gradients(loss_fn, batches, rngs or [None] * len(batches))
     with silent_overflow():  # it shows in the norm
-        loss, norm = to_floats(loss, grad_norm(model))  # the one place where a step waits for a GPU
-        scale_down(model, norm, clip_norm)
+        ranks.add_up(grad)
+        squares = [sum_of_squares(own[part]) for part in parts(own.size, n)]
+        found = ranks.numbers(*to_floats(loss, *squares))  # the one place where a step waits for a GPU
+        norm = math.sqrt(sum(chain.from_iterable(mine for _, *mine in found)))
+        scale_down(own, norm, clip_norm)
         optimizer.step(lr, replicas.n_parts, replicas.map)
-    return loss, norm
+        ranks.all_gather(data)
+    return sum(loss for loss, *_ in found), norm

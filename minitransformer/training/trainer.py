@@ -18,9 +18,11 @@ from minitransformer.backend import (
     keep_freed_memory,
     silent_overflow,
     to_floats,
+    use_gpu,
 )
 from minitransformer.config import one_of, require
 from minitransformer.errors import CheckpointError, InputError, MinitransformerError
+from minitransformer.models.recompute import Keep
 from minitransformer.models.transformer import Transformer
 from minitransformer.tasks.task import Pair
 from minitransformer.training.batching import BatchStream, make_batch, shared
@@ -28,7 +30,8 @@ from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.training.measure import measure
 from minitransformer.training.optimizer import Adam
 from minitransformer.training.progress import Progress
-from minitransformer.training.replicas import Replicas, processes_that_pay, train_step
+from minitransformer.training.ranks import Ranks
+from minitransformer.training.replicas import GRADIENTS, Replicas, processes_that_pay, train_step
 from minitransformer.training.run_folder import MODEL, RunFolder, RunSettings
 from minitransformer.training.schedule import learning_rate
 
@@ -45,19 +48,36 @@ class Trainer:
 
     All random numbers are functions of the seed and a count (the epoch for data, the step for dropout), so
     the state of a run is its weights, Adam's moments and a few numbers.
+
+    Of several `ranks` (by default those of the MPI job that this process belongs to) each has a Trainer, and calls the
+    same methods; rank 0 alone writes.
     """
 
-    def __init__(self, settings: RunSettings, folder: RunFolder | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        settings: RunSettings,
+        folder: RunFolder | None = None,
+        device: str = "cpu",
+        ranks: Ranks | None = None,
+    ) -> None:
         self._began = time.perf_counter()
-        self.folder, config = folder, settings.training
+        self.ranks, config = ranks or Ranks.of_this_job(), settings.training
+        self.ranks.agree(settings.as_dict() | {"device": device})
+        self.folder = folder if self.ranks.rank == 0 else None
+        if device == "cuda" and self.ranks.n > 1:
+            use_gpu(self.ranks.on_machine)
         self.model = Transformer(settings.model, settings.seed, config.dtype, device)
-        tokens = config.accumulate * config.batch_tokens
-        processes = config.processes or processes_that_pay(self.model, tokens)
-        # written down, so that a run resumed on another machine goes on as it was
+        self.ranks.all_gather(
+            self.model.flatten().data
+        )  # another processor may round the first weights differently
+        processes = config.processes or self._processes_that_pay(config.accumulate * config.batch_tokens)
+        processes = max(processes, self.ranks.n)
+        # written down, so that a run resumed on other machines goes on as it was
         self.settings = replace(settings, training=replace(config, processes=processes))
-        self.replicas = Replicas(self.model, processes, "inputs" if config.recompute else "caches")
+        keep: Keep = "inputs" if config.recompute else "caches"
+        self.replicas = Replicas(self.model, self._replicas_here(processes), keep, self.ranks)
         self.loss_fn = LabelSmoothedCrossEntropy(config.eps_ls, settings.model.pad_id)
-        self.optimizer = Adam(self.model, (config.beta1, config.beta2), config.adam_eps)
+        self.optimizer = Adam(self.model, (config.beta1, config.beta2), config.adam_eps, self.ranks)
         self.stream = BatchStream(settings.task, config.batch_tokens, settings.seed)
         self.sets = settings.task.evaluation_sets(generator(EVALUATION_SEED))
         for name in {"valid", *self.sets}:
@@ -67,6 +87,8 @@ class Trainer:
                 )
         every_pair = [*self.stream.pairs(), *chain(*self.sets.values())]
         longest = 1 + max(len(side) for pair in every_pair for side in pair)
+        symbols = sum(len(side) for pair in every_pair for side in pair)
+        self.ranks.agree({"sentence pairs": len(every_pair), "symbols in them": symbols})
         fits = longest <= settings.model.max_len
         require(fits, "max_len", f"at least {longest} for the sequences of this task", settings.model.max_len)
         self.step = 0
@@ -75,6 +97,16 @@ class Trainer:
         self.resumed = False
         self.since_report = {"loss": 0.0, "tokens": 0, "seconds": 0.0}
         self._earlier = 0.0  # seconds of the run before it was resumed
+
+    def _processes_that_pay(self, tokens: int) -> int:
+        """On all ranks together. Rank 0's machine decides."""
+        n, cores = self.ranks.n, self.ranks.n_cores
+        return self.ranks.from_first(lambda: n * processes_that_pay(self.model, tokens // n, cores))
+
+    def _replicas_here(self, processes: int) -> int:
+        """This rank's share of them; of those that another machine began with, no more than are good for this one."""
+        fit = max(self.ranks.n_cores, GRADIENTS // self.model.n_parameters())
+        return min(math.ceil(processes / self.ranks.n), self.ranks.from_first(lambda: fit))
 
     @property
     def seconds(self) -> float:
@@ -90,14 +122,13 @@ class Trainer:
         already holds a run (which `resume` would continue).
         """
         keep_freed_memory()
-        if self.folder is not None and not self.resumed and self.step == 0:
-            self.folder.create(self.settings)
+        self.ranks.from_first(self._begin_folder)
         config = self.settings.training
-        progress = progress or Progress(config.steps, self.step)
+        progress = progress or Progress(config.steps, self.step, quiet=self.ranks.rank > 0)
         where = f", run folder {self.folder.path}" if self.folder is not None else ""
         progress.say(
             f"{self.settings.task.name}: {self.model.n_parameters():,} parameters, "
-            f"at most {config.steps} steps{where}"
+            f"at most {config.steps} steps{where}" + f", {self.ranks.n} ranks" * (self.ranks.n > 1)
         )
         for remark in self.settings.task.remarks():
             progress.say(remark)
@@ -107,6 +138,10 @@ class Trainer:
             self._train(progress, stop_requested)
             progress.close()
             return self._result()
+
+    def _begin_folder(self) -> None:
+        if self.folder is not None and not self.resumed and self.step == 0:
+            self.folder.create(self.settings)
 
     def _train(self, progress: Progress, stop_requested: Callable[[], bool]) -> None:
         config = self.settings.training
@@ -118,7 +153,7 @@ class Trainer:
             evaluating = self.step % config.evaluate_every == 0 or self.step == config.steps
             if evaluating or self.step % config.log_every == 0:
                 self._report(progress, lr, norm, evaluating)
-            if stop_requested():
+            if self.ranks.any(stop_requested()):
                 self.save()
                 progress.close()
                 raise Interrupted
@@ -126,7 +161,7 @@ class Trainer:
     def _update(self) -> tuple[float, float]:
         config, self.step = self.settings.training, self.step + 1
         lr = learning_rate(self.step, self.settings.model.d_model, config)
-        n_parts = math.ceil(len(self.replicas.models) / config.accumulate)
+        n_parts = math.ceil((config.processes or 1) / config.accumulate)
         batches = [part for _ in range(config.accumulate) for part in shared(self.stream.next(), n_parts)]
         rngs = [generator(self.settings.seed, DROPOUT, self.step, i) for i in range(len(batches))]
         loss, norm = train_step(
@@ -216,12 +251,13 @@ class Trainer:
         return {} if used is None else {"gpu_memory_mb": used}
 
     def save(self) -> None:
-        """Write a checkpoint into the run folder, if there is one."""
-        if self.folder is None:
+        """Write a checkpoint into the run folder, if there is one. (All ranks: each has its share of m and v.)"""
+        if self.folder is None and self.ranks.n == 1:
             return
-        arrays = self._weights()
-        arrays |= {f"adam.{name}": x for name, x in self.optimizer.state_dict().items()}
-        self.folder.save(self.step, arrays, self._numbers(), self.settings.training.keep_checkpoints)
+        moments = {f"adam.{name}": x for name, x in self.optimizer.state_dict().items()}
+        if self.folder is not None:
+            arrays, keep = self._weights() | moments, self.settings.training.keep_checkpoints
+            self.folder.save(self.step, arrays, self._numbers(), keep)
 
     def _weights(self) -> dict[str, Array]:
         return {f"{MODEL}{name}": x for name, x in self.model.state_dict().items()}
@@ -240,24 +276,32 @@ class Trainer:
 
     def resume(self) -> None:
         """Continue from the folder's newest checkpoint; from the start if there is none yet."""
-        if self.folder is None:
+        self.resumed, found = self.ranks.from_first(self._newest_checkpoint)
+        if found is None:
             return
-        self.resumed = True
-        if not self.folder.checkpoints():
-            self.folder.forget_after(0)
-            return
-        arrays, meta = self.folder.load()
-        if wrong := [name for name, x in self._numbers().items() if not _like(meta.get(name), x)]:
-            raise CheckpointError(
-                f"{self.folder.path}: the newest checkpoint lacks a sound {', '.join(wrong)}"
-            )
+        arrays, meta = found
         self.model.load_state_dict(_under(MODEL, arrays))
         self.optimizer.load_state_dict(_under("adam.", arrays))
         self.step, self._earlier, self.ended = meta["step"], meta["seconds"], meta["ended"]
         self.best = meta["best"]
         self.stream.epoch, self.stream.index = meta["epoch"], meta["index"]
         self.since_report = meta["since_report"]
-        self.folder.forget_after(self.step)
+        if self.folder is not None:
+            self.folder.forget_after(self.step)
+
+    def _newest_checkpoint(self) -> tuple[bool, tuple[dict[str, Array], dict[str, Any]] | None]:
+        """Whether there is a folder, and what it holds."""
+        if self.folder is None:
+            return False, None
+        if not self.folder.checkpoints():
+            self.folder.forget_after(0)
+            return True, None
+        arrays, meta = self.folder.load()
+        if wrong := [name for name, x in self._numbers().items() if not _like(meta.get(name), x)]:
+            raise CheckpointError(
+                f"{self.folder.path}: the newest checkpoint lacks a sound {', '.join(wrong)}"
+            )
+        return True, (arrays, meta)
 
 
 def final_sets(sets: dict[str, list[Pair]]) -> list[str]:

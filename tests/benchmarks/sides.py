@@ -20,12 +20,13 @@ TORCH = find_spec("torch") is not None
 class Worker:
     """A process that does one thing, again and again, when asked to.
 
-    `what` names a class, "module.Class": an object of it is made there from the arguments, and called.
+    `what` names a class, "module.Class": an object of it is made there from the arguments, and called. `launcher`:
+    the beginning of a command that starts several such processes, of which the first is asked.
     """
 
-    def __init__(self, what: str, **arguments: Any) -> None:
+    def __init__(self, what: str, launcher: tuple[str, ...] = (), **arguments: Any) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "worker.py"), what, json.dumps(arguments)],
+            [*launcher, sys.executable, str(HERE / "worker.py"), what, json.dumps(arguments)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         self.what = what

@@ -62,6 +62,8 @@ class DeviceArray(np.ndarray):
         if name in HIDDEN:
             raise AttributeError(f"CuPy's arrays have no .{name}, as far as cupy_api.txt says")
         found = super().__getattribute__(name)
+        if name == "data":
+            return types.SimpleNamespace(ptr=on_host(self).ctypes.data)
         if f".{name}" in API and callable(found):
             return functools.partial(allowed, f".{name}", found)
         return found
@@ -101,6 +103,10 @@ def check_index(index: Any) -> None:
     parts = index if isinstance(index, tuple) else (index,)
     refuse_host_arrays("index", parts)
     counts.waits += sum(isinstance(part, DeviceArray) and part.dtype == bool for part in parts)
+
+
+def waited() -> None:
+    counts.waits += 1
 
 
 def on_host(x: Any) -> Any:
@@ -166,7 +172,12 @@ class StandIn(types.ModuleType):
     def __init__(self) -> None:
         super().__init__("cupy")
         runtime = types.SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=RuntimeError)
-        self.cuda = types.SimpleNamespace(runtime=runtime)
+        self.cuda = types.SimpleNamespace(
+            runtime=runtime,
+            Device=lambda i=0: types.SimpleNamespace(use=lambda: None, pci_bus_id=f"bus {i}"),
+            get_current_stream=lambda: types.SimpleNamespace(ptr=0, synchronize=waited),
+            nccl=types.SimpleNamespace(available=False),
+        )
         as_strided = self._wrapped("as_strided", np.lib.stride_tricks.as_strided)
         self.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=as_strided))
 

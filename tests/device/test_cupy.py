@@ -19,6 +19,18 @@ def test_cupy_has_what_the_stand_in_offers(name):
         assert signature(cupy, name) in file.read().splitlines()
 
 
+def test_cupy_has_what_ranks_call():
+    for name in ("Device", "get_current_stream"):
+        assert callable(getattr(cupy.cuda, name))
+    from cupy.cuda import nccl
+
+    if not nccl.available:
+        pytest.skip("NCCL is not installed: pip install nvidia-nccl-cu12")
+    for name in ("groupStart", "groupEnd", "get_unique_id", "NcclCommunicator"):
+        assert callable(getattr(nccl, name))
+    assert {"send", "recv"} <= set(dir(nccl.NcclCommunicator)) and int(nccl.NCCL_INT8) == 0
+
+
 @pytest.mark.parametrize("number", ["float", "double"])
 def test_the_kernels_are_cuda(number):
     nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc")

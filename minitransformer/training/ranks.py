@@ -1,0 +1,176 @@
+"""Several processes on several machines, one model: data parallelism on MPI.
+
+A rank is a process that MPI started. It is to a job what a replica is to a process (see replicas.py): it has a copy of
+the weights, takes its share of the batches of a step, and adds up a gradient of its own. What follows is the same, too,
+a sum of flat gradient buffers, always in the order of the ranks, so the result does not depend on which was faster.
+But no memory is shared, so each rank adds up, and updates, only its share of the numbers, 1/n of them:
+
+    reduce-scatter   rank r receives its share of every rank's gradient, and adds them up
+    update           Adam moves its share of the weights; it keeps m and v for that share alone
+    all-gather       rank r sends its share of the weights to all
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from array import array
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from itertools import pairwise
+from typing import Any, TypeVar
+
+from minitransformer.backend import Array, array_module, cores
+from minitransformer.errors import ConfigError, describe
+from minitransformer.training.exchange import Exchange
+from minitransformer.training.job import place_in_job
+
+T = TypeVar("T")
+
+
+class Ranks:
+    """All ranks of a communicator of mpi4py's, seen from one of them; without one, this process, alone.
+
+    Every method is called by all of them, in the same order. On one rank each does nothing, or what its words say.
+    """
+
+    def __init__(self, comm: Any = None) -> None:
+        self.comm = comm
+        self.n: int = 1 if comm is None else comm.size
+        self.rank: int = 0 if comm is None else comm.rank
+        self.on_machine = 0  # which of its machine's ranks this is
+        self._sharers = 1  # how many of these have the same cores
+        if self.n > 1:
+            from mpi4py import MPI
+
+            here = comm.Split_type(MPI.COMM_TYPE_SHARED)
+            self.on_machine = here.rank
+            self._sharers = sum(bool(cores() & theirs) for theirs in here.allgather(cores()))
+        self._exchange = Exchange(comm)
+        self._received: Array = None
+
+    @classmethod
+    def of_this_job(cls) -> Ranks:
+        """All ranks of the MPI job that this process belongs to, if any. Raises ConfigError without mpi4py."""
+        _, n = place_in_job()
+        if n == 1:
+            return cls()
+        try:
+            with warnings.catch_warnings():  # of launchers: what is wrong with them is said below
+                warnings.simplefilter("ignore", RuntimeWarning)
+                from mpi4py import MPI
+        except (ImportError, RuntimeError) as error:  # the latter: there is no MPI library
+            raise ConfigError(
+                f"a job of {n} processes needs mpi4py: pip install 'minitransformer[mpi]' ({error})"
+            ) from None
+        if MPI.COMM_WORLD.size != n:
+            raise ConfigError(
+                f"the launcher started {n} processes, but mpi4py's MPI library sees {MPI.COMM_WORLD.size}: start them "
+                f"with the mpiexec of that library, {MPI.Get_library_version().split(',')[0].splitlines()[0]}"
+            )
+        return cls(MPI.COMM_WORLD.Dup())  # COMM_WORLD itself is left to `as_one`
+
+    def first(self, n: int) -> Ranks:
+        """The first `n` of these ranks, to one of them (to another, the others); each has as many cores as here."""
+        if self.n == 1:
+            return self
+        few = Ranks(self.comm.Split(int(self.rank >= n), self.rank))
+        few._sharers = self._sharers
+        return few
+
+    @property
+    def n_cores(self) -> int:
+        """How many processor cores this rank has for itself."""
+        return max(1, len(cores()) // self._sharers)
+
+    def share(self, size: int) -> slice:
+        """Which of `size` numbers this rank adds up, and updates."""
+        return parts(size, self.n)[self.rank]
+
+    def add_up(self, grad: Array) -> None:
+        """Reduce-scatter: in this rank's share of `grad`, the sum over all ranks. The rest is left as it is."""
+        if self.n == 1:
+            return
+        shares = [grad[part] for part in parts(grad.size, self.n)]
+        own, shape = shares[self.rank], (self.n, shares[self.rank].size)
+        if self._received is None or (self._received.shape, self._received.dtype) != (shape, grad.dtype):
+            self._received = array_module(grad).empty(shape, grad.dtype)
+        received = [self._received[r] for r in range(self.n)]
+        self._exchange(shares, received)
+        before, after = received[: self.rank], received[self.rank + 1 :]
+        for x in before[1:]:
+            before[0] += x
+        for x in [*before[:1], *after]:  # a + b is b + a: in the order of the ranks, as in Replicas
+            own += x
+
+    def all_gather(self, x: Array) -> None:
+        """Fill `x` with each rank's share from that rank."""
+        if self.n > 1:
+            shares = [x[part] for part in parts(x.size, self.n)]
+            self._exchange([shares[self.rank]] * self.n, shares)
+
+    def numbers(self, *mine: float) -> list[list[float]]:
+        """The numbers that each rank gave (as many by each), in the order of the ranks."""
+        if self.n == 1:
+            return [list(mine)]
+        k = len(mine)
+        found = array("d", bytes(8 * k * self.n))
+        self.comm.Allgather(array("d", mine), found)
+        return [list(found[r * k : (r + 1) * k]) for r in range(self.n)]
+
+    def wait(self) -> None:
+        """For all to come here, without taking a core from those who still compute."""
+        if self.n > 1:
+            request = self.comm.Ibarrier()
+            while not request.Test():
+                time.sleep(1e-3)
+
+    def objects(self, mine: T) -> list[T]:
+        """The object that each rank gave, in the order of the ranks."""
+        return [mine] if self.n == 1 else self.comm.allgather(mine)
+
+    def any(self, mine: bool) -> bool:
+        """Whether it is true on any rank."""
+        return any(flag for (flag,) in self.numbers(mine))
+
+    def from_first(self, function: Callable[[], T]) -> T:
+        """function(), called on rank 0 alone: its answer, or its exception, on all."""
+        if self.n == 1:
+            return function()
+        answer: Any = None
+        error: Exception | None = None
+        if self.rank == 0:
+            try:
+                answer = function()
+            except Exception as raised:
+                error = raised
+        answer, error = self.comm.bcast((answer, error))
+        if error is not None:
+            raise error
+        return answer
+
+    def agree(self, settings: Mapping[str, Any]) -> None:
+        """Raise ConfigError, on all ranks, unless all have these settings and the same versions."""
+        if self.n == 1:
+            return
+        from minitransformer import __version__
+
+        mine = {"minitransformer": __version__, "numpy": version("numpy")}
+        for name, value in settings.items():
+            mine |= value if isinstance(value, dict) else {name: value}
+        first, *others = self.objects(mine)
+        for rank, theirs in enumerate(others, 1):
+            for name in first | theirs:
+                ours, other = first.get(name), theirs.get(name)
+                if ours != other:
+                    got = f"{describe(ours)} on rank 0, {describe(other)} on rank {rank}"
+                    raise ConfigError(f"{name}: expected the same on all ranks, got {got}")
+
+
+ALONE = Ranks()
+
+
+def parts(size: int, n: int) -> list[slice]:
+    """`size` numbers in `n` parts of about the same size."""
+    bounds = [size * i // n for i in range(n + 1)]
+    return [slice(*pair) for pair in pairwise(bounds)]

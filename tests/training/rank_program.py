@@ -1,0 +1,246 @@
+"""What test_ranks.py has each rank of an MPI job run: python rank_program.py WHAT ARGUMENT ...
+
+Rank 0 writes what it found with pickle, where the last argument says.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+import minitransformer as mt
+from minitransformer.tasks import Sort
+from minitransformer.training import job, make_batch
+from minitransformer.training.evaluation import decode
+from minitransformer.training.exchange import Exchange
+from minitransformer.training.ranks import Ranks
+from minitransformer.training.trainer import Interrupted
+
+LOSS_FN = mt.LabelSmoothedCrossEntropy(0.1)
+STEPS, N_BATCHES, LR = 20, 5, 0.01
+CONFIG = {"n_layers": 1, "d_model": 10, "n_heads": 2, "d_ff": 14, "max_len": 11}
+TASK = Sort(n_symbols=7, min_length=2, max_length=5, epoch_size=23, test_size=7)
+SETTINGS = {
+    "n_layers": 1, "d_model": 6, "n_heads": 2, "d_ff": 10, "max_len": 11, "dropout": 0.2, "steps": 13,
+    "batch_tokens": 30, "schedule": "noam", "warmup_steps": 4, "learning_rate": 0.01, "log_every": 2,
+    "evaluate_every": 5, "solved_at": None, "clip_norm": 0.5, "accumulate": 3, "processes": 2,
+}  # fmt: skip
+
+
+def random_pairs(rng: np.random.Generator, n: int) -> list[Any]:
+    """Sentences of random lengths, in two languages of 13 symbols."""
+    return [tuple(rng.integers(3, 13, rng.integers(1, 10)).tolist() for _ in range(2)) for _ in range(n)]
+
+
+def ragged_batches(step: int, n: int) -> list[Any]:
+    """`n` batches of 1, 2, … sentences, in an order that changes from step to step."""
+    rng = np.random.default_rng([3, step])
+    return [make_batch(random_pairs(rng, 1 + size)) for size in rng.permutation(n).tolist()]
+
+
+def steps(
+    ranks: Ranks,
+    n_replicas: int = 1,
+    dropout: float = 0.3,
+    clip_norm: float | None = 0.1,
+    n_batches: int = N_BATCHES,
+    device: str = "cpu",
+    one_batch: bool = False,
+) -> dict[str, Any]:
+    """Some training steps, and all that is there afterwards. `one_batch`: as one, with all sentences in it."""
+    model = mt.Transformer(mt.TransformerConfig(13, 13, **CONFIG, dropout=dropout), 1, "float64", device)
+    replicas, adam = mt.Replicas(model, n_replicas, ranks=ranks), mt.Adam(model, adam_eps=1e-6, ranks=ranks)
+    found = []
+    with replicas.processes() if n_replicas > 1 else nullcontext():
+        for step in range(STEPS):
+            batches = ragged_batches(step, n_batches)
+            if one_batch:
+                rng = np.random.default_rng([3, step])
+                rng.permutation(n_batches)
+                batches = [make_batch(random_pairs(rng, sum(len(batch.src_ids) for batch in batches)))]
+            drawn = [np.random.default_rng([7, step, i]) for i in range(len(batches))]
+            found.append(mt.train_step(replicas, LOSS_FN, adam, batches, LR, clip_norm, drawn))
+        sources = [source for source, _ in random_pairs(np.random.default_rng(8), 7)]
+        answers = replicas.in_shares(decode, sources)
+    return {
+        "steps": found, "weights": next(iter(weights_of(model))), "adam": adam.state_dict(), "answers": answers,
+        "own": adam.m.size,
+    }  # fmt: skip
+
+
+def weights_of(model: mt.Transformer) -> Any:
+    yield np.concatenate([x.ravel() for x in model.state_dict().values()])
+
+
+def training(out: str) -> None:
+    """Steps in several ways, on all ranks."""
+    ranks = Ranks.of_this_job()
+    found = {
+        "dropout": steps(ranks),
+        "whole batch": steps(ranks, dropout=0.0),
+        "without work": steps(ranks, n_batches=ranks.n - 1),
+        "replicas": steps(ranks, n_replicas=2, dropout=0.0),
+    }
+    exchange = type(ranks._exchange)
+
+    class Slow(exchange):
+        def __call__(self, *arrays):
+            time.sleep(0.002 * (ranks.rank == Slow.which))
+            super().__call__(*arrays)
+
+    for Slow.which in range(2):
+        ranks._exchange = Slow(ranks.comm)
+        found[f"rank {Slow.which} is slow"] = steps(ranks)
+    keep(ranks, out, everywhere=ranks.objects(found), **operations(ranks))
+
+
+def operations(ranks: Ranks) -> dict[str, Any]:
+    """Each operation by itself; what came out on every rank."""
+    found: dict[str, Any] = {"sums": [], "gathered": []}
+    for size in (0, 1, 2, 17, 10_000):
+        grads = [np.random.default_rng([r, size]).normal(size=size).astype("float32") for r in range(ranks.n)]
+        mine = grads[ranks.rank].copy()
+        ranks.add_up(mine)
+        share = ranks.share(size)
+        rest = np.delete(mine, share), np.delete(grads[ranks.rank], share)
+        np.testing.assert_array_equal(*rest)
+        found["sums"].append((grads, ranks.objects((share, mine[share]))))
+        mine[...] = ranks.rank
+        ranks.all_gather(mine)
+        found["gathered"].append((size, ranks.objects(mine)))
+    found["numbers"] = ranks.objects(ranks.numbers(ranks.rank, ranks.rank / 3))
+    found["any"] = [ranks.any(ranks.rank == r) for r in range(ranks.n + 1)]
+    calls: list[int] = []
+    found["from_first"] = ranks.objects((ranks.from_first(lambda: calls.append(1) or ranks.rank), len(calls)))
+    try:
+        ranks.from_first(lambda: {}[ranks.rank])
+    except KeyError as error:
+        found["error"] = ranks.objects(error.args)
+    found["places"] = ranks.objects((ranks.rank, ranks.on_machine, ranks.n_cores))
+    return found
+
+
+def keep(ranks: Ranks, out: str, **found: Any) -> None:
+    if ranks.rank == 0:
+        Path(out).write_bytes(pickle.dumps(found))
+
+
+def run(path: str, stop: str, resumed: str) -> None:
+    """A run, up to step `stop` (which the last rank alone asks for) or to its end."""
+    ranks, folder = Ranks.of_this_job(), mt.RunFolder(path)
+    trainer = mt.Trainer(mt.RunSettings.of(TASK, SETTINGS, 3), folder, ranks=ranks)
+    if resumed == "resume":
+        trainer.resume()
+    try:
+        trainer.run(None, lambda: ranks.rank == ranks.n - 1 and trainer.step == int(stop))
+    except Interrupted:
+        assert trainer.step == int(stop)
+
+
+def command(*arguments: str) -> int:
+    """The command line. MINITRANSFORMER_TEST says what befalls rank 1."""
+    from minitransformer.cli import main
+
+    job.PATIENCE = 0.5
+    rank, _ = job.place_in_job()
+    fate = os.environ.get("MINITRANSFORMER_TEST", "")
+    if fate == "no mpi4py":
+        sys.modules["mpi4py"] = None  # type: ignore[assignment]
+    if rank == 1 and fate == "another version":
+        mt.__version__ = "0.0.7"
+    if rank == 1 and fate == "another seed":
+        arguments = (*arguments, "--seed", "6")
+    if rank == 1 and fate == "killed":
+        threading.Thread(
+            target=end_once_saved, args=[arguments[arguments.index("--out") + 1]], daemon=True
+        ).start()
+    if rank == 1 and fate == "fails":
+        mt.Trainer._report = None  # type: ignore[assignment, method-assign]
+    return main(arguments)
+
+
+def end_once_saved(path: str) -> None:
+    """As if the machine had been switched off, once there is something to go on from."""
+    while not mt.RunFolder(path).checkpoints():
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Nccl:
+    """CuPy's NCCL, as far as ranks use it, with MPI in its place: numbers go from address to address."""
+
+    available, NCCL_INT8 = True, 0
+
+    def __init__(self, comm: Any) -> None:
+        self.comm = comm.Dup()
+        self.requests: list[Any] | None = None
+
+    def get_unique_id(self) -> tuple[int, ...]:
+        return (1, 2, 3)
+
+    def NcclCommunicator(self, n: int, name: tuple[int, ...], rank: int) -> Nccl:
+        assert (n, name, rank) == (self.comm.size, (1, 2, 3), self.comm.rank)
+        return self
+
+    def groupStart(self) -> None:
+        assert self.requests is None
+        self.requests = []
+
+    def send(self, address: int, count: int, datatype: int, peer: int, stream: int) -> None:
+        self.requests.append(self.comm.Isend(self.memory(address, count), peer))
+
+    def recv(self, address: int, count: int, datatype: int, peer: int, stream: int) -> None:
+        self.requests.append(self.comm.Irecv(self.memory(address, count), peer))
+
+    def memory(self, address: int, count: int) -> Any:
+        return (ctypes.c_byte * count).from_address(address)
+
+    def groupEnd(self) -> None:
+        for request in self.requests:
+            request.Wait()
+        self.requests = None
+
+
+def device(out: str) -> None:
+    """The same steps on the stand-in for a GPU, by each way of exchanging arrays, and on the CPU."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "device"))
+    import stand_in
+
+    from minitransformer import kernels
+
+    ranks, kernels.usable = Ranks.of_this_job(), lambda x: False
+    cupy = sys.modules["cupy"] = stand_in.StandIn()
+    sys.modules["cupy.cuda"] = cupy.cuda
+    by_mpi, found, ways = Exchange._by_mpi, {"cpu": steps(ranks, dropout=0.0)}, {}
+    for way in ("host", "straight", "nccl"):
+        os.environ["MPIR_CVAR_ENABLE_GPU"] = str(int(way == "straight"))
+        if way == "nccl":
+            cupy.cuda.nccl = Nccl(ranks.comm)
+            cupy.cuda.Device = lambda: SimpleNamespace(pci_bus_id=ranks.rank)
+        sent: set[str] = set()
+
+        def noted(self, others, outgoing, incoming, sent=sent):
+            sent.add(type(outgoing[0]).__name__)
+            by_mpi(self, others, outgoing, incoming)
+
+        Exchange._by_mpi = noted  # type: ignore[method-assign]
+        stand_in.counts.waits = 0
+        found[way] = steps(Ranks(ranks.comm), dropout=0.0, device="cuda")
+        ways[way] = sent, stand_in.counts.waits
+    keep(ranks, out, found=found, ways=ways)
+
+
+if __name__ == "__main__":
+    what, *rest = sys.argv[1:]
+    sys.exit({"training": training, "run": run, "command": command, "device": device}[what](*rest))
