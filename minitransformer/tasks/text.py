@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -86,7 +87,8 @@ class Text(Task):
     @cached_property
     def vocabulary(self) -> Subwords:
         pairs, _ = self._training_lines
-        return Subwords.learn((text for _, *texts in pairs for text in texts), self.vocab_size)
+        texts = chain((pair.source for pair in pairs), (pair.target for pair in pairs))
+        return Subwords.learn(texts, self.vocab_size)
 
     def files(self) -> dict[str, bytes]:
         return {SUBWORDS: self.vocabulary.proto}

@@ -1,10 +1,14 @@
-"""Decoding of this project."""
+"""Decoding of this project, in as many processes as pay, as `minitransformer translate` does it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 from shapes import BOS, EOS, NEW_TOKENS, Shape, sentences
 
 import minitransformer as mt
+from minitransformer.backend import keep_freed_memory
 
 
 class Decode:
@@ -12,14 +16,22 @@ class Decode:
 
     def __init__(self, shape: Shape, beam: int = 1) -> None:
         self.beam = beam
-        self.model = mt.Transformer(shape.config(), seed=0)
-        self.model.output.E.data[EOS] = 0  # see decoding.py
+        model = mt.Transformer(shape.config(), seed=0)
+        model.output.E.data[EOS] = 0  # see decoding.py
         self.src_ids, _, _ = sentences(shape)
+        n = min(mt.training.processes_that_pay(model, self.src_ids.size), shape.batch)
+        keep_freed_memory()
+        self.replicas = mt.Replicas(model, n)
+        self.replicas.processes().__enter__()  # until this process ends
 
     def __call__(self) -> int:
-        if self.beam == 1:
-            return int(
-                mt.greedy_decode(self.model, self.src_ids, bos_id=BOS, eos_id=EOS, max_len=NEW_TOKENS).size
-            )
-        found = mt.beam_search(self.model, self.src_ids, self.beam, 0.6, BOS, EOS, NEW_TOKENS)
-        return sum(len(best[0].ids) for best in found)
+        return sum(self.replicas.in_shares(written, list(self.src_ids), self.beam))
+
+
+def written(model: mt.Transformer, src_ids: Sequence[np.ndarray], beam: int) -> list[int]:
+    """How many tokens are written for each source."""
+    if beam == 1:
+        ids = mt.greedy_decode(model, np.stack(src_ids), BOS, EOS, NEW_TOKENS)
+        return [len(row) for row in ids]
+    found = mt.beam_search(model, np.stack(src_ids), beam, 0.6, BOS, EOS, NEW_TOKENS)
+    return [len(best[0].ids) for best in found]
