@@ -45,11 +45,11 @@ def beam_search(
     bos_id, eos_id = as_target_id("bos_id", bos_id, model), as_target_id("eos_id", eos_id, model)
     beam = check_search(beam, alpha)
     src_ids = as_array(src_ids, "src_ids")
-    limits = limits_of(max_len, len(src_ids), model.config.max_len)
+    B = (*src_ids.shape, 1)[0]  # `start_decoding` refuses what has no axes
+    limits = limits_of(max_len, B, model.config.max_len)
     longest = max(limits, default=1)
     state = model.start_decoding(src_ids, longest)
     xp = array_module(state.src_mask)
-    B = len(src_ids)
     limit, penalty = xp.asarray(limits), xp.asarray([length_penalty(n, alpha) for n in limits])
     kept, scores = xp.full((B, beam, longest), eos_id), xp.full((B, beam), -xp.inf)  # -inf: nothing there yet
     sentences = xp.arange(B)  # those in the batch, b of them, with n living hypotheses each:
@@ -98,7 +98,8 @@ def check_search(beam: int, alpha: float) -> int:
 def limits_of(max_len: int | Sequence[int], B: int, most: int) -> list[int]:
     """The most tokens that each of B sentences may get."""
     expected = f"1 … {most} (the model's max_len)"
-    limits = [max_len] * B if not hasattr(max_len, "__len__") else as_list("max_len", max_len, "numbers")
+    several = hasattr(max_len, "__len__") and getattr(max_len, "shape", None) != ()
+    limits = as_list("max_len", max_len, "numbers") if several else [max_len] * B
     if len(limits) != B:
         raise InputError(f"max_len: expected a number, or one for each of {B} sentences, got {len(limits)}")
     return [as_integer("max_len", n, 1, most, expected) for n in limits]

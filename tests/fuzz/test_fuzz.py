@@ -233,7 +233,8 @@ def test_beam_search(data, model, B, T_src):
         for of_one in found:
             assert [h.score for h in of_one] == sorted((h.score for h in of_one), reverse=True)
             assert finite([h.score for h in of_one])
-            assert all(1 <= len(h.ids) <= max_len and set(h.ids) <= set(range(V_TGT)) for h in of_one)
+            longest = np.max(np.asarray([*max_len] if hasattr(max_len, "__len__") else max_len))
+            assert all(1 <= len(h.ids) <= longest and set(h.ids) <= set(range(V_TGT)) for h in of_one)
 
 
 @given(st.data(), MODELS, st.integers(1, 3), st.integers(1, MAX_LEN))
@@ -470,7 +471,9 @@ def test_gradcheck(data):
 
 @given(
     st.data(),
-    st.sampled_from([*mt.tasks.TASKS.values()]),
+    st.sampled_from(
+        [task for task in mt.tasks.TASKS.values() if task is not mt.tasks.Text]
+    ),  # which needs files
 )
 def test_tasks(data, task_class):
     small = {"epoch_size": 7, "test_size": 5}
