@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,7 +63,9 @@ class Exchange:
     def _has_nccl(self, cupy: Any) -> bool:
         if self._nccl is None:
             try:
-                from cupy.cuda import nccl
+                with warnings.catch_warnings():  # CuPy's advice to install it; MPI does as well
+                    warnings.simplefilter("ignore", UserWarning)
+                    from cupy.cuda import nccl
 
                 there = nccl.available
             except ImportError:
