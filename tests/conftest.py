@@ -1,6 +1,9 @@
 """Hypothesis profiles: `quick` for everyone, `thorough` (HYPOTHESIS_PROFILE=thorough) for CI, `fuzz` for tests/fuzz."""
 
 import os
+from pathlib import Path
+
+import pytest
 
 if (
     "PYTEST_XDIST_WORKER" in os.environ
@@ -23,3 +26,14 @@ settings.register_profile(  # for tests/mutation: the same few examples each tim
     phases=[Phase.explicit, Phase.generate],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+@pytest.fixture(scope="session")
+def translate_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of task translate, of a few steps, which has learned nothing. To be read, not to be changed."""
+    from minitransformer.cli import main
+
+    folder = tmp_path_factory.mktemp("translate") / "run"
+    settings = "steps=3 warmup_steps=1 epoch_size=20 test_size=4 d_model=8 d_ff=8 max_len=16 processes=1"
+    assert main(["train", "translate", "--json", "--out", str(folder), "--set", *settings.split()]) == 0
+    return folder

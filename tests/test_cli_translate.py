@@ -10,35 +10,28 @@ import pytest
 
 import minitransformer as mt
 from minitransformer import cli
+from minitransformer.commands import translate as command
+from minitransformer.training.lines import Translation
 
 LINES = ["the house falls", "", "a dog sleeps", "  ", "the small red house does not fall"]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A run of a few steps, which has learned nothing."""
-    folder = tmp_path_factory.mktemp("translate") / "run"
-    settings = "steps=3 warmup_steps=1 epoch_size=20 test_size=4 d_model=8 d_ff=8 max_len=16 processes=1"
-    assert cli.main(["train", "translate", "--json", "--out", str(folder), "--set", *settings.split()]) == 0
-    return folder
-
-
 @pytest.fixture
-def translate(run, capsys, monkeypatch):
+def translate(translate_run, capsys, monkeypatch):
     """Exit status, output and errors of the command, for some input (bytes)."""
 
     def call(data, *options):
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
         capsys.readouterr()
-        status = cli.main(["translate", str(run), *options])
+        status = cli.main(["translate", str(translate_run), *options])
         return status, *capsys.readouterr()
 
     return call
 
 
-def searched(run, line, beam, alpha=0.6):
+def searched(translate_run, line, beam, alpha=0.6):
     """What beam search finds for one line by itself: score and text."""
-    vocabulary, model = mt.RunFolder(run).settings().task.vocabulary, mt.load_model(run)
+    vocabulary, model = mt.RunFolder(translate_run).settings().task.vocabulary, mt.load_model(translate_run)
     source = [*vocabulary.encode(line), mt.tasks.EOS]
     found = mt.beam_search(model, [source], beam, alpha, max_len=min(16, len(source) + 50))[0]
     return [(score, vocabulary.decode(ids)) for ids, score in found]
@@ -46,61 +39,73 @@ def searched(run, line, beam, alpha=0.6):
 
 @pytest.mark.parametrize(("beam", "alpha"), [(4, 0.6), (1, 0.6), (3, 0.0)])
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"], ids=repr)
-def test_every_line_is_answered_in_its_place(run, translate, beam, alpha, end):
+def test_every_line_is_answered_in_its_place(translate_run, translate, beam, alpha, end):
     data = ("\r\n" if end == "\r\n" else "\n").join(LINES) + end
     status, out, err = translate(data.encode(), "--beam", str(beam), "--alpha", str(alpha))
-    expected = [searched(run, line, beam, alpha)[0][1] if line.strip() else "" for line in LINES]
+    expected = [searched(translate_run, line, beam, alpha)[0][1] if line.strip() else "" for line in LINES]
     assert (status, out, err) == (0, "".join(f"{line}\n" for line in expected), "")
 
 
-def test_many_lines_come_out_in_parts_as_they_went_in(run, translate, monkeypatch):
-    parts = cli._parts_of
-    monkeypatch.setattr(cli, "_parts_of", lambda file, n: parts(file, 2))
+def test_many_lines_come_out_in_parts_as_they_went_in(translate_run, translate, monkeypatch):
+    parts = command._parts_of
+    monkeypatch.setattr(command, "_parts_of", lambda file, n: parts(file, 2))
     status, out, _ = translate("\n".join(LINES * 3).encode())
-    expected = [searched(run, line, 4)[0][1] if line.strip() else "" for line in LINES]
+    expected = [searched(translate_run, line, 4)[0][1] if line.strip() else "" for line in LINES]
     assert status == 0 and out.split("\n")[:-1] == expected * 3
 
 
-def test_the_n_best_have_their_line_and_their_score(run, translate):
+def test_a_terminal_is_told_how_far_a_file_has_come(translate, monkeypatch):
+    parts = command._parts_of
+    monkeypatch.setattr(command, "_parts_of", lambda file, n: parts(file, 2))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    _, out, err = translate("\n".join(LINES).encode())
+    assert len(out.splitlines()) == 5
+    assert err.splitlines() == [f"{n} lines translated" for n in (2, 4, 5)]
+
+
+def test_the_n_best_have_their_line_and_their_score(translate_run, translate):
     status, out, _ = translate("\n".join(LINES).encode(), "--n-best", "2", "--beam", "3")
     found = [line.split("\t") for line in out.splitlines()]
     expected = [
         [str(number), f"{score:.4f}", text]
         for number, line in enumerate(LINES, 1)
         if line.strip()
-        for score, text in searched(run, line, 3)[:2]
+        for score, text in searched(translate_run, line, 3)[:2]
     ]
     assert status == 0 and found == expected and len(found) == 6
     assert float(found[0][1]) > float(found[1][1])
 
 
-def test_json_is_one_object(run, translate):
+def test_json_is_one_object(translate_run, translate):
     status, out, err = translate("\n".join(LINES).encode(), "--json", "--n-best", "2")
     answer = json.loads(out)
-    assert (status, err, answer["run"]) == (0, "", str(run))
-    expected = [searched(run, line, 4)[:2] if line.strip() else [] for line in LINES]
+    assert (status, err, answer["run"]) == (0, "", str(translate_run))
+    expected = [searched(translate_run, line, 4)[:2] if line.strip() else [] for line in LINES]
     assert [[(x["score"], x["text"]) for x in best] for best in answer["lines"]] == [
         [(pytest.approx(score), text) for score, text in best] for best in expected
     ]
     assert json.loads(translate(b"", "--json")[1])["lines"] == []
 
 
-def test_a_byte_order_mark_and_other_blanks_are_no_words(run, translate):
-    assert translate("\ufeffthe\thouse falls".encode())[1] == searched(run, "the house falls", 4)[0][1] + "\n"
+def test_a_byte_order_mark_and_other_blanks_are_no_words(translate_run, translate):
+    assert (
+        translate("\ufeffthe\thouse falls".encode())[1]
+        == searched(translate_run, "the house falls", 4)[0][1] + "\n"
+    )
 
 
 def test_output_is_utf_8_whatever_the_terminal_says(translate, monkeypatch):
-    said = [[cli.Translation("la casa pequeña", -1.0)]]
-    monkeypatch.setattr(cli, "translate_lines", lambda *arguments: said)
+    said = [[Translation("la casa pequeña", -1.0)]]
+    monkeypatch.setattr(command, "translate_lines", lambda *arguments: said)
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     with contextlib.suppress(ValueError):  # of capsys, which looks for its own
         translate(b"the small house\n")
     assert sys.stdout.buffer.getvalue() == "la casa pequeña\n".encode()
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(run, tmp_path):
+def test_a_reader_that_has_seen_enough_is_no_error(translate_run, tmp_path):
     """As `head` does: the pipe is closed while there is more to say."""
-    command = f"{sys.executable} -m minitransformer translate {run} --n-best 4 2> {tmp_path}/err"
+    command = f"{sys.executable} -m minitransformer translate {translate_run} --n-best 4 2> {tmp_path}/err"
     data = b"the house falls\n" * 3000
     whole = ["bash", "-c", f"({command}; echo $? > {tmp_path}/rc) | head -1"]
     subprocess.run(whole, input=data, capture_output=True, check=True)

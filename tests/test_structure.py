@@ -31,8 +31,8 @@ TIERS = [
     "scaling",
     "exercises",
 ]
-TIERS += ["figures", "cli", "__main__"]
-USES_NUMPY = {"backend.py", "cli.py", "training/checkpoint.py"}  # and all of tasks/ and figures/
+TIERS += ["figures", "commands", "cli", "__main__"]
+USES_NUMPY = {"backend.py", "training/checkpoint.py"}  # and all of tasks/ and figures/
 
 
 def imports(path: Path) -> set[str]:

@@ -10,6 +10,8 @@ import pytest
 import minitransformer as mt
 from minitransformer import cli
 from minitransformer.backend import generator
+from minitransformer.commands.evaluate import summary
+from minitransformer.commands.train import settings_of
 from minitransformer.tasks import EOS, Text, Translate
 from minitransformer.tasks.subwords import UNKNOWN
 
@@ -278,7 +280,7 @@ def test_settings_that_are_text_are_taken_as_they_are(files, tmp_path):
     arguments = cli.parser().parse_args(
         ["train", "text", "--set", *settings, "vocab_size=70", "clip_norm=none"]
     )
-    chosen = cli._settings(arguments)
+    chosen = settings_of(arguments)
     assert (chosen.task.bleu_tokenize, chosen.task.valid_src) == ("none", str(tmp_path / "a,b"))
     assert chosen.training.clip_norm is None
 
@@ -296,7 +298,7 @@ def test_a_missing_library_is_told_before_the_training(files, tmp_path, capsys, 
 
 def test_a_run_that_diverged_still_says_how_good_it_is():
     figures = {"bleu": 0.0, "loss": 1e6, "n": 3, "exact_match_by_length": {"4": 0.0}}
-    assert cli._summary({"test": figures}).startswith("test     BLEU 0.00   perplexity 1014232")
+    assert summary({"test": figures}).startswith("test     BLEU 0.00   perplexity 1014232")
 
 
 def test_subwords_label_the_attention(run):

@@ -216,19 +216,10 @@ def test_impossible_settings_are_refused_by_name_and_value(settings):
 # --- the command ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A run of three steps, which has learned nothing."""
-    folder = tmp_path_factory.mktemp("translate") / "run"
-    settings = "steps=3 warmup_steps=1 epoch_size=20 test_size=4 d_model=8 d_ff=8 max_len=16 processes=1"
-    assert cli.main(["train", "translate", "--json", "--out", str(folder), "--set", *settings.split()]) == 0
-    return folder
-
-
-def test_the_command_trains_and_decodes(run, capsys):
+def test_the_command_trains_and_decodes(translate_run, capsys):
     english = "the small red house does not fall"
-    assert cli.main(["decode", str(run), english]) == 0
-    expected = mt.translate(mt.load_model(run), [VOCABULARY.encode(english)])[0]
+    assert cli.main(["decode", str(translate_run), english]) == 0
+    expected = mt.translate(mt.load_model(translate_run), [VOCABULARY.encode(english)])[0]
     assert capsys.readouterr().out == VOCABULARY.decode(expected) + "\n"
 
 
@@ -242,18 +233,18 @@ def test_the_command_trains_and_decodes(run, capsys):
         ("the house falls.", ["'falls.'", "'falls'"]),
     ],
 )
-def test_an_unknown_word_is_named_with_those_like_it(run, capsys, sentence, parts):
-    assert cli.main(["decode", str(run), sentence]) == 2
+def test_an_unknown_word_is_named_with_those_like_it(translate_run, capsys, sentence, parts):
+    assert cli.main(["decode", str(translate_run), sentence]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
     assert [part for part in parts if part not in err] == []
 
 
-def test_words_label_the_attention(run):
+def test_words_label_the_attention(translate_run):
     pytest.importorskip("matplotlib")
     from minitransformer import figures
 
-    figure = figures.attention_figure(mt.load_model(run), VOCABULARY, "the house falls", ["cross"])
+    figure = figures.attention_figure(mt.load_model(translate_run), VOCABULARY, "the house falls", ["cross"])
     for panel in figure.axes:
         assert [label.get_text() for label in panel.get_xticklabels()] == ["the", "house", "falls", "</s>"]
         written = [label.get_text() for label in panel.get_yticklabels()]

@@ -1,0 +1,98 @@
+"""What several commands need: their parsers, the arguments and the words they share."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from minitransformer.backend import generator, keep_freed_memory
+from minitransformer.models import Transformer
+from minitransformer.tasks import Task
+from minitransformer.training.evaluation import BATCH_TOKENS
+from minitransformer.training.replicas import Replicas, processes_that_pay
+from minitransformer.training.run_folder import WEIGHTS
+from minitransformer.training.trainer import EVALUATION_SEED, final_sets
+
+Answer = tuple[dict[str, Any], str | None]  # what --json prints, and what is printed without it
+
+
+class Commands:
+    """The commands below a parser: `add` gives one of them its parser, `group` a parser with commands of its own."""
+
+    def __init__(self, parser: argparse.ArgumentParser, metavar: str = "COMMAND") -> None:
+        self._parsers = parser.add_subparsers(metavar=metavar, required=True)
+
+    def add(
+        self, name: str, run: Callable[[argparse.Namespace], Answer], help: str, epilog: str = ""
+    ) -> argparse.ArgumentParser:
+        sub: argparse.ArgumentParser = self._parsers.add_parser(
+            name,
+            help=help,
+            description=help[0].upper() + help[1:] + ".",
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+        sub.set_defaults(run=run)
+        return sub
+
+    def group(self, name: str, help: str, metavar: str) -> Commands:
+        return Commands(self._parsers.add_parser(name, help=help), metavar)
+
+
+def device(sub: argparse.ArgumentParser) -> None:
+    """Where to compute."""
+    sub.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+
+
+def trained(sub: argparse.ArgumentParser) -> None:
+    """A run, and which of its weights."""
+    sub.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
+    sub.add_argument(
+        "--weights",
+        choices=WEIGHTS,
+        default="last",
+        help="those after the last step (default), the best on the validation set, or the average of several",
+    )
+
+
+def search(sub: argparse.ArgumentParser, beam: int) -> None:
+    """Which search; `beam` is the default."""
+    how = "1 is greedy" + ", the default" * (beam == 1)
+    sub.add_argument("--beam", metavar="K", type=int, default=beam, help=f"width of the beam search ({how})")
+    sub.add_argument(
+        "--alpha", metavar="A", type=float, default=0.6, help="its length penalty (default: the paper's 0.6)"
+    )
+
+
+def example(task: Task) -> str:
+    """A held-out sequence, as a user would write it."""
+    sets = task.evaluation_sets(generator(EVALUATION_SEED))
+    source, _ = sets[final_sets(sets)[0]][0]
+    return task.vocabulary.decode(source)
+
+
+@contextmanager
+def at_work(model: Transformer) -> Iterator[Replicas]:
+    """The model, at work in as many processes as the machine has for it."""
+    replicas = Replicas(model, processes_that_pay(model, BATCH_TOKENS))
+    keep_freed_memory()
+    with replicas.processes():
+        yield replicas
+
+
+def quoted(text: str) -> str:
+    """`text` as an argument on a command line."""
+    if not set(text) & set('"$`\\!'):
+        return f'"{text}"' if " " in text else text or '""'
+    return shlex.quote(text)
+
+
+def program() -> str:
+    """How this command was called."""
+    return "python -m minitransformer" if sys.argv[0].endswith("__main__.py") else sys.argv[0]

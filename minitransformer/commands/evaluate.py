@@ -1,0 +1,93 @@
+"""`minitransformer evaluate` and `average`: how good a run's weights are, and the mean of several."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+from minitransformer.backend import generator
+from minitransformer.commands.common import (
+    Answer,
+    Commands,
+    at_work,
+    device,
+    program,
+    quoted,
+    search,
+    trained,
+)
+from minitransformer.inference.beam import check_search
+from minitransformer.training.averaging import average_checkpoints
+from minitransformer.training.measure import measure
+from minitransformer.training.run_folder import RunFolder
+from minitransformer.training.trainer import EVALUATION_SEED, load_model
+
+
+def add(commands: Commands) -> None:
+    """Add the two commands."""
+    sub = commands.add("evaluate", evaluate, "measure a trained model on the held-out sequences")
+    trained(sub)
+    search(sub, 1)
+    device(sub)
+
+    sub = commands.add(
+        "average", average, "average the weights of a run's last checkpoints (§6.1)", _average_epilog()
+    )
+    sub.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
+    sub.add_argument("--last", metavar="N", type=int, help="how many (default: 5, if there are as many)")
+
+
+def _average_epilog() -> str:
+    return (
+        "They go into the run folder, where --weights average finds them. A run keeps as many checkpoints as its\n"
+        "setting keep_checkpoints says; one that a stop has saved counts, too.\n "
+    )
+
+
+def evaluate(arguments: argparse.Namespace) -> Answer:
+    """Measure a run's model on its held-out sets."""
+    folder = RunFolder(arguments.folder)
+    task = folder.settings().task
+    model = load_model(folder, arguments.device, arguments.weights)
+    sets = task.evaluation_sets(generator(EVALUATION_SEED))
+    check_search(arguments.beam, arguments.alpha)
+    figures = {}
+    with at_work(model) as replicas:
+        for name in sets:
+            figures[name] = measure(replicas, task, name, sets[name], arguments.beam, arguments.alpha)
+    return {"run": str(folder.path), "sets": figures}, summary(figures)
+
+
+def average(arguments: argparse.Namespace) -> Answer:
+    """Average the weights of the last checkpoints."""
+    folder = RunFolder(arguments.folder)
+    n = min(5, len(folder.checkpoints()) or 1) if arguments.last is None else arguments.last
+    steps = average_checkpoints(folder, n)
+    listed = ", ".join(f"{step:,}" for step in steps)
+    return {"run": str(folder.path), "steps": steps}, (
+        f"averaged the weights after steps {listed}\n"
+        f"try:  {program()} evaluate {quoted(str(folder.path))} --weights average --beam 4"
+    )
+
+
+def summary(sets: dict[str, Any]) -> str:
+    """A line for each held-out set, of the figures that `measure` gives."""
+
+    def told(figures: dict[str, Any]) -> str:
+        if "bleu" in figures:
+            perplexity = math.exp(min(figures["loss"], 700))  # the largest that a float can hold
+            return f"BLEU {figures['bleu']:.2f}   perplexity {perplexity:.2f}"
+        return f"exact match {figures['exact_match']:7.2%}   token accuracy {figures['token_accuracy']:7.2%}"
+
+    lines = [
+        f"{name:<8} {told(figures)}   ({figures['n']} held-out sequences of length {_lengths(figures)})"
+        for name, figures in sets.items()
+    ]
+    return "\n".join(lines)
+
+
+def _lengths(figures: dict[str, Any]) -> str:
+    lengths = list(figures["exact_match_by_length"])
+    return lengths[0] if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}"

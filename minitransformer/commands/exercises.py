@@ -1,0 +1,56 @@
+"""`minitransformer exercises`: the layers with a fault, to be found."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from pathlib import Path
+
+from minitransformer.commands.common import Answer, Commands, program
+from minitransformer.exercises import EXERCISES, about, check, start
+
+
+def add(commands: Commands) -> None:
+    """Add the command and its three actions."""
+    actions = commands.group("exercises", "find the bug: ten layers, each with one fault", "ACTION")
+    actions.add("list", list_exercises, "say what the ten layers are")
+    sub = actions.add("start", start_exercises, "write the ten files into a folder")
+    sub.add_argument("folder", metavar="FOLDER", type=Path, help="where none of them is yet")
+    sub = actions.add("check", check_exercises, "say which faults are fixed", _epilog())
+    sub.add_argument("folder", metavar="FOLDER", type=Path, help="where the files are")
+    sub.add_argument("names", metavar="NAME", nargs="*", help="which to check (default: all ten)")
+
+
+def _epilog() -> str:
+    names = textwrap.fill(", ".join(EXERCISES), 100, initial_indent="  ", subsequent_indent="  ")
+    return (
+        f"exercises:\n{names}\n"
+        "Exit status 1 if one of them is still wrong. What a file prints goes to standard error.\n "
+    )
+
+
+def list_exercises(arguments: argparse.Namespace) -> Answer:
+    """The names of the exercises, and what each layer is."""
+    abouts = {name: about(name) for name in EXERCISES}
+    return {"exercises": abouts}, "\n".join(f"{name:<18}{text}" for name, text in abouts.items())
+
+
+def start_exercises(arguments: argparse.Namespace) -> Answer:
+    """Write the files with the faults."""
+    files = [str(file) for file in start(arguments.folder)]
+    return {"files": files}, (
+        f"{len(files)} files in {arguments.folder}. Each says what its layer should do and what was noticed, and has "
+        f"one fault.\nFix them, and see:  {program()} exercises check {arguments.folder}"
+    )
+
+
+def check_exercises(arguments: argparse.Namespace) -> Answer:
+    """Grade the reader's files; print each verdict as soon as it is there."""
+    verdicts = []
+    for verdict in check(arguments.folder, arguments.names):
+        verdicts.append(verdict)
+        if not arguments.json:
+            print(verdict, flush=True)
+    n_fixed = sum(verdict.ok for verdict in verdicts)
+    answer = {"ok": n_fixed == len(verdicts), "exercises": [verdict._asdict() for verdict in verdicts]}
+    return answer, f"{n_fixed} of {len(verdicts)} fixed"

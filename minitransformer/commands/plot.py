@@ -1,0 +1,36 @@
+"""`minitransformer plot`: pictures of a run."""
+
+from __future__ import annotations
+
+import argparse
+
+from minitransformer.commands.common import Answer, Commands, example, trained
+from minitransformer.training.run_folder import RunFolder
+from minitransformer.training.trainer import load_model
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    sub = commands.add(
+        "plot", plot, "draw the loss, the learning rate and the attention of a run (extra: app)"
+    )
+    trained(sub)
+    sub.add_argument("--input", metavar="SEQUENCE", help="whose attention to draw (default: a held-out one)")
+    sub.add_argument(
+        "--attention", nargs="+", choices=("encoder", "decoder", "cross"), help="which to draw (default: all)"
+    )
+
+
+def plot(arguments: argparse.Namespace) -> Answer:
+    """Draw the figures of a run into its folder."""
+    from minitransformer.figures import KINDS, attention_figure, save, training_figure
+
+    folder = RunFolder(arguments.folder)
+    task, model = folder.settings().task, load_model(folder, weights=arguments.weights)
+    text, kinds = arguments.input or example(task), arguments.attention or KINDS
+    figures = {
+        "training": training_figure(folder.path.name, folder.metrics()),
+        "attention": attention_figure(model, task.vocabulary, text, kinds),
+    }
+    paths = {name: str(save(figure, folder.path / f"{name}.png")) for name, figure in figures.items()}
+    return paths, "\n".join(paths.values())

@@ -1,0 +1,161 @@
+"""`minitransformer train`: settings from the command line, a run folder from them."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import signal
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from minitransformer.commands.common import Answer, Commands, device, example, program, quoted
+from minitransformer.commands.evaluate import summary
+from minitransformer.config import TrainingConfig, TransformerConfig, from_settings, one_of
+from minitransformer.errors import ConfigError
+from minitransformer.tasks import TASKS, task_class
+from minitransformer.training.progress import Progress
+from minitransformer.training.ranks import Ranks
+from minitransformer.training.run_folder import RunFolder, RunSettings
+from minitransformer.training.trainer import Trainer
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    sub = commands.add("train", train, "train a model on a task", _epilog())
+    sub.add_argument("task", metavar="TASK", help=", ".join(TASKS))
+    sub.add_argument("--config", metavar="FILE", type=Path, help="a JSON object of settings")
+    sub.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="change settings, see below",
+    )
+    sub.add_argument("--out", metavar="RUN", type=Path, help="the run folder (default: a new runs/TASK)")
+    sub.add_argument("--resume", action="store_true", help="continue the run in its folder where it stopped")
+    sub.add_argument("--seed", type=int, help="decides the weights, the data and the dropout (default 0)")
+    device(sub)
+
+
+def _epilog() -> str:
+    def names(config: type) -> str:
+        return textwrap.fill(", ".join(_names(config)), 100, subsequent_indent=" " * 29).strip()
+
+    return (
+        f"settings of the model:       {names(TransformerConfig)}\n"
+        f"settings of the training:    {names(TrainingConfig)}\n"
+        + "".join(f"settings of {name + ':':<17}{names(task)}\n" for name, task in TASKS.items())
+        + "example:\n  minitransformer train reverse --set d_model=128 steps=4000 --out runs/wide\n "
+    )
+
+
+def train(arguments: argparse.Namespace) -> Answer:
+    """Train, print what was reached, and where it lies."""
+    ranks = Ranks.of_this_job()
+    folder = RunFolder(
+        ranks.from_first(lambda: arguments.out or _default_folder(arguments.task, arguments.resume))
+    )
+    if arguments.resume:
+        if arguments.set or arguments.config or arguments.seed is not None:
+            raise ConfigError("--resume takes the run's own settings; drop --set, --config and --seed")
+        settings = ranks.from_first(folder.settings)
+        if settings.task.name != arguments.task:
+            raise ConfigError(
+                f"{folder.path} holds a run of task {settings.task.name!r}, not {arguments.task!r}"
+            )
+        trainer = Trainer(settings, folder, arguments.device, ranks)
+        trainer.resume()
+    else:
+        settings = settings_of(arguments)
+        trainer = Trainer(settings, folder, arguments.device, ranks)
+    progress = Progress(settings.training.steps, trainer.step, quiet=arguments.json or ranks.rank > 0)
+    with _stop_on_signal() as stop_requested:
+        result = trainer.run(progress, stop_requested)
+    return {**result, "run": str(folder.path)}, summary(result["sets"]) + (
+        f"\n{result['steps']} steps in {result['seconds']:.1f} s"
+        + (f", peak memory {result['peak_memory_mb']:.0f} MB" if result["peak_memory_mb"] else "")
+        + f"\ntry:  {program()} decode {quoted(str(folder.path))} {quoted(example(settings.task))}"
+    )
+
+
+def settings_of(arguments: argparse.Namespace) -> RunSettings:
+    """The task's settings, changed by --config, then by --set."""
+    settings: dict[str, Any] = {}
+    if arguments.config is not None:
+        try:
+            settings = json.loads(arguments.config.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:  # nested too deep, or too many digits
+            raise ConfigError(f"{arguments.config}: not JSON ({error})") from None
+        if not isinstance(settings, dict):
+            raise ConfigError(f"{arguments.config}: expected a JSON object of settings")
+    cls = task_class(arguments.task)
+    kinds = {f.name: f.type for config in (cls, TransformerConfig, TrainingConfig) for f in _fields(config)}
+    for assignment in arguments.set:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"--set: expected KEY=VALUE, got {assignment!r}")
+        settings[name] = _value(value, kinds.get(name))
+    for name in settings:
+        one_of("setting", name, kinds)
+    of_task = {name: settings.pop(name) for name in list(settings) if name in _names(cls)}
+    seed = 0 if arguments.seed is None else arguments.seed
+    return RunSettings.of(from_settings(cls, of_task), settings, seed)
+
+
+def _fields(config: type) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(config)
+
+
+def _names(config: type) -> list[str]:
+    return [field.name for field in _fields(config)]
+
+
+def _value(text: str, kind: object) -> Any:
+    """What a setting's text means, `kind` being its annotation: a str is the text itself, as a file's name has to be.
+
+    Else JSON where it is JSON, a list where it has commas, and otherwise the text, too.
+    """
+    words = {"none": None, "true": True, "false": False}
+    if kind == "str":
+        return text
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # no JSON, too many digits, or nested too deep
+        return text.split(",") if "," in text else text
+
+
+def _default_folder(task: str, resume: bool) -> Path:
+    """runs/TASK, runs/TASK-2, …: the first that is free, or, to resume, the last that is not."""
+    free, last = Path("runs") / task, Path("runs") / task
+    n = 1
+    while RunFolder(free).exists():
+        n, last = n + 1, free
+        free = Path("runs") / f"{task}-{n}"
+    return last if resume else free
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """A block in which Ctrl-C and SIGTERM ask for a stop at the end of the step; a second one stops at once."""
+    stop = threading.Event()
+    before: dict[int, Any] = {}
+
+    def ask(number: int, frame: Any) -> None:
+        stop.set()
+        signal.signal(number, before[number])
+
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,107 @@
+"""`minitransformer translate` and `decode`: what a trained model answers."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from itertools import count, islice
+from typing import BinaryIO
+
+from minitransformer.commands.common import Answer, Commands, at_work, device, search, trained
+from minitransformer.config import require
+from minitransformer.errors import InputError
+from minitransformer.inference.beam import check_search
+from minitransformer.training.evaluation import translate
+from minitransformer.training.lines import Translation, translate_lines
+from minitransformer.training.run_folder import RunFolder
+from minitransformer.training.trainer import load_model
+
+
+def add(commands: Commands) -> None:
+    """Add the two commands."""
+    sub = commands.add("decode", decode, "answer a sequence with a trained model")
+    trained(sub)
+    sub.add_argument("text", metavar="SEQUENCE", help='symbols separated by blanks, e.g. "3 1 4 1 5"')
+    search(sub, 1)
+    device(sub)
+
+    sub = commands.add(
+        "translate",
+        translate_input,
+        "translate standard input, line by line, with a trained model",
+        _translate_epilog(),
+    )
+    trained(sub)
+    search(sub, 4)
+    sub.add_argument(
+        "--n-best", metavar="N", type=int, help="print the N best of each line, with their scores"
+    )
+    device(sub)
+
+
+def _translate_epilog() -> str:
+    return (
+        "A line of input, as the task's source files have it, becomes a line of output; --n-best prints lines of\n"
+        "number, score and translation, with tabs between them.\n"
+        "example:\n  minitransformer translate runs/text --weights average < new.en > new.de\n "
+    )
+
+
+def decode(arguments: argparse.Namespace) -> Answer:
+    """Answer one sequence."""
+    folder = RunFolder(arguments.folder)
+    vocabulary = folder.settings().task.vocabulary
+    source = vocabulary.encode(arguments.text)
+    check_search(arguments.beam, arguments.alpha)
+    model = load_model(folder, arguments.device, arguments.weights)
+    answer = vocabulary.decode(translate(model, [source], arguments.beam, arguments.alpha)[0])
+    return {"input": arguments.text, "output": answer}, answer
+
+
+def translate_input(arguments: argparse.Namespace) -> Answer:
+    """Translate standard input; each translation is printed as soon as its part of the input is done."""
+    folder, n, beam, alpha = RunFolder(arguments.folder), arguments.n_best, arguments.beam, arguments.alpha
+    check_search(beam, alpha)
+    require(n is None or 1 <= n <= beam, "n-best", f"1 … {beam}, the beam", n)
+    vocabulary = folder.settings().task.vocabulary
+    model = load_model(folder, arguments.device, arguments.weights)
+    answers: list[list[Translation]] = []
+    first = 1  # the number of the next line
+    with at_work(model) as replicas:
+        for lines in _parts_of(sys.stdin.buffer, 1 if sys.stdin.isatty() else 1000):
+            found = translate_lines(replicas, vocabulary, lines, beam, alpha, first)
+            best = [translations[: n or 1] for translations in found]
+            if arguments.json:
+                answers += best
+            else:
+                printed = (
+                    line for i, x in enumerate(best, first) for line in _translated(i, x, n is not None)
+                )
+                sys.stdout.buffer.write("".join(f"{line}\n" for line in printed).encode())
+                sys.stdout.buffer.flush()
+            first += len(lines)
+            if sys.stderr.isatty() and not sys.stdout.isatty():
+                print(f"{first - 1:,} lines translated", file=sys.stderr)
+    return {"run": str(folder.path), "lines": [[x._asdict() for x in best] for best in answers]}, None
+
+
+def _translated(number: int, translations: list[Translation], n_best: bool) -> list[str]:
+    """What is printed for a line of the input."""
+    if n_best:
+        return [f"{number}\t{score:.4f}\t{text}" for text, score in translations]
+    return [translations[0].text if translations else ""]
+
+
+def _parts_of(file: BinaryIO, n: int = 1000) -> Iterator[list[str]]:
+    """The lines of a file, up to `n` at a time. Raises InputError for one that is not UTF-8."""
+    for first in count(1, n):
+        lines: list[str] = []
+        for line in islice(file, n):
+            try:
+                lines.append(line.decode("utf-8" if lines or first > 1 else "utf-8-sig").rstrip("\r\n"))
+            except UnicodeDecodeError:
+                raise InputError(f"line {first + len(lines)}: not UTF-8") from None
+        if not lines:
+            return
+        yield lines
