@@ -1,7 +1,8 @@
 #!/bin/bash
 # Train on several machines under Slurm:  sbatch examples/slurm.sh TASK [SETTINGS OF minitransformer train]
 #
-# One rank on each machine, in which as many processes share the weights as its cores pay for. A job that is cut off by
+# One rank on each machine, in which as many processes share the weights as its cores pay for (the toy tasks have two in
+# all, unless told --set processes=none). A job that is cut off by
 # its time limit is told so two minutes before, saves, and goes on when it is submitted again.
 #SBATCH --job-name=minitransformer
 #SBATCH --nodes=4
