@@ -109,22 +109,22 @@ def scaling(
     compute = first["step_ms"] - first["update_ms"]
     gflops = 1e-6 * step_flops(config, batch, length, length) / compute
     per_parameter = [1e-3 * first[name] / first["n_parameters"] for name in ("update_ms", "add_ms")]
-    found = [row for rate in (gflops, GPU_GFLOPS) for row in predictions(rate, gflops / rate, *per_parameter)]
+    found = [row for rate in (gflops, GPU_GFLOPS) for row in predictions(rate, rate / gflops, *per_parameter)]
     sizes = {"preset": preset, "n_parameters": first["n_parameters"], "batch": batch, "length": length}
     return {**sizes, "gflops": gflops, "ranks": rows, "predictions": found}
 
 
-def predictions(gflops: float, slower: float, update: float, add: float) -> list[dict[str, Any]]:
+def predictions(gflops: float, faster: float, update: float, add: float) -> list[dict[str, Any]]:
     """The efficiency of the paper's models on RANKS ranks that compute `gflops` each, with the paper's tokens on each.
 
-    `update` and `add`: seconds for each parameter, measured on a rank that computes, and moves memory, `slower` times
-    as fast as that.
+    `update` and `add`: seconds for each parameter on the rank that was measured. The others are taken to move memory
+    `faster` times as fast as that one.
     """
     rows = []
     for preset, n_parameters in PAPERS_MODELS.items():
         compute = 1e-9 * step_flops(TransformerConfig.preset(preset), SENTENCES, LENGTH, LENGTH) / gflops
-        memory = n_parameters * slower
-        step = Step(compute, update * memory, add * memory, 4 * n_parameters)
+        passes = n_parameters / faster
+        step = Step(compute, update * passes, add * passes, 4 * n_parameters)
         for network in NETWORKS:
             for n in RANKS:
                 alone = step_seconds(step, 1, network)
@@ -160,6 +160,9 @@ def _measured(
         ranks.add_up(grad)
         ranks.all_gather(data)
 
+    def update() -> None:
+        optimizer.step(1e-4, replicas.n_parts, replicas.map)
+
     def add() -> None:
         data[...] += grad
 
@@ -177,7 +180,7 @@ def _measured(
         n = steps or ranks.from_first(lambda: max(LEAST_STEPS, int(1e3 * SECONDS / once)))
         step_ms = median_ms(step, n)
         exchange_ms, update_ms, add_ms = (
-            median_ms(function, LEAST_STEPS) for function in (exchange, lambda: optimizer.step(1e-4), add)
+            median_ms(function, LEAST_STEPS) for function in (exchange, update, add)
         )
     moved = 2 * (ranks.n - 1) / ranks.n * grad.nbytes
     return {

@@ -60,7 +60,7 @@ def test_the_model_is_its_formula():
 
 
 def test_a_prediction_scales_what_was_measured():
-    found = scaling.predictions(1000.0, 0.5, update=2e-9, add=1e-9)
+    found = scaling.predictions(1000.0, 2.0, update=2e-9, add=1e-9)
     base = {(x["gbit"], x["ranks"]): x for x in found if x["parameters"] == 65e6}
     big = {(x["gbit"], x["ranks"]): x for x in found if x["parameters"] == 213e6}
     compute = base[10, 8]["one_rank_s"] - 65e6 * 2e-9 * 0.5

@@ -47,9 +47,17 @@ def as_one(run: Callable[[], int]) -> int:
         except Exception:
             traceback.print_exc()
             status = 1
+    if status == 0:
+        return status
     MPI: Any = sys.modules.get("mpi4py.MPI")
-    if status != 0 and MPI is not None and not _all_end(MPI.COMM_WORLD):
-        reason = said.getvalue().strip().rpartition("\n")[2] if isinstance(said, io.StringIO) else "see above"
+    reason = said.getvalue().strip().rpartition("\n")[2] if isinstance(said, io.StringIO) else "see above"
+    if MPI is None:  # no way to know how the others fare, or to end them
+        if rank > 0 and reason:
+            print(
+                f"minitransformer: rank {rank} of {n} has failed, and if others wait for it, stop the job: {reason}",
+                file=sys.stderr,
+            )
+    elif not _all_end(MPI.COMM_WORLD):
         print(
             f"minitransformer: rank {rank} of {n} has failed, which ends the job: {reason}", file=sys.stderr
         )

@@ -67,7 +67,7 @@ class Replicas:
         n = len(self.models)
         forking = n > 1 and can_fork(self.models[0].flatten().data)
         threads = 1 if forking else self.ranks.n_cores
-        with blas_threads(threads) if forking or self.ranks.n > 1 else nullcontext():
+        with blas_threads(threads) if forking or threads < n_cores() else nullcontext():
             self._grads = [model.flatten().grad for model in self.models]
             self._processes = Processes(self, n) if forking else None
             pool = ThreadPoolExecutor(self.n_parts) if self.n_parts > 1 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -87,8 +88,8 @@ class Trainer:
                 )
         every_pair = [*self.stream.pairs(), *chain(*self.sets.values())]
         longest = 1 + max(len(side) for pair in every_pair for side in pair)
-        symbols = sum(len(side) for pair in every_pair for side in pair)
-        self.ranks.agree({"sentence pairs": len(every_pair), "symbols in them": symbols})
+        if self.ranks.n > 1:
+            self.ranks.agree({"sentence pairs": len(every_pair), "SHA-256 of their ids": _digest(every_pair)})
         fits = longest <= settings.model.max_len
         require(fits, "max_len", f"at least {longest} for the sequences of this task", settings.model.max_len)
         self.step = 0
@@ -258,6 +259,7 @@ class Trainer:
         if self.folder is not None:
             arrays, keep = self._weights() | moments, self.settings.training.keep_checkpoints
             self.folder.save(self.step, arrays, self._numbers(), keep)
+        self.ranks.wait()  # nobody ends the job while rank 0 writes
 
     def _weights(self) -> dict[str, Array]:
         return {f"{MODEL}{name}": x for name, x in self.model.state_dict().items()}
@@ -332,6 +334,14 @@ def _like(x: Any, own: Any) -> bool:
     if isinstance(own, dict):
         return isinstance(x, dict) and x.keys() == own.keys() and all(_like(x[k], own[k]) for k in own)
     return type(x) is type(own) and math.isfinite(x) and (isinstance(x, float) or x >= 0)
+
+
+def _digest(pairs: list[Pair]) -> str:
+    """A name for exactly these pairs."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        digest.update(repr(tuple(map(list, pair))).encode())
+    return digest.hexdigest()
 
 
 def _under(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:

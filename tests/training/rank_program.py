@@ -10,7 +10,7 @@ import os
 import pickle
 import signal
 import sys
-import threading
+import threading as threading
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_info
 
 import minitransformer as mt
 from minitransformer.tasks import Sort
@@ -155,12 +156,18 @@ def command(*arguments: str) -> int:
     job.PATIENCE = 0.5
     rank, _ = job.place_in_job()
     fate = os.environ.get("MINITRANSFORMER_TEST", "")
-    if fate == "no mpi4py":
+    if fate == "no mpi4py" or (rank == 1 and fate == "no mpi4py on rank 1"):
         sys.modules["mpi4py"] = None  # type: ignore[assignment]
     if rank == 1 and fate == "another version":
         mt.__version__ = "0.0.7"
     if rank == 1 and fate == "another seed":
         arguments = (*arguments, "--seed", "6")
+    if rank == 1 and fate == "other data":  # as much of it, in another order
+        pairs = mt.tasks.Copy.training_pairs
+        mt.tasks.Copy.training_pairs = lambda *given: pairs(*given)[::-1]  # type: ignore[method-assign]
+    if rank == 0 and fate == "slow disk":
+        save = mt.RunFolder.save
+        mt.RunFolder.save = lambda *given: (time.sleep(3 * job.PATIENCE), save(*given))  # type: ignore[assignment, method-assign, func-returns-value]
     if rank == 1 and fate == "killed":
         threading.Thread(
             target=end_once_saved, args=[arguments[arguments.index("--out") + 1]], daemon=True
@@ -175,6 +182,18 @@ def end_once_saved(path: str) -> None:
     while not mt.RunFolder(path).checkpoints():
         time.sleep(0.001)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def threads(out: str) -> None:
+    """How many threads a product has on one of these ranks, while it is measured by itself."""
+    ranks = Ranks.of_this_job()
+    few = ranks.first(1)
+    if ranks.rank == 0:
+        model = mt.Transformer(mt.TransformerConfig(13, 13, **CONFIG), 1)
+        with mt.Replicas(model, ranks=few).processes():
+            found = [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+        keep(ranks, out, threads=found, cores=few.n_cores)
+    ranks.wait()
 
 
 class Nccl:
@@ -243,4 +262,8 @@ def device(out: str) -> None:
 
 if __name__ == "__main__":
     what, *rest = sys.argv[1:]
-    sys.exit({"training": training, "run": run, "command": command, "device": device}[what](*rest))
+    sys.exit(
+        {"training": training, "run": run, "command": command, "device": device, "threads": threads}[what](
+            *rest
+        )
+    )

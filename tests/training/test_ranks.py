@@ -242,17 +242,21 @@ def test_a_rank_that_fails_alone_says_so_and_ends_the_job(tmp_path):
 
 
 @mpi
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_mpiexec_saves_and_ends_the_job(tmp_path, number):
+@pytest.mark.parametrize(
+    ("number", "fate"), [(signal.SIGINT, ""), (signal.SIGTERM, ""), (signal.SIGTERM, "slow disk")]
+)
+def test_a_signal_to_mpiexec_saves_and_ends_the_job(tmp_path, number, fate):
+    """Also where the checkpoint takes longer than a rank waits for others after a failure."""
     path = tmp_path / "run"
-    process = started(2, "command", "train", "copy", "--out", path, "--seed", 5, "--set", *COMMAND)
+    arguments = ["command", "train", "copy", "--out", path, "--seed", 5, "--set", *COMMAND]
+    process = started(2, *arguments, MINITRANSFORMER_TEST=fate)
     deadline = time.monotonic() + 60
     while not (path / "metrics.jsonl").exists():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.001)
     process.send_signal(number)
     status, _, err = finished(process)
-    assert status == 130 and err.count("Stopped and saved") == 1, err
+    assert status == 130 and err.count("Stopped and saved") == 1 and "failed" not in err, err
     _, meta = mt.RunFolder(path).load()
     assert 3 <= meta["step"] < 120
 
@@ -261,9 +265,9 @@ def test_a_signal_to_mpiexec_saves_and_ends_the_job(tmp_path, number):
 @pytest.mark.parametrize(
     ("fate", "message"),
     [
-        ("no mpi4py", "a job of 2 processes needs mpi4py: pip install 'minitransformer[mpi]'"),
         ("another version", "minitransformer: expected the same on all ranks, got '"),
         ("another seed", "seed: expected the same on all ranks, got 5 on rank 0, 6 on rank 1"),
+        ("other data", "SHA-256 of their ids: expected the same on all ranks, got '"),
     ],
 )
 def test_what_cannot_work_is_said_on_one_line(tmp_path, fate, message):
@@ -271,6 +275,42 @@ def test_what_cannot_work_is_said_on_one_line(tmp_path, fate, message):
     assert (status, out) == (2, "")
     assert err.startswith(f"minitransformer: error: {message}") and err.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+NO_MPI = "needs mpi4py: pip install 'minitransformer[mpi]'"
+
+
+@mpi
+def test_without_mpi4py_each_rank_says_so(tmp_path):
+    status, out, err = command(2, tmp_path / "run", MINITRANSFORMER_TEST="no mpi4py")
+    first, second = sorted(err.splitlines())
+    assert (status, out) == (2, "") and NO_MPI in first and NO_MPI in second
+    assert first.startswith("minitransformer: error: a job of 2 processes ")
+    assert second.startswith(
+        "minitransformer: rank 1 of 2 has failed, and if others wait for it, stop the job: "
+    )
+    assert not (tmp_path / "run").exists()
+
+
+@mpi
+def test_a_rank_that_lacks_mpi4py_is_not_silent_while_the_others_wait(tmp_path):
+    path = tmp_path / "run"
+    process = started(
+        2, "command", "train", "copy", "--out", path, MINITRANSFORMER_TEST="no mpi4py on rank 1"
+    )
+    said = process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    assert finished(process)[0] != 0 and not path.exists()
+    assert said.startswith("minitransformer: rank 1 of 2 has failed") and NO_MPI in said
+
+
+@mpi
+def test_one_rank_measured_by_itself_has_the_threads_it_has_among_others(tmp_path):
+    """Else `bench --scaling` would compare a rank on all cores with ranks on one each."""
+    status, _, err = job(2, "threads", tmp_path / "found", OPENBLAS_NUM_THREADS="2")
+    assert status == 0, err
+    found = pickle.loads((tmp_path / "found").read_bytes())
+    assert found["threads"] and set(found["threads"]) == {found["cores"]}
 
 
 @mpi
