@@ -161,10 +161,13 @@ def arange(n: int) -> Array:
 
 
 def windows(x: Array, width: int) -> Array:
-    """The rows x[0:width], x[1 : width + 1], … as a view of `x`, which is not to be written to."""
+    """The rows x[0:width], x[1 : width + 1], … as a view of `x`, which is not to be written to (NumPy refuses)."""
     xp = array_module(x)
     shape, strides = (len(x) - width + 1, width), 2 * x.strides
-    return xp.lib.stride_tricks.as_strided(x, shape, strides)
+    rows = xp.lib.stride_tricks.as_strided(x, shape, strides)
+    if xp is np:
+        rows.flags.writeable = False
+    return rows
 
 
 def padded(rows: Sequence[Sequence[int]], fill: int) -> Array:
@@ -214,13 +217,13 @@ def keep_mask(rng: Generator, p: float, x: Array) -> Array:
     decisions from each 64-bit number that the generator makes: five times as fast.
     """
     n = math.prod(x.shape)
-    bits = rng.bit_generator.random_raw(-(-n // 4)).view(np.uint16)[:n]
+    bits = rng.integers(2**64 - 1, size=-(-n // 4), dtype="uint64", endpoint=True).view(np.uint16)[:n]
     return array_module(x).asarray((bits >= np.uint16(p * 2**16)).reshape(x.shape))
 
 
 def random_bits(rng: Generator) -> int:
     """64 of them, a seed for what is drawn elsewhere."""
-    return int(rng.bit_generator.random_raw())
+    return int(rng.integers(2**64 - 1, dtype="uint64", endpoint=True))
 
 
 def sum_last(x: Array) -> Array:

@@ -82,7 +82,9 @@ def test_xavier_bounds_and_variance():
 
 
 @pytest.mark.parametrize("p", [2**-16, 0.125, 0.5, 1 - 2**-16])
-@pytest.mark.parametrize("bit_generator", [np.random.SFC64, np.random.PCG64])
+@pytest.mark.parametrize(
+    "bit_generator", [np.random.SFC64, np.random.PCG64, np.random.Philox, np.random.MT19937]
+)
 def test_keep_mask_is_false_with_probability_p(p, bit_generator):
     """As the plain version, rng.random(x.shape) >= p, is. (That entries are independent: tests/laws.)"""
     x, rng = np.zeros((400, 5003), "float32"), np.random.Generator(bit_generator(1))

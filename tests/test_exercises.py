@@ -80,14 +80,17 @@ WRONG_FIXES = [
     WrongFix("dropout", "drops what should stay", FIXED, {">= self.p": "< self.p"}),
     WrongFix("dropout", "only forward is fixed", FIXED, {"return dy\n": "return dy * (1 - self.p)\n"}),
     WrongFix("residual_dropout", "the second dropout removed", FIXED,
-             {"h + self.dropout_2.forward(s, rng)": "h + s", "self.dropout_2.backward(dy)": "dy"}),
+             {"s, kept_2 = self.dropout.forward(s, rng)": "kept_2 = None"}),
     WrongFix("residual_dropout", "the first dropout removed", FIXED,
-             {"x + self.dropout_1.forward(s, rng)": "x + s", "self.dropout_1.backward(dh)": "dh"}),
+             {"s, kept_1 = self.dropout.forward(s, rng)": "kept_1 = None"}),
     WrongFix("residual_dropout", "the same zeros for both", FIXED,
-             {"h + self.dropout_2.forward(s, rng)": "h + self.dropout_1.backward(s)",
-              "self.dropout_2.backward(dy)": "self.dropout_1.backward(dy)"}),
+             {"s, kept_2 = self.dropout.forward(s, rng)": "s, kept_2 = self.dropout.backward(s, kept_1), kept_1"}),
     WrongFix("residual_dropout", "backward as if nothing were dropped", FIXED,
-             {"self.dropout_2.backward(dy)": "dy", "self.dropout_1.backward(dh)": "dh"}),
+             {"self.dropout.backward(dy, cache.kept_2)": "dy", "self.dropout.backward(dh, cache.kept_1)": "dh"}),
+    WrongFix("residual_dropout", "two objects, which keep what they dropped", UNFIXED,
+             {"self.dropout = Dropout(p)": "self.dropout, self.dropout_2 = Dropout(p), Dropout(p)",
+              "h + self.dropout.forward": "h + self.dropout_2.forward",
+              "self.dropout.backward(dy)": "self.dropout_2.backward(dy)"}),
     WrongFix("residual_dropout", "a residual connection lost in backward", FIXED, {"return dh + self": "return self"}),
     WrongFix("layer_norm", "no gamma in dx", UNFIXED, {"self.gamma.data * dx * rstd": "dx * rstd"}),
     WrongFix("layer_norm", "gamma in one mean only", FIXED,
@@ -178,7 +181,7 @@ def test_each_exercise_has_a_file_and_a_solution_that_differ_by_a_few_lines() ->
         wrong, right = (
             (folder / f"{name}.py").read_text(encoding="utf-8").splitlines() for folder in (UNFIXED, FIXED)
         )
-        assert 1 <= len(set(wrong) - set(right)) <= 6
+        assert 1 <= len(set(wrong) - set(right)) <= 10
         assert ast.get_docstring(ast.parse("\n".join(wrong))) == ast.get_docstring(
             ast.parse("\n".join(right))
         )

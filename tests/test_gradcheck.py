@@ -397,6 +397,102 @@ def test_what_backward_needs_has_to_be_in_the_cache(method: str, directional: bo
     assert not mt.gradcheck(Remembers(np.sin, np.cos), x(3, 4), **how).ok
 
 
+class RemembersIds:
+    """An embedding that keeps its ids on itself."""
+
+    def __init__(self) -> None:
+        self.E = mt.Parameter(x(5, 3))
+
+    def forward(self, ids):
+        self.ids = ids
+        return self.E.data[ids], None
+
+    def backward(self, dy, cache):
+        np.add.at(self.E.grad, self.ids, dy)
+
+
+class RemembersZeros(Layer):
+    """Dropout that keeps what it dropped on itself."""
+
+    def forward(self, x, rng=None):
+        self.kept = rng.random(x.shape) >= 0.5
+        return x * self.kept, None
+
+    def backward(self, dy, cache):
+        return dy * self.kept
+
+
+class RemembersMask(Layer):
+    """Keeps its mask on itself."""
+
+    def forward(self, x, mask):
+        self.mask = mask
+        return x * mask, None
+
+    def backward(self, dy, cache):
+        return dy * self.mask
+
+
+@both_methods
+@pytest.mark.parametrize("directional", [False, True])
+def test_ids_masks_and_zeros_of_dropout_have_to_be_in_the_cache_too(method: str, directional: bool) -> None:
+    how: dict[str, Any] = {"method": method, "directional": directional}
+    ids, mask = np.array([[0, 3, 3, 1], [2, 4, 0, 0]]), x(3, 4) > 0
+    assert not mt.gradcheck(RemembersIds(), ids, **how).ok
+    assert not mt.gradcheck(RemembersZeros(np.sin, np.cos), x(3, 4), dropout_seed=1, **how).ok
+    assert not mt.gradcheck(RemembersMask(np.sin, np.cos), x(3, 4), mask, **how).ok
+
+
+def test_a_layer_that_takes_only_some_ids_can_be_checked() -> None:
+    """Though other inputs, which come in between to see what is kept, are not all to its liking."""
+
+    class Sorted(RemembersIds):
+        def forward(self, ids):
+            assert (np.diff(ids) >= 0).all()
+            return self.E.data[ids], ids
+
+        def backward(self, dy, ids):
+            np.add.at(self.E.grad, ids, dy)
+
+    assert mt.gradcheck(Sorted(), np.array([[0, 1, 3], [1, 1, 4]])).ok
+
+
+@both_methods
+def test_writing_to_ids_masks_and_parameters_breaks_the_contract(method: str) -> None:
+    class Writes:
+        def __init__(self, forward: Any = None, backward: Any = None) -> None:
+            self.b = mt.Parameter(x(4))
+            self.in_forward, self.in_backward = forward, backward
+
+        def forward(self, x, ids, mask):
+            if self.in_forward:
+                self.in_forward(self.b, ids, mask)
+            return (x + self.b.data) * mask * (ids != 7), (mask.copy(), ids.copy())
+
+        def backward(self, dy, cache):
+            dx = dy * cache[0] * (cache[1] != 7)
+            self.b.grad += dx.sum(0)
+            if self.in_backward:
+                self.in_backward(self.b, *cache[::-1])
+            return dx
+
+    ids, mask = np.arange(12).reshape(3, 4), x(3, 4) > 0
+    given = x(3, 4), ids, mask
+    assert mt.gradcheck(Writes(), *given, method=method).ok
+    for change, rule in (
+        (lambda b, ids, mask: np.logical_and(mask, np.tri(3, 4) > 0, out=mask), "forward writes to mask"),
+        (lambda b, ids, mask: ids.__setitem__((0, 0), 1), "forward writes to ids"),
+        (lambda b, ids, mask: b.data.__setitem__(0, 0.0), "forward writes to b"),
+    ):
+        report = mt.gradcheck(Writes(change), *given, method=method)
+        assert rule in report.broken and not report.ok
+    report = mt.gradcheck(
+        Writes(None, lambda b, ids, mask: np.multiply(b.data, 0.9, out=b.data)), *given, method=method
+    )
+    assert "backward writes to b" in report.broken
+    assert ids.tolist() == np.arange(12).reshape(3, 4).tolist()  # the caller's own are not touched
+
+
 @both_methods
 def test_a_forward_that_is_not_pure_is_told_so(method: str) -> None:
     draw = np.random.default_rng(0)
@@ -463,6 +559,37 @@ def test_a_norm_is_not_analytic_and_complex_steps_say_so(directional: bool) -> N
     with pytest.raises(mt.InputError, match=r"by complex steps, .* by real ones"):
         mt.gradcheck(layer, x(3, 4), method="complex", directional=directional)
     assert not mt.gradcheck(layer, x(3, 4)).ok
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_forward_that_is_analytic_in_some_of_its_numbers_only_is_found(seed: int) -> None:
+    """Small in the sum of all, or right by chance to one in a hundred."""
+
+    class Offset(Layer):
+        def __init__(self) -> None:
+            self.b = mt.Parameter(x(4))
+
+        def forward(self, x):
+            return x + 1e-3 * abs(self.b.data), None
+
+        def backward(self, dy, cache):
+            return dy  # b forgotten, and by complex steps it has no gradient
+
+    class Variance(Layer):
+        def __init__(self) -> None:
+            pass
+
+        def forward(self, x):
+            rstd = 1 / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+            return x * rstd, rstd
+
+        def backward(self, dy, rstd):
+            return dy * rstd  # as if the variance were a number
+
+    for layer, shape in ((Offset(), (3, 4)), (Variance(), (2, 5, 8)), (Variance(), (1, 2, 256))):
+        for directional in (False, True):
+            with pytest.raises(mt.InputError, match="by complex steps"):
+                mt.gradcheck(layer, x(*shape), method="complex", directional=directional, seed=seed)
 
 
 def test_a_check_of_nothing_is_none() -> None:

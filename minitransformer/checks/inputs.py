@@ -39,7 +39,8 @@ def random_mask(rng: Generator, *shape: int) -> Array:
 
 def random_ids(rng: Generator, batch: int, length: int, vocab_size: int, pad_id: int = 0) -> Array:
     """Ids with duplicates, and padding at the end of all rows but the first."""
-    ids = rng.integers(pad_id + 1, vocab_size, (batch, length))
+    ids = rng.integers(vocab_size - 1, size=(batch, length))
+    ids += ids >= pad_id  # all words but that one
     ids[:, 1] = ids[:, 0]
     for row in range(1, batch):
         ids[row, length - rng.integers(1, length) :] = pad_id

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import inspect
 import warnings
+import zlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from minitransformer.backend import Array, ComplexWarning, array_module, generator, is_float, silent_overflow
+from minitransformer.backend import (
+    Array,
+    ComplexWarning,
+    array_module,
+    generator,
+    is_float,
+    silent_overflow,
+    to_host,
+)
 from minitransformer.errors import InputError, describe
 from minitransformer.gradcheck.derivatives import Function
 from minitransformer.module import Parameter, converted, is_layer, parameters_of
@@ -32,7 +41,7 @@ class Subject:
         self.broken: list[str] = []
         copied: dict[int, Any] = {}
         self.layer = converted(layer, "float64", copied)
-        self.inputs = [as_dtype(x, "float64") for x in inputs]
+        self.inputs = [as_dtype(x, "float64") if is_float(x) or not is_array(x) else x.copy() for x in inputs]
         self.dropout_seed, self.rng = dropout_seed, generator(seed)
         self.parameters = parameters_of(self.layer)
         found = {id(p) for p in self.parameters.values()}
@@ -44,7 +53,8 @@ class Subject:
             if p.size and bool((p.data == p.data.ravel()[0]).all()):
                 p.data += array_module(p.data).asarray(self.rng.uniform(-SPREAD, SPREAD, p.shape))
         names = input_names(layer, len(inputs), taken=self.parameters)
-        self.floats = {name: x for name, x in zip(names, self.inputs, strict=True) if is_float(x)}
+        self.arrays = {name: x for name, x in zip(names, self.inputs, strict=True) if is_array(x)}
+        self.floats = {name: x for name, x in self.arrays.items() if is_float(x)}
         self.variables: dict[str, Array] = self.floats | {name: p.data for name, p in self.parameters.items()}
         self.n_numbers = sum(int(x.size) for x in self.variables.values())
         if not self.n_numbers:
@@ -53,9 +63,9 @@ class Subject:
         self.dy = array_module(self.y).asarray(self.rng.normal(size=self.y.shape))
         self.noise = 4 * EPS * float(((self.y * self.dy) ** 2).sum()) ** 0.5  # rounding errors of L, about
 
-    def forward(self, layer: Any, inputs: list[Any]) -> tuple[Array, Any]:
-        """layer.forward, with the same random numbers each time."""
-        how = {} if self.dropout_seed is None else {"rng": generator(self.dropout_seed)}
+    def forward(self, layer: Any, inputs: list[Any], another: int = 0) -> tuple[Array, Any]:
+        """layer.forward, with the same random numbers each time, or `another` time's."""
+        how = {} if self.dropout_seed is None else {"rng": generator(self.dropout_seed + another)}
         y, cache = layer.forward(*inputs, **how)
         if not is_float(y):
             raise InputError(
@@ -65,7 +75,7 @@ class Subject:
 
     def _first_forward(self) -> Array:
         """A copy of y: it may be an input itself, or a view of one, and those will move."""
-        before = {name: x.copy() for name, x in self.floats.items()}
+        before = self._state()
         y = self.forward(self.layer, self.inputs)[0].copy()
         self._put_back("forward", before)
         if y.dtype != "float64":
@@ -85,10 +95,9 @@ class Subject:
         """
         for p in self.parameters.values():
             p.grad[...] = 0
-        before = {name: x.copy() for name, x in self.floats.items()}
+        before = self._state()
         _, cache = self.forward(self.layer, self.inputs)
-        with silent_overflow():
-            self.forward(self.layer, [0.9 * x if is_float(x) else x for x in self.inputs])
+        self._forward_of_something_else()
         first, again = (self._backward(cache) for _ in range(2))
         self._put_back("backward", before)
         if not all(map(same, first, again)):
@@ -115,11 +124,31 @@ class Subject:
             self._break("backward writes to dy")
         return dxs
 
-    def _put_back(self, who: str, before: dict[str, Array]) -> None:
-        for name, x in before.items():
-            if not same(self.floats[name], x):
+    def _forward_of_something_else(self) -> None:
+        """Other numbers, other ids, another mask, other zeros of dropout: all that a layer may have kept, is others."""
+        floats_moved = [0.9 * x if is_float(x) else x for x in self.inputs]
+        all_moved = [x.ravel()[::-1].reshape(x.shape) if is_array(x) else x for x in floats_moved]
+        with silent_overflow():
+            try:
+                self.forward(self.layer, all_moved, another=1)
+            except Exception:  # not every order of ids makes sense to every layer
+                self.forward(self.layer, floats_moved, another=1)
+
+    def _state(self) -> tuple[dict[str, Array], dict[str, int]]:
+        """Copies of the inputs, and checksums of the parameters, of which copies might take too much memory."""
+        inputs = {name: x.copy() for name, x in self.arrays.items()}
+        return inputs, {name: checksum(p.data) for name, p in self.parameters.items()}
+
+    def _put_back(self, who: str, before: tuple[dict[str, Array], dict[str, int]]) -> None:
+        """Note which inputs and parameters are not as they were, and restore the inputs."""
+        inputs, sums = before
+        for name, x in inputs.items():
+            if not same(self.arrays[name], x):
                 self._break(f"{who} writes to {name}")
-                self.floats[name][...] = x
+                self.arrays[name][...] = x
+        for name, p in self.parameters.items():
+            if checksum(p.data) != sums[name]:
+                self._break(f"{who} writes to {name}")
 
     def _break(self, rule: str) -> None:
         if rule not in self.broken:
@@ -195,6 +224,14 @@ def check_arguments(layer: Any, inputs: tuple[Any, ...], dropout_seed: int | Non
     takes_rng = "rng" in arguments or any(a.kind == a.VAR_KEYWORD for a in arguments.values())
     if dropout_seed is not None and not takes_rng:
         raise InputError("dropout_seed: expected a forward(..., rng=None), got one without rng")
+
+
+def is_array(x: Any) -> bool:
+    return hasattr(x, "dtype") and hasattr(x, "shape")
+
+
+def checksum(x: Array) -> int:
+    return zlib.crc32(to_host(x).tobytes())
 
 
 def as_dtype(x: Any, dtype: str) -> Any:

@@ -32,11 +32,12 @@ class LayerNorm(Module):
               dx_hat = dy · gamma
               dx = (dx_hat - mean(dx_hat) - x_hat · mean(dx_hat · x_hat)) / sqrt(var + eps)
 
-    eps keeps a constant row finite: its x_hat is 0.
+    eps keeps a constant row finite: its x_hat is 0, as far as its mean is not rounded (in float32 by 1e-7 of it,
+    beside sqrt(eps)).
     """
 
     def __init__(self, d_model: int, eps: float = 1e-5, dtype: DTypeLike = "float32") -> None:
-        self.eps = eps
+        self.eps = float(eps)
         self.gamma = Parameter(zeros((d_model,), dtype) + 1)
         self.beta = Parameter(zeros((d_model,), dtype))
 
@@ -88,7 +89,7 @@ class RMSNorm(Module):
     """
 
     def __init__(self, d_model: int, eps: float = 1e-5, dtype: DTypeLike = "float32") -> None:
-        self.eps = eps
+        self.eps = float(eps)
         self.gamma = Parameter(zeros((d_model,), dtype) + 1)
 
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, RMSNormCache]:

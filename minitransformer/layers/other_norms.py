@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from minitransformer.backend import Array, DTypeLike, Generator, array_module, sum_positions, zeros
-from minitransformer.errors import ConfigError
+from minitransformer.errors import ConfigError, InputError
 from minitransformer.module import Module, Parameter
 
 
@@ -44,28 +44,30 @@ class BatchNorm(Module):
     """Normalises each feature over all positions of all sentences (Ioffe and Szegedy 2015).
 
     forward   x_hat = normalize(x) over batch and position,   y = gamma · x_hat + beta
-              x, y: (B, T, d_model), gamma, beta: (d_model,)
+              x, y: (B, T, d_model), or (N, d_model) rows; gamma, beta: (d_model,)
     backward  dgamma = Σ dy · x_hat,   dbeta = Σ dy,   dx = normalize_backward(dy · gamma)
 
     Mean and variance are those of the batch at hand, in evaluation too: rng=None changes nothing here.
     The running averages that Ioffe and Szegedy evaluate with are not kept: forward writes nothing to self.
     """
 
-    axes: tuple[int, ...] = (0, 1)
-
     def __init__(self, d_model: int, eps: float = 1e-5, dtype: DTypeLike = "float32") -> None:
-        self.eps = eps
+        self.eps = float(eps)
         self.gamma = Parameter(zeros((d_model,), dtype) + 1)
         self.beta = Parameter(zeros((d_model,), dtype))
 
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, NormCache]:
-        cache = normalize(x, self.axes, self.eps)
+        cache = normalize(x, self.axes(x), self.eps)
         return cache.x_hat * self.gamma.data + self.beta.data, cache
 
     def backward(self, dy: Array, cache: NormCache) -> Array:
         self.gamma.grad += sum_positions(dy * cache.x_hat)
         self.beta.grad += sum_positions(dy)
-        return normalize_backward(dy * self.gamma.data, cache, self.axes)
+        return normalize_backward(dy * self.gamma.data, cache, self.axes(dy))
+
+    def axes(self, x: Array) -> tuple[int, ...]:
+        """Those of the mean: all but the features."""
+        return tuple(range(x.ndim - 1))
 
 
 class InstanceNorm(BatchNorm):
@@ -75,7 +77,11 @@ class InstanceNorm(BatchNorm):
     backward  as BatchNorm's, with means over position
     """
 
-    axes = (1,)
+    def axes(self, x: Array) -> tuple[int, ...]:
+        """That of the positions. Raises InputError for an x without a batch axis."""
+        if x.ndim != 3:
+            raise InputError(f"x: expected (B, T, d_model), got shape {tuple(x.shape)}")
+        return (1,)
 
 
 class GroupNorm(Module):
@@ -93,7 +99,7 @@ class GroupNorm(Module):
     def __init__(self, d_model: int, n_groups: int, eps: float = 1e-5, dtype: DTypeLike = "float32") -> None:
         if n_groups < 1 or d_model % n_groups:
             raise ConfigError(f"n_groups: expected a divisor of d_model={d_model}, got {n_groups}")
-        self.n_groups, self.eps = n_groups, eps
+        self.n_groups, self.eps = n_groups, float(eps)
         self.gamma = Parameter(zeros((d_model,), dtype) + 1)
         self.beta = Parameter(zeros((d_model,), dtype))
 

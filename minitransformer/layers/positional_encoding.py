@@ -18,7 +18,7 @@ from minitransformer.backend import (
     zeros,
 )
 from minitransformer.config import require
-from minitransformer.errors import ConfigError
+from minitransformer.errors import ConfigError, InputError
 from minitransformer.module import Constant, Module, Parameter
 
 
@@ -67,6 +67,13 @@ def sinusoids(max_len: int, d_model: int) -> Array:
     return PE
 
 
+def rows_from(table: Array, start: int, T: int) -> Array:
+    """table[start : start + T]. Raises InputError if it has not as many."""
+    if not 0 <= start <= len(table) - T:
+        raise InputError(f"expected positions up to {len(table)} (max_len), got {T} from position {start} on")
+    return table[start : start + T]
+
+
 class FixedPositions(Module):
     """Adds to the embedding at position pos the row PE[pos] of a table that is not learned.
 
@@ -79,7 +86,7 @@ class FixedPositions(Module):
         self.PE = Constant(PE, dtype)
 
     def forward(self, x: Array, rng: Generator | None = None, start: int = 0) -> tuple[Array, None]:
-        return x + self.PE.data[start : start + x.shape[1]], None
+        return x + rows_from(self.PE.data, start, x.shape[1]), None
 
     def backward(self, dy: Array, cache: None) -> Array:
         return dy
@@ -109,7 +116,7 @@ class LearnedPositions(Module):
     def forward(
         self, x: Array, rng: Generator | None = None, start: int = 0
     ) -> tuple[Array, LearnedPositionsCache]:
-        return x + self.P.data[start : start + x.shape[1]], LearnedPositionsCache(start)
+        return x + rows_from(self.P.data, start, x.shape[1]), LearnedPositionsCache(start)
 
     def backward(self, dy: Array, cache: LearnedPositionsCache) -> Array:
         self.P.grad[cache.start : cache.start + dy.shape[1]] += dy.sum(0)

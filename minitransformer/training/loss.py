@@ -42,7 +42,7 @@ class LabelSmoothedCrossEntropy:
 
     def __init__(self, eps_ls: float = 0.1, pad_id: int = 0) -> None:
         require(between(eps_ls, 0, 1), "eps_ls", "a number 0 <= eps_ls < 1", eps_ls)
-        self.eps_ls = eps_ls
+        self.eps_ls = float(eps_ls)
         self.pad_id = as_integer("pad_id", pad_id, -INT64, INT64, "an integer")
 
     def forward(self, logits: Array, tgt_out: Array, n_tokens: int | None = None) -> tuple[Array, LossCache]:

@@ -22,17 +22,19 @@ class Dropout:
     def __init__(self, p: float) -> None:
         self.p = p
 
-    def forward(self, x: Array, rng: Generator | None) -> Array:
-        self.kept = None if rng is None else rng.random(x.shape) >= self.p
-        return x if self.kept is None else x * self.kept / (1 - self.p)
+    def forward(self, x: Array, rng: Generator | None) -> tuple[Array, Array | None]:
+        kept = None if rng is None else rng.random(x.shape) >= self.p
+        return (x if kept is None else x * kept / (1 - self.p)), kept
 
-    def backward(self, dy: Array) -> Array:
-        return dy if self.kept is None else dy * self.kept / (1 - self.p)
+    def backward(self, dy: Array, kept: Array | None) -> Array:
+        return dy if kept is None else dy * kept / (1 - self.p)
 
 
 class TwoSublayersCache(NamedTuple):
     linear_1: Any
+    kept_1: Array | None
     linear_2: Any
+    kept_2: Array | None
 
 
 class TwoSublayers(Module):
@@ -41,16 +43,16 @@ class TwoSublayers(Module):
     def __init__(self, d_model: int, p: float, seed: int = 0) -> None:
         self.linear_1 = layers.Linear(d_model, d_model, bias=False, rng=seed)
         self.linear_2 = layers.Linear(d_model, d_model, bias=False, rng=seed + 1)
-        self.dropout_1 = Dropout(p)
-        self.dropout_2 = Dropout(p)
+        self.dropout = Dropout(p)
 
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, TwoSublayersCache]:
         s, cache_1 = self.linear_1.forward(x)
-        h = x + self.dropout_1.forward(s, rng)
+        s, kept_1 = self.dropout.forward(s, rng)
+        h = x + s
         s, cache_2 = self.linear_2.forward(h)
-        y = h + self.dropout_2.forward(s, rng)
-        return y, TwoSublayersCache(cache_1, cache_2)
+        s, kept_2 = self.dropout.forward(s, rng)
+        return h + s, TwoSublayersCache(cache_1, kept_1, cache_2, kept_2)
 
     def backward(self, dy: Array, cache: TwoSublayersCache) -> Array:
-        dh = dy + self.linear_2.backward(self.dropout_2.backward(dy), cache.linear_2)
-        return dh + self.linear_1.backward(self.dropout_1.backward(dh), cache.linear_1)
+        dh = dy + self.linear_2.backward(self.dropout.backward(dy, cache.kept_2), cache.linear_2)
+        return dh + self.linear_1.backward(self.dropout.backward(dh, cache.kept_1), cache.linear_1)

@@ -98,7 +98,7 @@ def test_equals_full_recomputation(name, seed, lengths):
 
 
 def test_equals_full_recomputation_where_the_model_writes_padding():
-    """An untrained model may find the padding symbol likeliest; as a key it is masked, written or not."""
+    """An untrained model may find the padding symbol likeliest; as a key it then counts like any token, in both."""
     found = 0
     for seed in range(40):
         model = random_model(seed, tie_embeddings="source_target")

@@ -122,6 +122,16 @@ def test_positions_start_at_the_first_unless_told_otherwise():
         np.testing.assert_array_equal(y, np.broadcast_to(table[:T_Q], y.shape))
 
 
+@pytest.mark.parametrize("positions", [layers.SinusoidalPositions, layers.LearnedPositions])
+@pytest.mark.parametrize(("T", "start"), [(6, 0), (3, 4), (1, 5), (2, -1)])
+def test_positions_end_with_their_table(positions, T, start):
+    """A slice of it that is too short would broadcast, if it has one row, or none."""
+    layer = positions(5, 4)
+    assert layer.forward(np.zeros((2, 3, 4)), start=2)[0].shape == (2, 3, 4)
+    with pytest.raises(mt.InputError, match=rf"up to 5 \(max_len\), got {T} from position {start} on"):
+        layer.forward(np.zeros((2, T, 4)), start=start)
+
+
 def test_the_gradient_of_learned_positions_lands_where_they_were_read():
     layer = layers.LearnedPositions(19, D_MODEL, dtype="float64")
     rng = np.random.default_rng(3)

@@ -122,3 +122,20 @@ def norms_below(node):
     elif isinstance(node, mt.Module | list):
         for child in vars(node).values() if isinstance(node, mt.Module) else node:
             yield from norms_below(child)
+
+
+def test_batch_norm_of_rows_is_over_the_rows():
+    x = np.random.default_rng(3).normal(size=(200, 3)) * [1, 10, 100]
+    y, _ = layers.BatchNorm(3, eps=1e-12, dtype="float64").forward(x)
+    np.testing.assert_allclose(y.mean(0), 0, atol=1e-12)
+    np.testing.assert_allclose(y.std(0), 1, atol=1e-9)
+    assert mt.gradcheck(layers.BatchNorm(3), x[:7] / 100).ok
+    with pytest.raises(mt.InputError, match=r"expected \(B, T, d_model\), got shape \(200, 3\)"):
+        layers.InstanceNorm(3).forward(x)
+
+
+@pytest.mark.parametrize("norm", ["LayerNorm", "RMSNorm", "BatchNorm", "InstanceNorm"])
+def test_an_eps_of_numpys_does_not_change_the_dtype(norm):
+    layer = getattr(layers, norm)(4, eps=np.float64(1e-6))
+    y, cache = layer.forward(np.ones((2, 3, 4), "float32"))
+    assert [x.dtype for x in (y, *cache)] == ["float32"] * 3
