@@ -10,6 +10,7 @@ import copy
 import ctypes
 import math
 import mmap
+import multiprocessing
 import operator
 import os
 import sys
@@ -287,9 +288,11 @@ def can_fork(x: Array = None) -> bool:
     """Whether processes may do this one's matrix products, with arrays like `x`, side by side.
 
     Takes the CPU, Linux (macOS's own matrix product does not survive a fork) and the package threadpoolctl: a
-    matrix product that used all cores by itself would get in the way of the others.
+    matrix product that used all cores by itself would get in the way of the others. A worker of a
+    multiprocessing.Pool may not fork.
     """
-    return array_module(x) is np and sys.platform == "linux" and find_spec("threadpoolctl") is not None
+    here = sys.platform == "linux" and not multiprocessing.current_process().daemon
+    return here and array_module(x) is np and find_spec("threadpoolctl") is not None
 
 
 @contextmanager
@@ -337,7 +340,10 @@ def peak_memory_mb(forks: Sequence[int] = ()) -> float | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     own = peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
-    return own + sum(map(_private_memory_mb, forks))
+    try:
+        return own + sum(map(_private_memory_mb, forks))
+    except OSError:  # kernels before 4.14, and some sandboxes, do not say
+        return None
 
 
 def _private_memory_mb(pid: int) -> float:

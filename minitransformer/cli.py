@@ -30,6 +30,8 @@ def _run(argv: Sequence[str] | None) -> int:
     arguments = parser().parse_args(argv)
     try:
         answer, text = arguments.run(arguments)
+        if arguments.json or text is not None:
+            _print(json.dumps(answer) if arguments.json else text)
     except BrokenPipeError:  # who read the output has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -44,9 +46,16 @@ def _run(argv: Sequence[str] | None) -> int:
         return EXIT_INTERRUPTED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    if arguments.json or text is not None:
-        print(json.dumps(answer) if arguments.json else text)
     return 0 if answer.get("ok", True) else EXIT_WRONG
+
+
+def _print(text: str) -> None:
+    """In UTF-8 where the terminal's encoding lacks a symbol, as `translate` prints always."""
+    try:
+        print(text, flush=True)
+    except UnicodeEncodeError:
+        sys.stdout.buffer.write(f"{text}\n".encode())
+        sys.stdout.buffer.flush()
 
 
 def _error(message: object) -> str:

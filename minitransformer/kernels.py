@@ -170,9 +170,13 @@ KERNEL adam(T* p, T* m, T* v, const T* g, Int n, double beta1, double beta2, dou
 """
 
 
-def usable(x: Array) -> bool:
-    """Whether these kernels can compute with `x`: on a GPU, and real numbers (complex steps take the formula)."""
-    return on_gpu(x) and x.dtype.kind == "f" and x.dtype.itemsize in (4, 8)
+def usable(x: Array, *others: Array) -> bool:
+    """Whether these kernels can compute with `x`: on a GPU, and real numbers (complex steps take the formula).
+
+    They read `others`, too, and take them to be of the same dtype.
+    """
+    alike = all(other.dtype == x.dtype for other in others)
+    return on_gpu(x) and x.dtype.kind == "f" and x.dtype.itemsize in (4, 8) and alike
 
 
 def softmax(scores: Array, mask: Array | None) -> Array:

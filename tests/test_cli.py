@@ -227,6 +227,22 @@ def test_the_default_folder_is_a_free_one(capsys, tmp_path, monkeypatch):
     assert (tmp_path / "runs" / "copy" / "config.json").stat().st_mtime_ns == before
 
 
+def test_the_run_that_was_begun_last_is_resumed(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(3):
+        assert call("train", "copy", "--json", "--set", *TINY) == 0
+    for name in ("copy", "copy-3"):
+        shutil.rmtree(tmp_path / "runs" / name)
+    capsys.readouterr()
+    assert call("train", "copy", "--json", "--resume") == 0
+    assert the_object(capsys)["run"] == os.path.join("runs", "copy-2")
+    assert call("train", "copy", "--json", "--set", *TINY) == 0
+    assert call("train", "copy", "--json", "--resume") == 0
+    assert [json.loads(line)["run"] for line in capsys.readouterr().out.splitlines()] == [
+        os.path.join("runs", "copy")
+    ] * 2
+
+
 # --- --out and --resume ---------------------------------------------------------------------------------
 
 

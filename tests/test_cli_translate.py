@@ -94,6 +94,15 @@ def test_a_byte_order_mark_and_other_blanks_are_no_words(translate_run, translat
     )
 
 
+def test_output_is_utf_8_where_the_terminal_lacks_a_letter(translate_run, monkeypatch):
+    words = "la casa pequeña"
+    ids = mt.RunFolder(translate_run).settings().task.vocabulary.encode(words)
+    monkeypatch.setattr(command, "translate", lambda *arguments: [ids])
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert cli.main(["decode", str(translate_run), "the house"]) == 0
+    assert sys.stdout.buffer.getvalue() == f"{words}\n".encode()
+
+
 def test_output_is_utf_8_whatever_the_terminal_says(translate, monkeypatch):
     said = [[Translation("la casa pequeña", -1.0)]]
     monkeypatch.setattr(command, "translate_lines", lambda *arguments: said)
@@ -103,11 +112,12 @@ def test_output_is_utf_8_whatever_the_terminal_says(translate, monkeypatch):
     assert sys.stdout.buffer.getvalue() == "la casa pequeña\n".encode()
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(translate_run, tmp_path):
+@pytest.mark.parametrize("how", ["--n-best 4", "--json"])
+def test_a_reader_that_has_seen_enough_is_no_error(translate_run, tmp_path, how):
     """As `head` does: the pipe is closed while there is more to say."""
-    command = f"{sys.executable} -m minitransformer translate {translate_run} --n-best 4 2> {tmp_path}/err"
+    command = f"{sys.executable} -m minitransformer translate {translate_run} {how} 2> {tmp_path}/err"
     data = b"the house falls\n" * 3000
-    whole = ["bash", "-c", f"({command}; echo $? > {tmp_path}/rc) | head -1"]
+    whole = ["bash", "-c", f"({command}; echo $? > {tmp_path}/rc) | head -c 5"]
     subprocess.run(whole, input=data, capture_output=True, check=True)
     assert (tmp_path / "err").read_text() == "" and (tmp_path / "rc").read_text() == "0\n"
 

@@ -10,6 +10,7 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -133,18 +134,18 @@ def _value(text: str, kind: object) -> Any:
 
 
 def _default_folder(task: str, resume: bool) -> Path:
-    """runs/TASK, runs/TASK-2, …: the first that is free, or, to resume, the last that is not."""
-    free, last = Path("runs") / task, Path("runs") / task
-    n = 1
-    while RunFolder(free).exists():
-        n, last = n + 1, free
-        free = Path("runs") / f"{task}-{n}"
-    return last if resume else free
+    """runs/TASK, runs/TASK-2, …: the first that is free, or, to resume, the one that was begun last."""
+    runs = Path("runs")
+    names = (runs / (f"{task}-{n}" if n > 1 else task) for n in count(1))
+    if not resume:
+        return next(path for path in names if not RunFolder(path).exists())
+    begun = [path for pattern in (task, f"{task}-*") for path in runs.glob(f"{pattern}/config.json")]
+    return max(begun, key=lambda path: path.stat().st_mtime_ns).parent if begun else next(names)
 
 
 @contextmanager
 def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """A block in which Ctrl-C and SIGTERM ask for a stop at the end of the step; a second one stops at once."""
+    """A block in which Ctrl-C and SIGTERM ask for a stop after the step, and its evaluation; a second stops at once."""
     stop = threading.Event()
     before: dict[int, Any] = {}
 

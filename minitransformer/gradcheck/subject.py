@@ -227,10 +227,12 @@ def check_arguments(layer: Any, inputs: tuple[Any, ...], dropout_seed: int | Non
 
 
 def is_array(x: Any) -> bool:
+    """Whether `x` is an array of any library, of floats, ids or booleans."""
     return hasattr(x, "dtype") and hasattr(x, "shape")
 
 
 def checksum(x: Array) -> int:
+    """A number that another array of this size has by chance only."""
     return zlib.crc32(to_host(x).tobytes())
 
 

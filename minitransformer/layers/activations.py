@@ -58,7 +58,7 @@ def softmax_backward(dweights: Array, weights: Array) -> Array:
 
     A weight of 0 (masked) gives a gradient of 0.
     """
-    if kernels.usable(weights):
+    if kernels.usable(weights, dweights):
         return kernels.softmax_backward(dweights, weights)
     dscores = dweights - sum_last(dweights * weights)
     dscores *= weights

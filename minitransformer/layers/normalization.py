@@ -42,7 +42,7 @@ class LayerNorm(Module):
         self.beta = Parameter(zeros((d_model,), dtype))
 
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, LayerNormCache]:
-        if kernels.usable(x):
+        if kernels.usable(x, self.gamma.data):
             y, x_hat, rstd = kernels.layer_norm(x, self.gamma.data, self.beta.data, self.eps)
             return y, LayerNormCache(x_hat, rstd)
         d_model = x.shape[-1]
@@ -56,7 +56,7 @@ class LayerNorm(Module):
     def backward(self, dy: Array, cache: LayerNormCache) -> Array:
         x_hat, rstd = cache
         gamma, d_model = self.gamma.data, x_hat.shape[-1]
-        if kernels.usable(dy):
+        if kernels.usable(dy, x_hat, gamma):
             dx, dy_x_hat = kernels.layer_norm_backward(dy, x_hat, rstd, gamma)
             self.gamma.grad += sum_positions(dy_x_hat)
             self.beta.grad += sum_positions(dy)

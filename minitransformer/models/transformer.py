@@ -91,7 +91,8 @@ class Transformer(Module):
             raise InputError(
                 f"dlogits: expected numbers of shape {shape}, like the logits, got {describe(dlogits)}"
             )
-        dx = self.output.backward(beside(dlogits, "dlogits", E.data), cache.output)
+        dlogits = beside(dlogits, "dlogits", E.data).astype(E.data.dtype, copy=False)
+        dx = self.output.backward(dlogits, cache.output)
         dx, dmemory = self.decoder.backward(dx, cache.decoder)
         self.tgt_embedding.backward(dx, cache.tgt_embedding)
         dx = self.encoder.backward(dmemory, cache.encoder)

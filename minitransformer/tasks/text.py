@@ -74,8 +74,7 @@ class Text(Task):
                 bool(getattr(self, name)), name, "the path of a file (--set NAME=PATH)", getattr(self, name)
             )
         for name in FILES:  # a run can be continued, and measured, from anywhere
-            path = getattr(self, name)
-            object.__setattr__(self, name, str(Path(path).expanduser().absolute()) if path else "")
+            object.__setattr__(self, name, _absolute(name, getattr(self, name)))
         both = bool(self.test_src) == bool(self.test_tgt)
         require(both, "test_src, test_tgt", "both, or none", [self.test_src, self.test_tgt])
         check_size("vocab_size", self.vocab_size)
@@ -185,3 +184,10 @@ def sacrebleu() -> Any:
     except ImportError:
         raise ConfigError("task 'text' needs SacreBLEU: pip install 'minitransformer[text]'") from None
     return sacrebleu.metrics
+
+
+def _absolute(name: str, path: str) -> str:
+    try:
+        return str(Path(path).expanduser().absolute()) if path else ""
+    except RuntimeError as error:  # ~somebody, who has no home here
+        raise ConfigError(f"{name}: {path}: {error}") from None

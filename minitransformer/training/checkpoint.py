@@ -43,6 +43,8 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             raise ValueError("its numbers are no JSON object")
     except FileNotFoundError:
         raise CheckpointError(f"{path}: expected a checkpoint, found no such file") from None
+    except (MemoryError, PermissionError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error})") from None
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for bytes that are not theirs
         raise CheckpointError(
             f"{path}: damaged or not a checkpoint ({error}); move it away to go on from an earlier one"
@@ -70,5 +72,12 @@ def write_bytes(path: Path, content: bytes, new: bool = False) -> None:
         return
     try:
         os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links, as memory sticks and some mounts have
+        with open(path, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
     finally:
         os.unlink(temporary)

@@ -71,7 +71,7 @@ class Adam:
         xp = array_module(data)
         beta1, beta2 = self.betas
         c = math.sqrt(1 - beta2**self.t)
-        if kernels.usable(data):
+        if kernels.usable(data, grad, self.m, self.v):
             rate = lr * c / (1 - beta1**self.t)
             kernels.adam(
                 data[part], self.m[part], self.v[part], grad[part], self.betas, rate, c * self.adam_eps

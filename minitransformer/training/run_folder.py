@@ -15,13 +15,18 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from minitransformer.backend import Array
 from minitransformer.config import TrainingConfig, TransformerConfig, from_settings, one_of, require
 from minitransformer.errors import CheckpointError, ConfigError, MinitransformerError
 from minitransformer.tasks import PAD, Task, task_class
 from minitransformer.training.checkpoint import load_checkpoint, save_checkpoint, write_bytes, write_text
+
+try:
+    from fcntl import LOCK_EX, LOCK_NB, lockf
+except ImportError:  # Windows
+    lockf = None  # type: ignore[assignment]
 
 MODEL = "model."  # what the names of weights begin with, in all these files
 WEIGHTS = ("last", "best", "average")
@@ -80,6 +85,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._claimed: IO[bytes] | None = None
 
     def create(self, settings: RunSettings) -> None:
         """Begin a run. Raises ConfigError, and touches nothing, if the folder holds one already."""
@@ -97,6 +103,27 @@ class RunFolder:
             raise ConfigError(f"cannot make the run folder {self.path}: {error.strerror}") from None
         for name, content in settings.task.files().items():
             write_bytes(self.path / name, content)
+
+    def claim(self) -> None:
+        """Until `release`, or its end, this process alone trains here. Raises ConfigError if another one does."""
+        if lockf is None:
+            return
+        file = open(self.path / "config.json", "rb+")  # noqa: SIM115
+        try:
+            lockf(file, LOCK_EX | LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            file.close()
+            raise ConfigError(
+                f"{self.path}: another process is training this run; wait for it, or stop it first"
+            ) from None
+        except OSError:  # a file system that has no locks
+            pass
+        self._claimed = file
+
+    def release(self) -> None:
+        """The end of `claim`."""
+        if self._claimed is not None:
+            self._claimed.close()
 
     def exists(self) -> bool:
         """Whether there is anything of a run here."""
@@ -124,8 +151,10 @@ class RunFolder:
             return parse(json.loads(path.read_text(encoding="utf-8")))
         except MinitransformerError:
             raise
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             raise CheckpointError(f"{self.path}: expected a run folder, found no config.json in it") from None
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CheckpointError(f"{path}: damaged ({error!r})") from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from array import array
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
@@ -88,8 +89,8 @@ class Trainer:
                 )
         every_pair = [*self.stream.pairs(), *chain(*self.sets.values())]
         longest = 1 + max(len(side) for pair in every_pair for side in pair)
-        if self.ranks.n > 1:
-            self.ranks.agree({"sentence pairs": len(every_pair), "SHA-256 of their ids": _digest(every_pair)})
+        self.data = _digest(every_pair)
+        self.ranks.agree({"sentence pairs": len(every_pair), "SHA-256 of their ids": self.data})
         fits = longest <= settings.model.max_len
         require(fits, "max_len", f"at least {longest} for the sequences of this task", settings.model.max_len)
         self.step = 0
@@ -120,12 +121,20 @@ class Trainer:
         """Train to the end and return the result.
 
         Raises Interrupted, with all saved, when `stop_requested()` turns true, and ConfigError if the folder
-        already holds a run (which `resume` would continue).
+        already holds a run (which `resume` would continue), or if another process trains in it.
         """
         keep_freed_memory()
-        self.ranks.from_first(self._begin_folder)
+        try:
+            self.ranks.from_first(self._begin_folder)
+            quiet = self.ranks.rank > 0
+            progress = progress or Progress(self.settings.training.steps, self.step, quiet)
+            return self._run(progress, stop_requested)
+        finally:
+            if self.folder is not None:
+                self.folder.release()
+
+    def _run(self, progress: Progress, stop_requested: Callable[[], bool]) -> dict[str, Any]:
         config = self.settings.training
-        progress = progress or Progress(config.steps, self.step, quiet=self.ranks.rank > 0)
         where = f", run folder {self.folder.path}" if self.folder is not None else ""
         progress.say(
             f"{self.settings.task.name}: {self.model.n_parameters():,} parameters, "
@@ -141,8 +150,13 @@ class Trainer:
             return self._result()
 
     def _begin_folder(self) -> None:
-        if self.folder is not None and not self.resumed and self.step == 0:
+        if self.folder is None:
+            return
+        if not self.resumed and self.step == 0:
             self.folder.create(self.settings)
+        self.folder.claim()
+        if self.resumed:
+            self.folder.forget_after(self.step)
 
     def _train(self, progress: Progress, stop_requested: Callable[[], bool]) -> None:
         config = self.settings.training
@@ -258,7 +272,7 @@ class Trainer:
         moments = {f"adam.{name}": x for name, x in self.optimizer.state_dict().items()}
         if self.folder is not None:
             arrays, keep = self._weights() | moments, self.settings.training.keep_checkpoints
-            self.folder.save(self.step, arrays, self._numbers(), keep)
+            self.folder.save(self.step, arrays, self._numbers() | {"data": self.data}, keep)
         self.ranks.wait()  # nobody ends the job while rank 0 writes
 
     def _weights(self) -> dict[str, Array]:
@@ -288,20 +302,22 @@ class Trainer:
         self.best = meta["best"]
         self.stream.epoch, self.stream.index = meta["epoch"], meta["index"]
         self.since_report = meta["since_report"]
-        if self.folder is not None:
-            self.folder.forget_after(self.step)
 
     def _newest_checkpoint(self) -> tuple[bool, tuple[dict[str, Array], dict[str, Any]] | None]:
         """Whether there is a folder, and what it holds."""
         if self.folder is None:
             return False, None
         if not self.folder.checkpoints():
-            self.folder.forget_after(0)
             return True, None
         arrays, meta = self.folder.load()
         if wrong := [name for name, x in self._numbers().items() if not _like(meta.get(name), x)]:
             raise CheckpointError(
                 f"{self.folder.path}: the newest checkpoint lacks a sound {', '.join(wrong)}"
+            )
+        if meta.get("data") != self.data:
+            raise CheckpointError(
+                f"{self.folder.path}: data: expected the sentence pairs that this run began with, got others; restore "
+                f"its files, or begin a new run"
             )
         return True, (arrays, meta)
 
@@ -339,8 +355,8 @@ def _like(x: Any, own: Any) -> bool:
 def _digest(pairs: list[Pair]) -> str:
     """A name for exactly these pairs."""
     digest = hashlib.sha256()
-    for pair in pairs:
-        digest.update(repr(tuple(map(list, pair))).encode())
+    for source, target in pairs:
+        digest.update(array("q", [*source, -1, *target, -1]).tobytes())
     return digest.hexdigest()
 
 

@@ -25,7 +25,7 @@ def device(monkeypatch) -> str:
 
     monkeypatch.setattr(np, "asarray", asarray)
     monkeypatch.setitem(sys.modules, "cupy", stand_in.StandIn())
-    monkeypatch.setattr(kernels, "usable", lambda x: False)
+    monkeypatch.setattr(kernels, "usable", lambda *x: False)
     monkeypatch.setattr(kernels, "keep_mask", plain_keep_mask)
     stand_in.counts.waits = stand_in.counts.sent = 0
     return "cuda"

@@ -154,4 +154,15 @@ def test_no_memory_left_is_one_clear_line(capsys, tmp_path):
 
 
 def test_usable():
-    assert kernels.usable(cupy.zeros(1, "float32")) and not kernels.usable(cupy.zeros(1, "complex128"))
+    x, y = (cupy.zeros(1, dtype) for dtype in ("float32", "float64"))
+    assert kernels.usable(x) and kernels.usable(y, y) and not kernels.usable(x, y)
+    assert not kernels.usable(cupy.zeros(1, "complex128"))
+
+
+def test_layers_take_another_dtype_than_their_own_as_on_the_cpu():
+    x = np.random.default_rng(0).normal(size=(3, 5, 8))
+    layer = mt.layers.LayerNorm(8)
+    expected = layer.forward(x)[0]
+    y, cache = layer.to("cuda").forward(cupy.asarray(x))
+    np.testing.assert_allclose(cupy.asnumpy(y), expected, rtol=1e-6, atol=1e-6)
+    layer.backward(cupy.asarray(x), cache)

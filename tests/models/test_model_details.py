@@ -254,3 +254,15 @@ def test_messages_of_what_is_kept():
     assert message_of(model.backward, logits, cache) == expected
     x, cache = model.encoder.forward(np.ones((1, 2, 8), "float32"), keep="nothing")
     assert message_of(model.encoder.backward, x, cache) == expected
+
+
+def test_dlogits_of_a_loss_in_float64_are_taken_in_the_models_own_dtype():
+    """On a GPU the layers' kernels need one dtype."""
+    model, dlogits = mt.Transformer(tiny_config()), np.random.default_rng(0).normal(size=(*GOOD.shape, V_TGT))
+    found = []
+    for given in (dlogits, dlogits.astype("float32")):
+        _, cache = model.forward(GOOD, GOOD)
+        model.flatten().grad[...] = 0
+        model.backward(given, cache)
+        found.append(model.flatten().grad.copy())
+    assert found[0].any() and (found[0] == found[1]).all()

@@ -271,6 +271,8 @@ def test_paths_do_not_depend_on_where_the_run_was_begun(files, tmp_path, monkeyp
     assert Text(**relative, vocab_size=70) == Text(**files, vocab_size=70)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert Text(**{**files, "train_src": "~/train.en"}) == Text(**files)
+    with pytest.raises(mt.ConfigError, match="train_src: ~nobody-here/x: "):
+        Text(**{**files, "train_src": "~nobody-here/x"})
 
 
 def test_settings_that_are_text_are_taken_as_they_are(files, tmp_path):

@@ -235,3 +235,29 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     (tmp_path / "b.npz").mkdir()
     with pytest.raises(mt.CheckpointError):
         load_checkpoint(tmp_path / "b.npz")
+
+
+def test_where_there_are_no_links_a_new_file_is_still_new(tmp_path, monkeypatch):
+    """As on a memory stick: FAT and exFAT have none."""
+
+    def refuse(*arguments):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    write_text(tmp_path / "x", "one", new=True)
+    with pytest.raises(FileExistsError):
+        write_text(tmp_path / "x", "two", new=True)
+    assert (tmp_path / "x").read_text() == "one" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("error", [MemoryError("Unable to allocate 9 TiB"), PermissionError(13, "denied")])
+def test_a_file_that_cannot_be_read_now_is_not_called_damaged(tmp_path, monkeypatch, error):
+    save_checkpoint(tmp_path / "x.npz", {"a": np.ones(3)}, {})
+
+    def fail(*arguments, **more):
+        raise error
+
+    monkeypatch.setattr(np, "load", fail)
+    with pytest.raises(mt.CheckpointError, match=r"x\.npz: cannot be read \(") as caught:
+        load_checkpoint(tmp_path / "x.npz")
+    assert "damaged" not in str(caught.value) and "move" not in str(caught.value)

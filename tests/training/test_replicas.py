@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -183,6 +184,15 @@ def test_without_threadpoolctl_or_a_fork_all_work_stays_in_this_process(monkeypa
             assert replicas._processes is None
     monkeypatch.setattr(backend.sys, "platform", "linux")
     assert backend.can_fork()
+    monkeypatch.setattr(
+        backend.multiprocessing, "current_process", lambda: SimpleNamespace(daemon=True)
+    )  # a worker of a Pool
+    assert not backend.can_fork()
+
+
+def test_memory_is_not_known_where_the_system_does_not_say():
+    assert backend.peak_memory_mb() > 10
+    assert backend.peak_memory_mb([2**22 + 1]) is None  # no such process
 
 
 def test_a_run_is_a_function_of_its_seed_and_not_of_processes_being_available(monkeypatch):

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -260,3 +262,35 @@ def test_the_result_is_written_whole(tmp_path):
     folder.write_result(result)
     assert json.loads((tmp_path / "result.json").read_text()) == result
     assert list(contents(tmp_path)) == ["result.json"]
+
+
+def test_two_processes_do_not_train_one_run(tmp_path):
+    pytest.importorskip("fcntl")
+    folder = mt.RunFolder(tmp_path / "run")
+    settings = mt.RunSettings.of(
+        TASK, {"steps": 1, "warmup_steps": 1, "d_model": 4, "n_heads": 2, "d_ff": 4, "processes": 1}
+    )
+    folder.create(settings)
+    code = f"import minitransformer as mt; folder = mt.RunFolder({str(folder.path)!r}); folder.claim(); print('mine')"
+    other = subprocess.Popen(
+        [sys.executable, "-u", "-i", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout.readline() == "mine\n"
+        trainer = mt.Trainer(settings, folder)
+        trainer.resume()
+        with pytest.raises(mt.ConfigError, match="another process is training this run"):
+            trainer.run()
+        assert not folder.metrics() and not folder.checkpoints()
+    finally:
+        other.kill()
+        other.communicate()
+    assert trainer.run()["steps"] == 1  # with the other's end, its claim has ended
+    mt.Trainer(settings, folder).resume()
+
+
+def test_a_config_that_cannot_be_read_now_is_not_called_missing(tmp_path, monkeypatch):
+    folder = mt.RunFolder(tmp_path)
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(mt.CheckpointError, match=r"config\.json: cannot be read"):
+        folder.settings()

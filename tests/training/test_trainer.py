@@ -336,6 +336,17 @@ def test_a_run_that_was_stopped_continues_bit_for_bit(tmp_path, uninterrupted, c
     assert_same_outcome(path, uninterrupted(**changes))
 
 
+def test_a_run_whose_data_have_changed_is_not_continued(tmp_path, monkeypatch):
+    trainer = new_run(tmp_path / "run")
+    with pytest.raises(Interrupted):
+        trainer.run(stop_requested=lambda: trainer.step == 3)
+    resumed_run(tmp_path / "run")
+    pairs = Sort.training_pairs
+    monkeypatch.setattr(Sort, "training_pairs", lambda *given: pairs(*given)[::-1])
+    with pytest.raises(mt.CheckpointError, match="the sentence pairs that this run began with, got others"):
+        resumed_run(tmp_path / "run")
+
+
 def test_a_finished_run_resumes_to_the_same_result(tmp_path):
     first = new_run(tmp_path / "run").run()
     before = outcome(tmp_path / "run")
@@ -411,10 +422,10 @@ def test_a_run_killed_while_it_resumes_continues_bit_for_bit(tmp_path, uninterru
         with pytest.MonkeyPatch.context() as monkeypatch:
             kill_at(monkeypatch, n)
             try:
-                resumed_run(path)
+                resumed_run(path).run(stop_requested=lambda: True)
             except Killed:
                 pass
-            else:
+            except Interrupted:
                 break
         resumed_run(path).run()
         assert_same_outcome(path, uninterrupted(**changes))
