@@ -65,7 +65,8 @@ class Subject:
 
     def forward(self, layer: Any, inputs: list[Any], another: int = 0) -> tuple[Array, Any]:
         """layer.forward, with the same random numbers each time, or `another` time's."""
-        how = {} if self.dropout_seed is None else {"rng": generator(self.dropout_seed + another)}
+        seed = (self.dropout_seed, another) if another else (self.dropout_seed,)
+        how = {} if self.dropout_seed is None else {"rng": generator(*seed)}
         y, cache = layer.forward(*inputs, **how)
         if not is_float(y):
             raise InputError(

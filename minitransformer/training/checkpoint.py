@@ -43,7 +43,9 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             raise ValueError("its numbers are no JSON object")
     except FileNotFoundError:
         raise CheckpointError(f"{path}: expected a checkpoint, found no such file") from None
-    except (MemoryError, PermissionError) as error:
+    except MemoryError as error:
+        raise CheckpointError(f"{path}: too large for this machine's memory, or damaged ({error})") from None
+    except PermissionError as error:
         raise CheckpointError(f"{path}: cannot be read ({error})") from None
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for bytes that are not theirs
         raise CheckpointError(
