@@ -126,6 +126,7 @@ WRONG_FIXES = [
              {"/ is_word.size": "/ is_word.sum(1)[:, None, None] / len(is_word)"}),
     WrongFix("loss", "no smoothing", FIXED, {"self.eps_ls = eps_ls": "self.eps_ls = 0.0"}),
     WrongFix("loss", "a sum, not a mean", FIXED, {" / is_word.sum()": ""}),
+    WrongFix("loss", "words below the padding are padding, too", FIXED, {"tgt_out != self.pad_id": "tgt_out > self.pad_id"}),
     WrongFix("adam", "beta2 for both moments", FIXED,
              {"m *= beta1": "m *= beta2", "m += (1 - beta1)": "m += (1 - beta2)"}),
     WrongFix("adam", "beta1 everywhere", UNFIXED, {"1 - beta2**self.t": "1 - beta1**self.t"}),
