@@ -26,9 +26,8 @@ TOLERANCE = {"complex": 1e-12, "central": 1e-8}
 FLOOR = 1e-2  # gradients below this share of the largest are compared with that share, not with themselves
 # With more numbers than this, one direction of all instead of each by itself.
 MOST_ELEMENTS = {"complex": 3_000, "central": 1_500}
-ANALYTIC_TO = (
-    1e-6  # how well the derivatives by complex and by real steps agree, at least, where forward is analytic
-)
+# So well, at least, derivatives by complex and by real steps agree where forward is analytic.
+ANALYTIC_TO = 1e-6
 MOST_DOUBTS = 20  # after so many entries that stay wrong on a second look, the others need none
 MOST_MOVES = 5  # a direction that starts at a kink gets another start so often
 

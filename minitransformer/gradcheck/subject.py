@@ -41,7 +41,7 @@ class Subject:
         self.broken: list[str] = []
         copied: dict[int, Any] = {}
         self.layer = converted(layer, "float64", copied)
-        self.inputs = [as_dtype(x, "float64") if is_float(x) or not is_array(x) else x.copy() for x in inputs]
+        self.inputs = [as_dtype(x, "float64") for x in inputs]
         self.dropout_seed, self.rng = dropout_seed, generator(seed)
         self.parameters = parameters_of(self.layer)
         found = {id(p) for p in self.parameters.values()}
@@ -126,7 +126,7 @@ class Subject:
         return dxs
 
     def _forward_of_something_else(self) -> None:
-        """Other numbers, other ids, another mask, other zeros of dropout: all that a layer may have kept, is others."""
+        """A forward with other numbers, ids, masks and zeros of dropout: it overwrites all that the layer kept."""
         floats_moved = [0.9 * x if is_float(x) else x for x in self.inputs]
         all_moved = [x.ravel()[::-1].reshape(x.shape) if is_array(x) else x for x in floats_moved]
         with silent_overflow():
@@ -238,8 +238,10 @@ def checksum(x: Array) -> int:
 
 
 def as_dtype(x: Any, dtype: str) -> Any:
-    """A copy of an array of floats in `dtype`; anything else as it is."""
-    return array_module(x).asarray(x.astype(dtype, order="C")) if is_float(x) else x
+    """A copy of an array, one of floats in `dtype`; anything else as it is."""
+    if is_float(x):
+        return array_module(x).asarray(x.astype(dtype, order="C"))
+    return x.copy() if is_array(x) else x
 
 
 def same(a: Array, b: Array) -> bool:

@@ -32,8 +32,8 @@ class LayerNorm(Module):
               dx_hat = dy · gamma
               dx = (dx_hat - mean(dx_hat) - x_hat · mean(dx_hat · x_hat)) / sqrt(var + eps)
 
-    eps keeps a constant row finite: its x_hat is 0, as far as its mean is not rounded (in float32 by 1e-7 of it,
-    beside sqrt(eps)).
+    eps keeps a constant row finite. Its x_hat is 0, as long as what rounding leaves of x - mean, in float32 about
+    1e-7 · |x|, is small beside sqrt(eps).
     """
 
     def __init__(self, d_model: int, eps: float = 1e-5, dtype: DTypeLike = "float32") -> None:

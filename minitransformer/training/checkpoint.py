@@ -65,10 +65,7 @@ def write_bytes(path: Path, content: bytes, new: bool = False) -> None:
     With `new`, raises FileExistsError if there is an old one, even one that came a moment ago.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    _write(temporary, "wb", content)
     if not new:
         os.replace(temporary, path)
         return
@@ -77,9 +74,13 @@ def write_bytes(path: Path, content: bytes, new: bool = False) -> None:
     except FileExistsError:
         raise
     except OSError:  # a file system without links, as memory sticks and some mounts have
-        with open(path, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        _write(path, "xb", content)
     finally:
         os.unlink(temporary)
+
+
+def _write(path: Path, mode: str, content: bytes) -> None:
+    with open(path, mode) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

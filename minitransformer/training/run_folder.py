@@ -108,6 +108,7 @@ class RunFolder:
         """Until `release`, or its end, this process alone trains here. Raises ConfigError if another one does."""
         if lockf is None:
             return
+        # A lock of `lockf` is this process's and not its forks': when it is killed, the lock is gone at once.
         file = open(self.path / "config.json", "rb+")  # noqa: SIM115
         try:
             lockf(file, LOCK_EX | LOCK_NB)

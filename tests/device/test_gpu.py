@@ -160,9 +160,14 @@ def test_usable():
 
 
 def test_layers_take_another_dtype_than_their_own_as_on_the_cpu():
-    x = np.random.default_rng(0).normal(size=(3, 5, 8))
-    layer = mt.layers.LayerNorm(8)
-    expected = layer.forward(x)[0]
-    y, cache = layer.to("cuda").forward(cupy.asarray(x))
-    np.testing.assert_allclose(cupy.asnumpy(y), expected, rtol=1e-6, atol=1e-6)
-    layer.backward(cupy.asarray(x), cache)
+    rng = np.random.default_rng(0)
+    x, dy = rng.normal(size=(2, 3, 5, 8))
+    layer, found = mt.layers.LayerNorm(8), []
+    layer.gamma.data[...] = rng.normal(size=8)
+    for device, asarray in (("cpu", np.asarray), ("cuda", cupy.asarray)):
+        layer.to(device)
+        layer.gamma.grad[...] = 0
+        y, cache = layer.forward(asarray(x))
+        found.append([to_host(a) for a in (y, layer.backward(asarray(dy), cache), layer.gamma.grad)])
+    for on_cpu, on_gpu in zip(*found, strict=True):
+        np.testing.assert_allclose(on_gpu, on_cpu, rtol=1e-6, atol=1e-6)

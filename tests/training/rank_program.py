@@ -10,7 +10,7 @@ import os
 import pickle
 import signal
 import sys
-import threading as threading
+import threading
 import time
 from contextlib import nullcontext
 from pathlib import Path

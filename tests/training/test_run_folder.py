@@ -286,10 +286,9 @@ def test_two_processes_do_not_train_one_run(tmp_path):
         other.kill()
         other.communicate()
     assert trainer.run()["steps"] == 1  # with the other's end, its claim has ended
-    mt.Trainer(settings, folder).resume()
 
 
-def test_a_config_that_cannot_be_read_now_is_not_called_missing(tmp_path, monkeypatch):
+def test_a_config_that_cannot_be_read_now_is_not_called_missing(tmp_path):
     folder = mt.RunFolder(tmp_path)
     (tmp_path / "config.json").mkdir()
     with pytest.raises(mt.CheckpointError, match=r"config\.json: cannot be read"):
