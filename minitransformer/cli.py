@@ -13,7 +13,7 @@ from minitransformer import __version__
 from minitransformer.commands import bench, evaluate, exercises, gradcheck, plot, train, translate
 from minitransformer.commands.common import Commands
 from minitransformer.errors import MinitransformerError
-from minitransformer.training.job import as_one
+from minitransformer.training.job import as_one, say
 from minitransformer.training.trainer import Interrupted
 
 EXIT_WRONG = 1
@@ -36,13 +36,13 @@ def _run(argv: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (MinitransformerError, OSError, ImportError) as error:
-        print(_error(error), file=sys.stderr)
+        say(_error(error))
         return EXIT_BAD_INPUT
     except MemoryError:
-        print(_error("not enough memory; try a smaller model, or a smaller batch_tokens"), file=sys.stderr)
+        say(_error("not enough memory; try a smaller model, or a smaller batch_tokens"))
         return EXIT_BAD_INPUT
     except Interrupted:
-        print("Stopped and saved. Continue with the same command and --resume.", file=sys.stderr)
+        say("Stopped and saved. Continue with the same command and --resume.")
         return EXIT_INTERRUPTED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

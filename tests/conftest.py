@@ -12,6 +12,14 @@ if (
 
 from hypothesis import HealthCheck, Phase, settings
 
+import minitransformer
+
+# Python programs that tests start import the package that the tests import, not another one that is installed, or that
+# lies in the current folder.
+PACKAGE = str(Path(minitransformer.__file__).parents[1])
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [PACKAGE, os.environ.get("PYTHONPATH")]))
+os.environ["PYTHONSAFEPATH"] = "1"
+
 settings.register_profile(
     "quick", max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )

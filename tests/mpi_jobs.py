@@ -31,7 +31,8 @@ mpi = pytest.mark.skipif(not has_mpi(), reason="needs mpi4py and mpiexec: pip in
 
 def started(n: int, *arguments: Any, **variables: str) -> subprocess.Popen:
     environment = {name: x for name, x in os.environ.items() if name not in sum(LAUNCHERS, ())}
-    environment |= {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parent), **variables}
+    environment |= {"OPENBLAS_NUM_THREADS": "1", **variables}
+    environment["PYTHONPATH"] += os.pathsep + str(PROGRAM.parent)  # what conftest.py put there stays first
     # Open MPI's objections: to the user root, and to more ranks than cores
     environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
                     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}  # fmt: skip

@@ -118,12 +118,18 @@ def test_train_says_what_it_does_and_where(capsys, tmp_path):
     assert f"{n_parameters:,} parameters" in err
 
 
-def test_the_command_that_train_suggests_works(capsys, tmp_path):
+@pytest.mark.parametrize(
+    ("called", "suggested"),
+    [("bin/minitransformer", ["bin/minitransformer"]),
+     ("site-packages/minitransformer/__main__.py", ["python", "-m", "minitransformer"])],
+)  # fmt: skip
+def test_the_command_that_train_suggests_works(capsys, monkeypatch, tmp_path, called, suggested):
+    monkeypatch.setattr(sys, "argv", [called])
     assert call("train", "copy", "--out", tmp_path / "run", "--set", *TINY) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("try:"))
     words = shlex.split(line.removeprefix("try:"))
-    assert words[0] == sys.argv[0]  # the command as it was called
-    assert call(*words[1:]) == 0
+    assert words[: len(suggested)] == suggested  # the command as it was called
+    assert call(*words[len(suggested) :]) == 0
 
 
 def test_evaluate_measures_the_checkpoint_again(capsys, run):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import SIZES, T_K, T_Q, B, H, randomise
 
@@ -130,27 +130,44 @@ def test_attention_under_every_mask(mask: np.ndarray | None, dropout: float, met
 
 @pytest.mark.parametrize("case", ALL)
 @given(seed=SEEDS)
+@example(seed=2803)  # of case 3 of TransformerWithLoss: its gradient is 300 times as sensitive as its output
 @settings(max_examples=max(2, settings.default.max_examples // 5))
-def test_float32_finds_the_gradient_of_float64(case: Case, seed: int) -> None:
-    """What training uses: the same backward in half the digits, relative to the largest gradient."""
+def test_float32_computes_what_float64_does(case: Case, seed: int) -> None:
+    """What training uses: forward and backward in half the digits, relative to the largest number.
+
+    Some random models magnify rounding a thousandfold on its way through all their layers. So both backwards start from
+    the cache of the forward in float32, and of forwards, those of single layers are compared.
+    """
     rng = np.random.default_rng(seed)
     layer, inputs = case(SIZES, rng)
-    randomise(layer, rng)
-    found = []
-    dy = None
-    for dtype in ("float64", "float32"):
-        layer.to(dtype=dtype).zero_grad()
-        cast = [x.astype(dtype) if x.dtype.kind == "f" else x for x in inputs]
-        y, cache = layer.forward(*cast, rng=np.random.default_rng(seed + 1))
-        dy = rng.normal(size=np.shape(y)) if dy is None else dy
-        dx = layer.backward(np.asarray(dy).astype(dtype), cache)
-        dxs = [] if dx is None else list(dx) if isinstance(dx, tuple) else [dx]
-        found.append(
-            np.concatenate([g.ravel() for g in [*dxs, *(p.grad for p in layer.parameters().values())]])
-        )
-    double, single = found
-    assert single.dtype == "float32" and double.dtype == "float64"
+    randomise(layer, rng).to(dtype="float32")
+    inputs = as_dtype(inputs, "float32")
+    y, cache = layer.forward(*inputs, rng=np.random.default_rng(seed + 1))
+    dy = rng.normal(size=np.shape(y)).astype("float32")
+    single = gradients(layer, dy, cache)
+    layer.to(dtype="float64")
+    double = gradients(layer, *as_dtype((dy, cache), "float64"))
+    assert y.dtype == single.dtype == "float32" and double.dtype == "float64"
     assert abs(single - double).max() <= 1e-4 * abs(double).max()
+    if type(layer).__module__.startswith("minitransformer.layers."):
+        expected, _ = layer.forward(*as_dtype(inputs, "float64"), rng=np.random.default_rng(seed + 1))
+        assert abs(y - expected).max() <= 1e-5 * abs(expected).max()
+
+
+def as_dtype(tree: Any, dtype: str) -> Any:
+    """Caches, tuples and lists with the floating-point arrays in them in another type."""
+    if isinstance(tree, tuple | list):
+        nodes = [as_dtype(node, dtype) for node in tree]
+        return type(tree)(*nodes) if hasattr(tree, "_fields") else type(tree)(nodes)
+    return tree.astype(dtype) if getattr(tree, "dtype", np.dtype(bool)).kind == "f" else tree
+
+
+def gradients(layer: Module, dy: np.ndarray, cache: Any) -> np.ndarray:
+    """All that backward finds, end to end."""
+    layer.zero_grad()
+    dx = layer.backward(dy, cache)
+    dxs = [] if dx is None else list(dx) if isinstance(dx, tuple) else [dx]
+    return np.concatenate([g.ravel() for g in [*dxs, *(p.grad for p in layer.parameters().values())]])
 
 
 def test_the_checker_sees_one_part_in_a_thousand_in_one_parameter_of_the_model() -> None:

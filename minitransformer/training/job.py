@@ -53,18 +53,21 @@ def as_one(run: Callable[[], int]) -> int:
     reason = said.getvalue().strip().rpartition("\n")[2] if isinstance(said, io.StringIO) else "see above"
     if MPI is None:  # no way to know how the others fare, or to end them
         if rank > 0 and reason:
-            print(
-                f"minitransformer: rank {rank} of {n} has failed, and if others wait for it, stop the job: {reason}",
-                file=sys.stderr,
-            )
+            say(f"minitransformer: rank {rank} of {n} has failed, and if others wait for it, stop the job: {reason}")
     elif not _all_end(MPI.COMM_WORLD):
-        print(
-            f"minitransformer: rank {rank} of {n} has failed, which ends the job: {reason}", file=sys.stderr
-        )
-        sys.stderr.flush()
+        say(f"minitransformer: rank {rank} of {n} has failed, which ends the job: {reason}")
         time.sleep(0.3)  # for mpiexec to pass it on before it ends all
         MPI.COMM_WORLD.Abort(status)
     return status
+
+
+def say(line: str) -> None:
+    """Write a line to standard error, in one piece: the lines of several ranks come out one after the other.
+
+    (`print` writes the text and the end of the line separately, and another rank's text can come between them.)
+    """
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def _all_end(comm: Any) -> bool:

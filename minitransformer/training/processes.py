@@ -18,6 +18,8 @@ from typing import Any
 
 from minitransformer.errors import MinitransformerError
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # sent to all processes of a terminal, but the first one decides
+
 
 class Processes:
     """n - 1 forks of this process. What is asked of `target` is done by all n, each for its own share."""
@@ -31,9 +33,13 @@ class Processes:
             ours, theirs = context.Pipe()
             self._pipes.append(ours)
             process = context.Process(target=self._serve, args=(i, theirs), daemon=True)
-            with warnings.catch_warnings():  # of threads: the matrix product's, which know about forks
-                warnings.simplefilter("ignore", DeprecationWarning)
-                process.start()
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a fork begins with them blocked
+            try:
+                with warnings.catch_warnings():  # of threads: the matrix product's, which know about forks
+                    warnings.simplefilter("ignore", DeprecationWarning)
+                    process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
             self._processes.append(process)
         atexit.register(self.close)
@@ -72,8 +78,9 @@ class Processes:
 
     def _serve(self, i: int, pipe: Connection) -> None:
         """The life of fork i: until the other end of the pipe is closed."""
-        for number in (signal.SIGINT, signal.SIGTERM):  # sent to all, but the first process decides
+        for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # what came before is ignored, too
         for (
             ours
         ) in self._pipes:  # copies of the first process's ends, which would keep them open when it is gone

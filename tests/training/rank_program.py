@@ -196,6 +196,12 @@ def threads(out: str) -> None:
     ranks.wait()
 
 
+def package(out: str) -> None:
+    """Which package these ranks run."""
+    ranks = Ranks.of_this_job()
+    keep(ranks, out, files=ranks.objects(mt.__file__))
+
+
 class Nccl:
     """CuPy's NCCL, as far as ranks use it, with MPI in its place: numbers go from address to address."""
 
@@ -262,8 +268,4 @@ def device(out: str) -> None:
 
 if __name__ == "__main__":
     what, *rest = sys.argv[1:]
-    sys.exit(
-        {"training": training, "run": run, "command": command, "device": device, "threads": threads}[what](
-            *rest
-        )
-    )
+    sys.exit({f.__name__: f for f in (training, run, command, device, threads, package)}[what](*rest))

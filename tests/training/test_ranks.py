@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from rank_program import SETTINGS, TASK, steps
 from test_trainer import assert_same_outcome, outcome
 
 import minitransformer as mt
-from minitransformer.training.job import LAUNCHERS, place_in_job
+from minitransformer.training.job import LAUNCHERS, place_in_job, say
 from minitransformer.training.ranks import ALONE, Ranks, parts
 
 COMMAND = """
@@ -282,6 +283,7 @@ NO_MPI = "needs mpi4py: pip install 'minitransformer[mpi]'"
 
 @mpi
 def test_without_mpi4py_each_rank_says_so(tmp_path):
+    """On a line of its own: `say` writes a line in one piece (see below)."""
     status, out, err = command(2, tmp_path / "run", MINITRANSFORMER_TEST="no mpi4py")
     first, second = sorted(err.splitlines())
     assert (status, out) == (2, "") and NO_MPI in first and NO_MPI in second
@@ -290,6 +292,13 @@ def test_without_mpi4py_each_rank_says_so(tmp_path):
         "minitransformer: rank 1 of 2 has failed, and if others wait for it, stop the job: "
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_a_line_for_standard_error_is_written_in_one_piece(monkeypatch):
+    written = []
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(write=written.append, flush=lambda: None))
+    say("one line")
+    assert written == ["one line\n"]
 
 
 @mpi
@@ -302,6 +311,14 @@ def test_a_rank_that_lacks_mpi4py_is_not_silent_while_the_others_wait(tmp_path):
     process.send_signal(signal.SIGTERM)
     assert finished(process)[0] != 0 and not path.exists()
     assert said.startswith("minitransformer: rank 1 of 2 has failed") and NO_MPI in said
+
+
+@mpi
+def test_ranks_run_the_package_under_test(tmp_path):
+    """And not another version that happens to be installed."""
+    status, _, err = job(2, "package", tmp_path / "found")
+    assert status == 0, err
+    assert pickle.loads((tmp_path / "found").read_bytes()) == {"files": [mt.__file__] * 2}
 
 
 @mpi

@@ -148,12 +148,16 @@ def test_processes_end_with_a_program_that_does_not_close_them(tmp_path):
     """And a Ctrl-C, which the terminal sends to all of them, is the first one's to answer."""
     script = tmp_path / "program.py"
     script.write_text(
-        "import os, signal, minitransformer as mt\n"
+        "import os, signal, time, minitransformer as mt\n"
         "from minitransformer.training.evaluation import decode\n"
+        "from minitransformer.training.processes import Processes\n"
+        "serve = Processes._serve\n"
+        "Processes._serve = lambda *given: (time.sleep(1), serve(*given))\n"  # the signal comes before a fork is ready
         "model = mt.Transformer(mt.TransformerConfig.preset('toy', 11))\n"
         "replicas = mt.Replicas(model, 2)\n"
         "block = replicas.processes()\n"
         "block.__enter__()\n"
+        "time.sleep(0.2)\n"
         "os.kill(replicas._processes.pids[0], signal.SIGINT)\n"
         "print(replicas.in_shares(decode, [[3, 4], [5]]) != [], replicas._processes.pids[0])\n"
     )
