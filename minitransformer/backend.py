@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import functools
 import math
 import mmap
 import multiprocessing
 import operator
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib.util import find_spec
 from typing import Any, TypeAlias
@@ -225,6 +226,14 @@ def keep_mask(rng: Generator, p: float, x: Array) -> Array:
 def random_bits(rng: Generator) -> int:
     """64 of them, a seed for what is drawn elsewhere."""
     return int(rng.integers(2**64 - 1, dtype="uint64", endpoint=True))
+
+
+def sum_in_order(numbers: Iterable[Any], start: Any = 0.0) -> Any:
+    """start + a + b + …, rounded after each addition: the same bits in every version of Python.
+
+    (Since Python 3.12 the built-in `sum` makes up for the rounding of Python's floats, though not of NumPy's.)
+    """
+    return functools.reduce(operator.add, numbers, start)
 
 
 def sum_last(x: Array) -> Array:

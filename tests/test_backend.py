@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import minitransformer as mt
@@ -39,6 +39,18 @@ def test_add_rows_reaches_a_view_of_a_larger_buffer():
     buffer = np.zeros(10)
     backend.add_rows(buffer[2:8].reshape(3, 2), np.array([1, 1]), np.ones((2, 2)))
     assert buffer.tolist() == [0, 0, 0, 0, 2, 2, 0, 0, 0, 0]
+
+
+@given(numbers=st.lists(st.floats(-1e9, 1e9), min_size=2, max_size=40))
+@example(numbers=[1e16, 1.0, -1e16])  # since Python 3.12, sum() finds 1
+def test_a_sum_in_order_is_a_loop(numbers):
+    """Bit for bit, of Python's floats as of NumPy's: ranks add up the ones, replicas in one process the others."""
+    expected = 0.0
+    for x in numbers:
+        expected = expected + x
+    assert backend.sum_in_order(numbers) == expected
+    assert backend.sum_in_order(map(np.float64, numbers)) == expected
+    assert backend.sum_in_order(numbers[1:], np.asarray(numbers[0])) == backend.sum_in_order(numbers)
 
 
 @given(seed=st.integers(0, 2**32), dtype=st.sampled_from(["float32", "float64", "complex128"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from minitransformer.backend import silent_overflow, to_floats
+from minitransformer.backend import silent_overflow, sum_in_order, to_floats
 from minitransformer.models.transformer import Transformer
 from minitransformer.tasks.task import Pair, Task
 from minitransformer.training.batching import Batch, by_length, make_batch
@@ -30,7 +30,7 @@ def measure(
     n_tokens = sum(batch.n_tokens for batch in batches)
     answers = replicas.in_shares(decode, [source for source, _ in pairs], beam, alpha)
     return {
-        "loss": sum(replicas.in_shares(batch_losses, batches, n_tokens)),
+        "loss": sum_in_order(replicas.in_shares(batch_losses, batches, n_tokens)),
         **score(answers, pairs),
         **task.figures(name, answers),
     }

@@ -23,6 +23,7 @@ from minitransformer.backend import (
     on_gpu,
     peak_memory_mb,
     silent_overflow,
+    sum_in_order,
     to_floats,
     zeros,
 )
@@ -113,7 +114,7 @@ class Replicas:
                 grads[0][part] += grad[part]
 
         list(self.map(add_up, parts(grads[0].size, self.n_parts)))
-        return sum((loss for loss, _ in answers), zeros((), "float64", grads[0]))
+        return sum_in_order((loss for loss, _ in answers), zeros((), "float64", grads[0]))
 
     def in_shares(self, function: Callable[..., list[T]], items: Sequence[Any], *settings: Any) -> list[T]:
         """function(model, items, *settings), an answer for each of the items: each replica its share of them."""
@@ -144,7 +145,7 @@ class Replicas:
         """Replica i's share: its loss, its gradient in its own .grad, and how far its generators have come."""
         grad = self._grads[i] if self._grads else self.models[i].flatten().grad
         grad[...] = 0
-        loss = sum(self._add_gradient(i, loss_fn, batch, n_tokens, rng) for batch, rng in work)
+        loss = sum_in_order(self._add_gradient(i, loss_fn, batch, n_tokens, rng) for batch, rng in work)
         return loss, [None if rng is None else rng.bit_generator.state for _, rng in work]
 
     def _answers(
@@ -199,8 +200,8 @@ def train_step(
         ranks.add_up(grad)
         squares = [sum_of_squares(own[part]) for part in parts(own.size, n)]
         found = ranks.numbers(*to_floats(loss, *squares))  # the one place where a step waits for a GPU
-        norm = math.sqrt(sum(chain.from_iterable(mine for _, *mine in found)))
+        norm = math.sqrt(sum_in_order(chain.from_iterable(mine for _, *mine in found)))
         scale_down(own, norm, clip_norm)
         optimizer.step(lr, replicas.n_parts, replicas.map)
         ranks.all_gather(data)
-    return sum(loss for loss, *_ in found), norm
+    return sum_in_order(loss for loss, *_ in found), norm
