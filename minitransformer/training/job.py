@@ -53,7 +53,9 @@ def as_one(run: Callable[[], int]) -> int:
     reason = said.getvalue().strip().rpartition("\n")[2] if isinstance(said, io.StringIO) else "see above"
     if MPI is None:  # no way to know how the others fare, or to end them
         if rank > 0 and reason:
-            say(f"minitransformer: rank {rank} of {n} has failed, and if others wait for it, stop the job: {reason}")
+            say(
+                f"minitransformer: rank {rank} of {n} has failed, and if others wait for it, stop the job: {reason}"
+            )
     elif not _all_end(MPI.COMM_WORLD):
         say(f"minitransformer: rank {rank} of {n} has failed, which ends the job: {reason}")
         time.sleep(0.3)  # for mpiexec to pass it on before it ends all
