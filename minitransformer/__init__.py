@@ -16,7 +16,8 @@ The paper's table of contents, as modules:
                                                    inference/sampling.py
     §6.2    model variations, table 3              config.py
 
-Every layer keeps the contract of `module.py`; `gradcheck` proves a backward pass, yours included.
+Every layer keeps the contract of `module.py`; `gradcheck` compares a backward pass, yours included, with numerical
+derivatives.
 """
 
 from minitransformer import layers, models, tasks

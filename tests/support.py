@@ -1,4 +1,4 @@
-"""What the tests share: random layers and inputs that leave no wrong formula a place to hide.
+"""What the tests share: random layers, and inputs at which a wrong formula shows.
 
 Every axis has another size (primes, so that a transposed axis is a shape error), parameters are not at their
 initial values, upstream gradients are random, ids repeat, masks leave a row without anything to attend to.

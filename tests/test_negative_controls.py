@@ -1,4 +1,4 @@
-"""Negative controls: each fault found in public Transformers is planted here, and something must catch it.
+"""Negative controls: faults of the kinds that hand-written Transformers have had are planted, and must be caught.
 
 FAULTS is the list. A row says what is wrong, where it is planted (the attribute of the package that is replaced, and
 with what), and which checks catch it. A check is a function without arguments that answers yes or no: the gradient
@@ -15,7 +15,7 @@ Where the design of this package stands in a fault's way, it is planted all the 
   written around the right one.
 - Warm-up that runs too fast: the trainer counts its steps itself; the fault is planted where it comes from, in Adam.
 
-Every fault in code of that list is here. Not here is what is no fault of this code: checks without power (ones as
+Not here is what is no fault of this code: checks without power (ones as
 upstream gradient, T = 1, initial parameters: tests/support.py avoids them), dead data links, slow decoding and long
 training (no right or wrong), and NumPy code that meets CuPy (that takes a GPU).
 """

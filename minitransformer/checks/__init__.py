@@ -1,7 +1,7 @@
 """A gradient check for every layer and for the whole model: what `minitransformer gradcheck` runs.
 
 cases.py     for each layer, how to build it and its inputs
-inputs.py    random inputs that leave no wrong formula a place to hide
+inputs.py    random inputs at which a wrong formula shows
 wrapped.py   what is no layer by itself (softmax, the loss, the model with its loss), as a layer
 run.py       both methods on all of them
 """

@@ -1,4 +1,4 @@
-"""Random inputs that leave no wrong formula a place to hide.
+"""Random inputs at which a wrong formula shows.
 
 Every axis has another size, so that a transposed axis is a shape error; ids repeat, sentences end in padding, masks
 leave a row with nothing to attend to.

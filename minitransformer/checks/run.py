@@ -22,7 +22,7 @@ class Outcome(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """Whether every gradient is right."""
+        """Whether every gradient agrees with the numerical one."""
         return all(report.ok for report in self.reports)
 
     @property

@@ -1,4 +1,4 @@
-"""`minitransformer exercises`: the layers with a fault, to be found."""
+"""`minitransformer exercises`: short files with a fault, to be found."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from minitransformer.exercises import EXERCISES, about, check, start
 
 def add(commands: Commands) -> None:
     """Add the command and its three actions."""
-    actions = commands.group("exercises", "find the bug: ten layers, each with one fault", "ACTION")
-    actions.add("list", list_exercises, "say what the ten layers are")
+    actions = commands.group("exercises", "find the bug: ten short files, each with one fault", "ACTION")
+    actions.add("list", list_exercises, "say what the ten files are about")
     sub = actions.add("start", start_exercises, "write the ten files into a folder")
     sub.add_argument("folder", metavar="FOLDER", type=Path, help="where none of them is yet")
     sub = actions.add("check", check_exercises, "say which faults are fixed", _epilog())

@@ -1,4 +1,4 @@
-"""Find the bug: ten short files, each with one fault that was found in a public Transformer.
+"""Find the bug: ten short files, each with one fault of a kind that Transformers written by hand have had.
 
 faulty/       the files that `start` copies: no part of the package, nothing imports them from here
 grading.py    what each file has to do, and how it is seen whether it does

@@ -2,7 +2,7 @@
 
 A grader takes the module that was made of the reader's file, and raises Wrong at the first thing that is not right.
 Values are compared with this package's own layer or with the formula, gradients with numerical derivatives, on inputs
-that leave no wrong formula a place to hide (see checks/inputs.py): random dy, random parameters, no two axes of one
+at which a wrong formula shows (see checks/inputs.py): random dy, random parameters, no two axes of one
 size, ids that repeat, padding.
 """
 

@@ -31,9 +31,10 @@ class ReLU(Module):
 def softmax(scores: Array, mask: Array | None = None) -> Array:
     """exp(scores) / Σ exp(scores) over the last axis, among the entries where `mask` is True.
 
-    This is the one place where a mask meets scores: an entry that may not be attended to scores -inf, so its
-    weight is exactly 0. A row without any entry left gives zeros. Subtracting the row's maximum changes
-    nothing in the quotient and keeps exp from overflowing.
+    An entry that may not be attended to scores -inf, so its weight is exactly 0. A row without any entry left gives
+    zeros. Subtracting the row's maximum changes nothing in the quotient and keeps exp from overflowing. (Masks meet
+    scores here, and in what stands in for this function: `softmax_without_maximum` in attention_in_blocks.py, and a
+    kernel on a GPU.)
     """
     if kernels.usable(scores):
         return kernels.softmax(scores, mask)

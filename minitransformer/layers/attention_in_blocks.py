@@ -1,10 +1,11 @@
 """§3.2.1 for speed and for long sequences: equation 1, a block of queries at a time.
 
-The plain version is `ScaledDotProductAttention` in layers/attention.py: read that first. Line for line this is the
+The plain version is `ScaledDotProductAttention` in layers/attention.py: read that first. The formulas are the
 same, and so are the results, to rounding (tests/layers/test_attention_in_blocks.py), but
 
 1. no array of size T_q · T_k is kept. The scores of a block fit into the processor's cache, and backward computes
-   them a second time from Q and K (as FlashAttention does, Dao et al. 2022). Where one block is all, it is kept;
+   them a second time from Q and K. That is one half of FlashAttention (Dao et al. 2022); the other, blocks of keys
+   with an online softmax, is not done: a row of a block is always complete. Where one block is all, it is kept;
 2. the keys at the end that no query of a block may attend to are left out: with a causal mask, half of all;
 3. the softmax subtracts a row's maximum only where exp would leave a safe range without it.
 """

@@ -1,7 +1,8 @@
 """§3.2.3: who may attend to whom.
 
 A mask is a boolean array, True = may be attended to, that broadcasts to (B, h, T_q, T_k).
-It becomes scores in one place, `softmax` in layers/activations.py.
+It becomes scores of -inf in the softmax: `softmax` in layers/activations.py, `softmax_without_maximum` in
+layers/attention_in_blocks.py, or a kernel on a GPU.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Layer normalisation (Ba et al. 2016), as §3.1 uses it around every sub-layer, and RMSNorm, without the mean."""
+"""Layer normalisation (Ba et al. 2016), which §3.1 puts after every sub-layer, and RMSNorm, without the mean."""
 
 from __future__ import annotations
 

@@ -3,9 +3,9 @@
 Post-norm (the paper):  x = LayerNorm(x + Dropout(Sublayer(x)))
 Pre-norm (this file):   x = x + Dropout(Sublayer(LayerNorm(x)))
 
-The sum from input to output is then never normalised, so gradients reach the first layer undiminished and
-warm-up matters less (Xiong et al. 2020); the stack needs one more LayerNorm at its end. Read models/encoder.py
-and models/decoder.py first: line for line, only the place of the norm differs.
+The sum from input to output is then normalised only once, by one more LayerNorm at the end of the stack. So a gradient
+has a way to the first layer past all blocks, and warm-up matters less (Xiong et al. 2020). Read models/encoder.py and
+models/decoder.py first: what differs is the place of the norm.
 """
 
 from __future__ import annotations

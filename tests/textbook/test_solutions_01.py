@@ -52,6 +52,19 @@ def test_one_vector_holds_a_few_words_and_not_many():
     assert share(16, 256) > share(16, 64) + 0.1
 
 
+@pytest.mark.parametrize("d", [64, 256])
+def test_the_signal_has_to_exceed_the_largest_of_the_wrong_words(d):
+    V = 100
+    limit = d / (2 * math.log(V))  # where 1 = sqrt(2 ln V (n - 1) / d)
+
+    def share(n):
+        return np.mean([solutions.solution_2(n, d, V, np.random.default_rng(seed)) for seed in range(10)])
+
+    assert share(round(1 + limit / 4)) > 0.95
+    assert 0.55 < share(round(1 + limit)) < 0.8
+    assert share(round(1 + 4 * limit)) < 0.3
+
+
 @pytest.mark.parametrize("method", ["complex", "central"])
 def test_the_leaky_layer_has_the_right_gradient(method):
     layer = solutions.Leaky(3, 0.3, rng=0)

@@ -57,4 +57,21 @@ def test_exercise_3_finds_the_first_distance_below_half(base):
 
 def test_exercise_3_says_that_a_larger_base_looks_further():
     near, far = (solutions.solution_3(512, base) for base in (100, 10000))
-    assert near <= 10 < 20 <= far
+    assert (near, far) == (5, 54)
+
+
+def test_the_dot_product_of_two_codes_does_not_fall_steadily():
+    PE = layers.sinusoids(64, 64)
+    np.testing.assert_allclose((PE @ PE[0])[5:7], [23.50, 23.56], atol=0.005)
+
+
+@pytest.mark.parametrize("d_model", [4, 16])
+def test_no_matrix_turns_sines_into_the_sines_of_the_next_position(d_model):
+    """Nor with a constant beside them: the cosine that is missing is no linear combination of these."""
+    code = layers.sinusoids(400, d_model)
+    sines = np.hstack([code[:, ::2], np.ones((400, 1))])
+    basis = np.hstack([sines, code[:, 1::2]])
+    assert np.linalg.matrix_rank(basis) == basis.shape[1]
+    for from_codes, possible in ((sines, False), (code, True)):
+        found, *_ = np.linalg.lstsq(from_codes[:-1], from_codes[1:], rcond=None)
+        assert (abs(from_codes[:-1] @ found - from_codes[1:]).max() < 1e-10) == possible
