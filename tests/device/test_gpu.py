@@ -35,6 +35,19 @@ CASES = [
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
 
 
+def n_numbers(case: Any) -> int:
+    """How many numbers a case's layer and its inputs have."""
+    layer, inputs = case(checks.Sizes(), generator(1))
+    floats = [x for x in inputs if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
+    return sum(x.size for x in floats) + sum(p.data.size for p in layer.parameters().values())
+
+
+def on_the_device(case: Any) -> tuple[Any, list[Any]]:
+    """A case's layer and its inputs, on the GPU."""
+    layer, inputs = case(checks.Sizes(), generator(1))
+    return layer.to("cuda"), [to_device(x, "cuda") if isinstance(x, np.ndarray) else x for x in inputs]
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("name", COMPARISONS)
 def test_a_kernel_is_its_formula(name, dtype):
@@ -100,11 +113,29 @@ def test_forward_backward_and_three_steps_are_the_cpus(case, dtype):
 @pytest.mark.parametrize("method", ["complex", "central"])
 @pytest.mark.parametrize("case", CASES)
 def test_the_gradient_checker_runs_there(case, method):
-    layer, inputs = case(checks.Sizes(), generator(1))
-    layer.to("cuda")
-    inputs = tuple(to_device(x, "cuda") if isinstance(x, np.ndarray) else x for x in inputs)
+    layer, inputs = on_the_device(case)
     report = gradcheck(layer, *inputs, method=method, dropout_seed=1, directional=True)
     assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("method", ["complex", "central"])
+@pytest.mark.parametrize("case", [case for case in CASES if n_numbers(*case.values) <= 300])
+def test_the_gradient_checker_moves_every_number_there(case, method):
+    layer, inputs = on_the_device(case)
+    report = gradcheck(layer, *inputs, method=method, dropout_seed=1, directional=False)
+    assert report.ok and sum(row.checked for row in report.rows) > 0.9 * report.n_numbers, str(report)
+
+
+def test_the_gradient_checker_finds_a_wrong_number_there():
+    class Wrong(mt.layers.Linear):
+        def backward(self, dy, cache):
+            dx = super().backward(dy, cache)
+            self.b.grad[3] += 0.01
+            return dx
+
+    x = cupy.asarray(np.random.default_rng(0).normal(size=(2, 3, 5)))
+    report = gradcheck(Wrong(5, 7, rng=1).to("cuda"), x, directional=False)
+    assert [(row.name, row.index) for row in report.wrong] == [("b", (3,))], str(report)
 
 
 @pytest.mark.parametrize("task", ["copy", "reverse"])
