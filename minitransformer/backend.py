@@ -59,7 +59,7 @@ def device_module(device: str) -> Any:
             return cupy
     except ImportError:
         raise ConfigError(
-            "device 'cuda' needs CuPy: pip install 'minitransformer[cuda]', or use device 'cpu'"
+            "device 'cuda' needs CuPy: pip install 'minitransformer[cuda12]' (or [cuda13]), or use device 'cpu'"
         ) from None
     except cupy.cuda.runtime.CUDARuntimeError as error:
         raise ConfigError(f"device 'cuda': no usable GPU ({error}); use device 'cpu'") from None

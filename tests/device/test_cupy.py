@@ -11,7 +11,7 @@ from make_cupy_api import listed, signature
 
 from minitransformer import kernels
 
-cupy = pytest.importorskip("cupy", reason="CuPy is not installed: pip install 'minitransformer[cuda]'")
+cupy = pytest.importorskip("cupy", reason="CuPy is not installed: pip install 'minitransformer[cuda13]'")
 
 
 @pytest.mark.parametrize("name", listed())
@@ -27,7 +27,7 @@ def test_cupy_has_what_ranks_call():
         warnings.simplefilter("ignore", UserWarning)
         from cupy.cuda import nccl
     if not nccl.available:
-        pytest.skip("NCCL is not installed: pip install nvidia-nccl-cu12")
+        pytest.skip("NCCL is not installed: pip install nvidia-nccl-cu13")
     for name in ("groupStart", "groupEnd", "get_unique_id", "NcclCommunicator"):
         assert callable(getattr(nccl, name))
     assert {"send", "recv"} <= set(dir(nccl.NcclCommunicator)) and int(nccl.NCCL_INT8) == 0
@@ -39,7 +39,7 @@ def test_the_kernels_are_cuda(number):
     try:
         nvrtc.getVersion()
     except RuntimeError:
-        pytest.skip("NVRTC, CUDA's compiler, is not installed: pip install nvidia-cuda-nvrtc-cu12")
+        pytest.skip("NVRTC, CUDA's compiler, is not installed: pip install nvidia-cuda-nvrtc")
     program = nvrtc.createProgram(kernels.SOURCE, "kernels.cu", (), ())
     try:
         nvrtc.compileProgram(program, (f"-DNUMBER={number}", "-arch=compute_80"))
