@@ -48,8 +48,9 @@ def decode(
         if n_going == 0:
             return ids[:, : position + 1]
         if n_going <= 3 / 4 * len(going):
-            state.select(going, going)
-            rows, tokens, going = rows[going], tokens[going], going[going]
+            left = xp.arange(len(going))[going]  # indices: each use of a boolean index would wait for a GPU
+            state.select(left, left)
+            rows, tokens, going = rows[left], tokens[left], going[left]
     return ids
 
 

@@ -12,6 +12,7 @@ from stand_in import DeviceArray, counts, on_host
 from support import T_K, T_Q, V_SRC, B, random_ids, tiny_config
 
 import minitransformer as mt
+from minitransformer.inference.greedy import decode
 from minitransformer.tasks import Copy
 from minitransformer.training.batching import Batch
 from minitransformer.training.trainer import load_model
@@ -92,6 +93,23 @@ def test_decoding_waits_a_few_times_a_token(somewhere):
     counts.waits = 0
     mt.beam_search(model, src_ids, max_len=9)
     assert 0 < counts.waits <= 9 * 4
+
+
+@pytest.mark.parametrize("n_layers", [1, 3])
+def test_greedy_decoding_waits_twice_a_token_and_once_when_sentences_leave(somewhere, n_layers):
+    """However many layers keep keys and values. Sentence i ends after i + 2 tokens, so each of these leaves."""
+    model, cupy = mt.Transformer(tiny_config(n_layers=n_layers), 3, device=somewhere), sys.modules["cupy"]
+    left, EOS, WORD = [2, 3, 4], 2, 7
+
+    def choose(logits):
+        left[:] = [n - 1 for n in left if n > 0]
+        return cupy.asarray([EOS if n == 0 else WORD for n in left])
+
+    src_ids = random_ids(np.random.default_rng(1), 3, T_K, V_SRC)
+    counts.waits = 0
+    ids = decode(model, src_ids, choose, 1, EOS, 9)
+    assert on_host(ids).tolist() == [[7, 2, 0, 0], [7, 7, 2, 0], [7, 7, 7, 2]]
+    assert counts.waits == 2 * 4 + 2  # are the tokens words of the vocabulary, how many go on; who leaves
 
 
 def test_a_run_on_a_device_resumes_on_the_cpu(somewhere, tmp_path):
