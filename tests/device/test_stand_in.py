@@ -112,7 +112,7 @@ def test_greedy_decoding_waits_twice_a_token_and_once_when_sentences_leave(somew
     assert counts.waits == 2 * 4 + 2  # are the tokens words of the vocabulary, how many go on; who leaves
 
 
-def test_a_run_on_a_device_resumes_on_the_cpu(somewhere, tmp_path):
+def small_run(**changes):
     task = Copy(n_symbols=5, min_length=2, max_length=4, epoch_size=23, test_size=4)
     small = {
         "n_layers": 1,
@@ -122,8 +122,24 @@ def test_a_run_on_a_device_resumes_on_the_cpu(somewhere, tmp_path):
         "max_len": 12,
         "steps": 4,
         "batch_tokens": 30,
+        "warmup_steps": 2,
+        "evaluate_every": 2,
+        "log_every": 1,
     }
-    settings = mt.RunSettings.of(task, {**small, "warmup_steps": 2, "evaluate_every": 2, "log_every": 1}, 1)
+    return mt.RunSettings.of(task, {**small, **changes}, 1)
+
+
+def test_a_run_on_a_gpu_has_one_replica_whatever_its_settings_say(somewhere, tmp_path):
+    for device, n in ((somewhere, 1), ("cpu", 2)):
+        folder = mt.RunFolder(tmp_path / device)
+        trainer = mt.Trainer(small_run(processes=2, steps=2), folder, device)
+        trainer.run()
+        assert len(trainer.replicas.models) == n
+        assert folder.settings().training.processes == n  # where one would look
+
+
+def test_a_run_on_a_device_resumes_on_the_cpu(somewhere, tmp_path):
+    settings = small_run()
     folder = mt.RunFolder(tmp_path / "run")
     result = mt.Trainer(settings, folder, somewhere).run()
     assert result["gpu_memory_mb"] == 1
