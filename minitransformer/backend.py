@@ -104,6 +104,16 @@ def gpu_memory_mb(x: Array) -> float | None:
     return array_module(x).get_default_memory_pool().total_bytes() / 1e6 if on_gpu(x) else None
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether `error` says that memory is used up, the CPU's or a GPU's, for which CUDA's libraries have several words."""
+    cuda = "cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY"
+    cublas = (
+        "CUBLAS_STATUS_ALLOC_FAILED",
+        "CUBLAS_STATUS_NOT_INITIALIZED",
+    )  # no memory for a product; to begin with
+    return isinstance(error, MemoryError) or any(words in str(error) for words in cuda + cublas)
+
+
 def write_product(out: Array, a: Array, b: Array) -> None:
     """out[...] = a @ b, where `out` may be a view in any memory order; NumPy needs no temporary for it."""
     if on_gpu(out):

@@ -293,7 +293,13 @@ def _launch(name: str, n_threads: int, like: Array, *arguments: Any) -> None:
     if n_threads == 0:
         return
     xp = array_module(like)
-    kinds = {int: xp.int64, float: xp.float64, xp.uint32: xp.uint32, xp.uint64: xp.uint64, xp.ndarray: lambda x: x}
+    kinds = {
+        int: xp.int64,
+        float: xp.float64,
+        xp.uint32: xp.uint32,
+        xp.uint64: xp.uint64,
+        xp.ndarray: lambda x: x,
+    }
     typed = tuple(kinds[type(x)](x) for x in arguments)
     _kernel(xp, name, like.dtype.itemsize)((-(-n_threads // THREADS),), (THREADS,), typed)
 
