@@ -105,12 +105,9 @@ def gpu_memory_mb(x: Array) -> float | None:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether `error` says that memory is used up, the CPU's or a GPU's, for which CUDA's libraries have several words."""
+    """Whether `error` says that memory is used up, the CPU's or a GPU's: CUDA's libraries have words of their own."""
     cuda = "cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY"
-    cublas = (
-        "CUBLAS_STATUS_ALLOC_FAILED",
-        "CUBLAS_STATUS_NOT_INITIALIZED",
-    )  # no memory for a product; to begin with
+    cublas = "CUBLAS_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED"  # of its own memory, at the start
     return isinstance(error, MemoryError) or any(words in str(error) for words in cuda + cublas)
 
 
@@ -233,8 +230,8 @@ def keep_mask(rng: Generator, p: float, x: Array) -> Array:
 
 
 def random_bits(rng: Generator) -> int:
-    """64 of them, a seed for what is drawn elsewhere."""
-    return int(rng.integers(2**64 - 1, dtype="uint64", endpoint=True))
+    """63 of them, a seed for what is drawn elsewhere."""
+    return int(rng.integers(2**63))
 
 
 def sum_last(x: Array) -> Array:

@@ -113,15 +113,15 @@ KERNEL layer_norm_backward(const T* dy, const T* x_hat, const T* rstd, const T* 
 }
 
 // layers/dropout.py. 16 bits for each number, from the count i and the seed (SplitMix64, Steele et al. 2014).
-HOST_DEVICE unsigned bits16(Bits seed, Int i) {
+HOST_DEVICE Int bits16(Bits seed, Int i) {
     Bits z = seed + (Bits)(i / 4 + 1) * 0x9E3779B97F4A7C15ull;
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
     z ^= z >> 31;
-    return (unsigned)(z >> (16 * (i % 4))) & 0xFFFF;
+    return z >> (16 * (i % 4)) & 0xFFFF;
 }
 
-KERNEL keep_mask(bool* kept, Int n, Bits seed, unsigned drop_below) {
+KERNEL keep_mask(bool* kept, Int n, Int seed, Int drop_below) {
     EACH(i, n) kept[i] = bits16(seed, i) >= drop_below;
 }
 
@@ -241,7 +241,7 @@ def keep_mask(seed: int, p: float, x: Array) -> Array:
     """Booleans of the shape of `x`, False with probability `p`, a multiple of 2^-16; the same for the same seed."""
     xp = array_module(x)
     kept = xp.empty(x.shape, bool)
-    _launch("keep_mask", x.size, x, kept, x.size, xp.uint64(seed), xp.uint32(p * 2**16))
+    _launch("keep_mask", x.size, x, kept, x.size, seed, int(p * 2**16))
     return kept
 
 
@@ -288,20 +288,14 @@ def adam(p: Array, m: Array, v: Array, g: Array, betas: tuple[float, float], rat
 def _launch(name: str, n_threads: int, like: Array, *arguments: Any) -> None:
     """Start a kernel for numbers of the type of `like`. Does not wait for it.
 
-    Raises KeyError for a number that is no int, float, uint32 or uint64: the kernel would misread its bytes.
+    Raises KeyError for a number that is neither int nor float: the kernel would misread its bytes.
     """
     if n_threads == 0:
         return
     xp = array_module(like)
-    kinds = {
-        int: xp.int64,
-        float: xp.float64,
-        xp.uint32: xp.uint32,
-        xp.uint64: xp.uint64,
-        xp.ndarray: lambda x: x,
-    }
-    typed = tuple(kinds[type(x)](x) for x in arguments)
-    _kernel(xp, name, like.dtype.itemsize)((-(-n_threads // THREADS),), (THREADS,), typed)
+    kinds = {int: xp.int64, float: xp.float64}  # long long and double
+    typed = [x if isinstance(x, xp.ndarray) else kinds[type(x)](x) for x in arguments]
+    _kernel(xp, name, like.dtype.itemsize)((-(-n_threads // THREADS),), (THREADS,), tuple(typed))
 
 
 @cache

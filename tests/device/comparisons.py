@@ -152,7 +152,7 @@ def plain_keep_mask(seed, p, n):
 
 @comparison_of_sizes([1, 67, 333])
 def keep_mask(xp, rng, dtype, n):
-    seed, p, x = int(rng.integers(2**64, dtype="uint64")), 6554 / 2**16, np.zeros((3, n), dtype)
+    seed, p, x = int(rng.integers(2**63)), 6554 / 2**16, np.zeros((3, n), dtype)
     return [kernels.keep_mask(seed, p, xp.asarray(x))], [plain_keep_mask(seed, p, x.size).reshape(x.shape)]
 
 

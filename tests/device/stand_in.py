@@ -144,9 +144,7 @@ def c_value(x: Any) -> Any:
     if isinstance(x, DeviceArray):
         assert x.flags.c_contiguous or x.dtype == bool, "a kernel reads what lies in memory, row by row"
         return ctypes.c_void_p(on_host(x).ctypes.data)
-    types_of = {np.int64: ctypes.c_longlong, np.float64: ctypes.c_double,
-                np.uint64: ctypes.c_ulonglong, np.uint32: ctypes.c_uint}  # fmt: skip
-    return types_of[type(x)](x.item())
+    return {np.int64: ctypes.c_longlong, np.float64: ctypes.c_double}[type(x)](x.item())
 
 
 @functools.cache
