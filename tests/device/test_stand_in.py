@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_runs import small_run
 from stand_in import DeviceArray, counts, on_host
 from support import T_K, T_Q, V_SRC, B, random_ids, tiny_config
 
 import minitransformer as mt
 from minitransformer.inference.greedy import decode
-from minitransformer.tasks import Copy
 from minitransformer.training.batching import Batch
 from minitransformer.training.trainer import load_model
 
@@ -110,23 +110,6 @@ def test_greedy_decoding_waits_twice_a_token_and_once_when_sentences_leave(somew
     ids = decode(model, src_ids, choose, 1, EOS, 9)
     assert on_host(ids).tolist() == [[7, 2, 0, 0], [7, 7, 2, 0], [7, 7, 7, 2]]
     assert counts.waits == 2 * 4 + 2  # are the tokens words of the vocabulary, how many go on; who leaves
-
-
-def small_run(**changes):
-    task = Copy(n_symbols=5, min_length=2, max_length=4, epoch_size=23, test_size=4)
-    small = {
-        "n_layers": 1,
-        "d_model": 8,
-        "n_heads": 2,
-        "d_ff": 16,
-        "max_len": 12,
-        "steps": 4,
-        "batch_tokens": 30,
-        "warmup_steps": 2,
-        "evaluate_every": 2,
-        "log_every": 1,
-    }
-    return mt.RunSettings.of(task, {**small, **changes}, 1)
 
 
 def test_a_run_on_a_gpu_has_one_replica_whatever_its_settings_say(somewhere, tmp_path):
