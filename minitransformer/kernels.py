@@ -2,8 +2,8 @@
 
 A launch takes some microseconds, however small the arrays; operation by operation, a small model would wait for
 launches alone. So these few chains are kernels of their own. The plain formula of each stands in the layer that calls
-it, computes the same on the CPU, and is what the tests compare with: on a GPU (`pytest -m gpu`), and without one on the
-CPU, since a C++ compiler can read the same text (tests/device).
+it, computes the same on the CPU, and is what the tests compare with: on a GPU, and without one on the CPU, since a C++
+compiler can read the same text (tests/device).
 
     ROWS(n)      a warp for each of n rows, its 32 lanes side by side;    LANES(i, n)  lane by lane through a row
     EACH(i, n)   a thread for each of n numbers;                          total, greatest  over the lanes of a warp

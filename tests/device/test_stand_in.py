@@ -182,7 +182,15 @@ def test_the_stand_in_refuses_what_cupy_refuses(device):
                   lambda: cupy.zeros(3, like=x), lambda: x.sum(where=x > 0)):  # fmt: skip
         with pytest.raises(TypeError):
             print(wrong())
-    for absent in (lambda: cupy.vecdot, lambda: x.item, lambda: x.tolist, lambda: cupy.einsum_path):
+    assert np.isnan(on_host(cupy.empty((3, 4)))).all()
+    for absent in (
+        lambda: cupy.unravel_index,
+        lambda: x.argsort,
+        lambda: cupy.vecdot,
+        lambda: x.item,
+        lambda: x.tolist,
+        lambda: cupy.einsum_path,
+    ):
         with pytest.raises(AttributeError):
             absent()
     waits = counts.waits
