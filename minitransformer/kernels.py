@@ -300,14 +300,9 @@ def _launch(name: str, n_threads: int, like: Array, *arguments: Any) -> None:
 
 @cache
 def _kernel(xp: Any, name: str, itemsize: int) -> Any:
-    """The kernel `name` for numbers of that many bytes."""
-    return _module(xp, itemsize).get_function(name)
-
-
-@cache
-def _module(xp: Any, itemsize: int) -> Any:
-    """The kernels for numbers of that many bytes, compiled when first asked for."""
-    return xp.RawModule(code=SOURCE, options=(f"-DNUMBER={'float' if itemsize == 4 else 'double'}",))
+    """The kernel `name` for numbers of that many bytes. All of them are compiled when the first is asked for."""
+    options = (f"-DNUMBER={'float' if itemsize == 4 else 'double'}",)
+    return xp.RawModule(code=SOURCE, options=options).get_function(name)  # CuPy compiles the same text once
 
 
 @cache

@@ -48,9 +48,9 @@ def decode(
         if n_going == 0:
             return ids[:, : position + 1]
         if n_going <= 3 / 4 * len(going):
-            left = xp.arange(len(going))[going]  # indices: each use of a boolean index would wait for a GPU
-            state.select(left, left)
-            rows, tokens, going = rows[left], tokens[left], going[left]
+            stay = xp.arange(len(going))[going]  # indices: every use of a boolean index waits for a GPU
+            state.select(stay, stay)
+            rows, tokens, going = rows[stay], tokens[stay], going[stay]
     return ids
 
 
