@@ -63,7 +63,7 @@ def device_module(device: str) -> Any:
             return cupy
     except ImportError:
         raise ConfigError(
-            "device 'cuda' needs CuPy: pip install 'minitransformer[cuda]', or use device 'cpu'"
+            "device 'cuda' needs CuPy: pip install 'minitransformer[cuda12]' (or [cuda13]), or use device 'cpu'"
         ) from None
     except cupy.cuda.runtime.CUDARuntimeError as error:
         raise ConfigError(f"device 'cuda': no usable GPU ({error}); use device 'cpu'") from None
@@ -106,6 +106,13 @@ def use_gpu(i: int) -> None:
 def gpu_memory_mb(x: Array) -> float | None:
     """What arrays hold of the memory of the GPU that `x` lies on, in MB, freed but kept parts included; else None."""
     return array_module(x).get_default_memory_pool().total_bytes() / 1e6 if on_gpu(x) else None
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether `error` says that memory is used up, the CPU's or a GPU's: CUDA's libraries have words of their own."""
+    cuda = "cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY"
+    cublas = "CUBLAS_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED"  # of its own memory, at the start
+    return isinstance(error, MemoryError) or any(words in str(error) for words in cuda + cublas)
 
 
 def write_product(out: Array, a: Array, b: Array) -> None:
@@ -227,8 +234,8 @@ def keep_mask(rng: Generator, p: float, x: Array) -> Array:
 
 
 def random_bits(rng: Generator) -> int:
-    """64 of them, a seed for what is drawn elsewhere."""
-    return int(rng.integers(2**64 - 1, dtype="uint64", endpoint=True))
+    """63 of them, a seed for what is drawn elsewhere."""
+    return int(rng.integers(2**63))
 
 
 def sum_in_order(numbers: Iterable[Any], start: Any = 0.0) -> Any:

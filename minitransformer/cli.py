@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from minitransformer import __version__
+from minitransformer.backend import out_of_memory
 from minitransformer.commands import bench, evaluate, exercises, gradcheck, plot, train, translate
 from minitransformer.commands.common import Commands
 from minitransformer.errors import MinitransformerError
@@ -38,7 +39,9 @@ def _run(argv: Sequence[str] | None) -> int:
     except (MinitransformerError, OSError, ImportError) as error:
         say(_error(error))
         return EXIT_BAD_INPUT
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
         say(_error("not enough memory; try a smaller model, or a smaller batch_tokens"))
         return EXIT_BAD_INPUT
     except Interrupted:

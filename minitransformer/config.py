@@ -132,7 +132,7 @@ class TrainingConfig:
     steps: int = 100_000  # updates, at most
     batch_tokens: int = 25_000  # padded tokens of a batch, of its source or of its target, whichever has more
     accumulate: int = 1  # batches whose gradients make one update
-    processes: int | None = None  # that share these batches, on all ranks of MPI; None: as many as pay
+    processes: int | None = None  # that share these, on all MPI ranks; None: as many as pay; on GPUs one each
     recompute: bool = False  # run each layer's forward again in backward, instead of keeping its cache
     schedule: str = "noam"  # §5.3; or "cosine": warm-up, then half a cosine down to 0
     warmup_steps: int = 4000

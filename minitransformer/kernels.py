@@ -2,8 +2,8 @@
 
 A launch takes some microseconds, however small the arrays; operation by operation, a small model would wait for
 launches alone. So these few chains are kernels of their own. The plain formula of each stands in the layer that calls
-it, computes the same on the CPU, and is what the tests compare with: on a GPU (`pytest -m gpu`), and without one on the
-CPU, since a C++ compiler can read the same text (tests/device).
+it, computes the same on the CPU, and is what the tests compare with: on a GPU, and without one on the CPU, since a C++
+compiler can read the same text (tests/device).
 
     ROWS(n)      a warp for each of n rows, its 32 lanes side by side;    LANES(i, n)  lane by lane through a row
     EACH(i, n)   a thread for each of n numbers;                          total, greatest  over the lanes of a warp
@@ -28,9 +28,8 @@ typedef unsigned long long Bits;
 #define EACH(i, n) Int i = (Int)blockIdx.x * blockDim.x + threadIdx.x; if (i < n)
 #define ROWS(n) Int row = ((Int)blockIdx.x * blockDim.x + threadIdx.x) / 32; if (row < n)
 #define LANES(i, n) for (Int i = threadIdx.x % 32; i < n; i += 32)
-__device__ T total(T x) { for (int d = 16; d; d /= 2) x += __shfl_xor_sync(~0u, x, d); return x; }
-__device__ T greatest(T x) { for (int d = 16; d; d /= 2) x = fmax(x, __shfl_xor_sync(~0u, x, d)); return x; }
 #define HOST_DEVICE __device__
+#define N_LANES 32
 #else
 #include <cmath>
 using namespace std;
@@ -38,10 +37,14 @@ using namespace std;
 #define EACH(i, n) for (Int i = 0; i < n; i++)
 #define ROWS(n) for (Int row = 0; row < n; row++)
 #define LANES(i, n) for (Int i = 0; i < n; i++)
-T total(T x) { return x; }
-T greatest(T x) { return x; }
 #define HOST_DEVICE
+#define N_LANES 1
+#define __shfl_xor_sync(lanes, x, distance) x
 #endif
+#define OTHERS(d) for (int d = N_LANES / 2; d; d /= 2)
+HOST_DEVICE T larger(T a, T b) { return a > b || a != a ? a : b; }  // NaN, if one of them is: fmax would hide it
+HOST_DEVICE T greatest(T x) { OTHERS(d) x = larger(x, __shfl_xor_sync(~0u, x, d)); return x; }
+template <class N> HOST_DEVICE N total(N x) { OTHERS(d) x += __shfl_xor_sync(~0u, x, d); return x; }
 
 // layers/activations.py, softmax. Row (b, h, q) of the scores; the mask's strides are 0 where it is broadcast.
 KERNEL softmax(const T* scores, const bool* mask, T* weights, Int n_rows, Int n, Int n_h, Int n_q,
@@ -51,7 +54,7 @@ KERNEL softmax(const T* scores, const bool* mask, T* weights, Int n_rows, Int n,
         T* w = weights + row * n;
         const bool* m = mask + row / (n_h * n_q) * stride_b + row / n_q % n_h * stride_h + row % n_q * stride_q;
         T top = T(-INFINITY), sum = 0;
-        LANES(k, n) if (m[k * stride_k]) top = fmax(top, s[k]);
+        LANES(k, n) if (m[k * stride_k]) top = larger(top, s[k]);
         top = greatest(top);
         LANES(k, n) {
             w[k] = m[k * stride_k] ? exp(s[k] - top) : T(0);
@@ -110,15 +113,15 @@ KERNEL layer_norm_backward(const T* dy, const T* x_hat, const T* rstd, const T* 
 }
 
 // layers/dropout.py. 16 bits for each number, from the count i and the seed (SplitMix64, Steele et al. 2014).
-HOST_DEVICE unsigned bits16(Bits seed, Int i) {
+HOST_DEVICE Int bits16(Bits seed, Int i) {
     Bits z = seed + (Bits)(i / 4 + 1) * 0x9E3779B97F4A7C15ull;
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
     z ^= z >> 31;
-    return (unsigned)(z >> (16 * (i % 4))) & 0xFFFF;
+    return z >> (16 * (i % 4)) & 0xFFFF;
 }
 
-KERNEL keep_mask(bool* kept, Int n, Bits seed, unsigned drop_below) {
+KERNEL keep_mask(bool* kept, Int n, Int seed, Int drop_below) {
     EACH(i, n) kept[i] = bits16(seed, i) >= drop_below;
 }
 
@@ -126,8 +129,18 @@ KERNEL keep(const T* x, const bool* kept, T* y, Int n, double p) {
     EACH(i, n) y[i] = kept[i] ? x[i] * T(1 / (1 - p)) : T(0);
 }
 
-// layers/embedding.py. `order` sorts the ids; the thread at an id's first place adds up all its rows, always in the
-// same order (with atomic additions, the last digits would differ from run to run).
+// layers/embedding.py. The order that sorts the ids: before one come all that are smaller, and those equal to it that
+// are before it already.
+KERNEL order_of(const Int* ids, Int* order, Int n) {
+    ROWS(n) {
+        Int n_before = 0, id = ids[row];
+        LANES(m, n) n_before += ids[m] < id || (ids[m] == id && m < row);
+        order[total(n_before)] = row;
+    }
+}
+
+// The thread at an id's first place adds up all its rows, always in the same order (with atomic additions, the last
+// digits would differ from run to run).
 KERNEL add_rows(T* target, const Int* ids, const Int* order, const T* rows, Int n, Int width) {
     EACH(i, n * width) {
         Int k = i / width, j = i % width, id = ids[order[k]];
@@ -145,17 +158,17 @@ KERNEL cross_entropy(const T* logits, const Int* right_word, const T* weight, T*
     ROWS(n_rows) {
         const T* z = logits + row * n;
         T top = T(-INFINITY), sum = 0, loss = 0, w = weight[row];
-        LANES(i, n) top = fmax(top, z[i]);
+        LANES(i, n) top = larger(top, z[i]);
         top = greatest(top);
-        LANES(i, n) sum += exp(fmax(z[i] - top, T(lowest)));
+        LANES(i, n) sum += exp(larger(z[i] - top, T(lowest)));
         T log_sum = log(total(sum)), share = eps_ls / n, right = 1 - eps_ls;
         LANES(i, n) {
-            T log_p = fmax(z[i] - top, T(lowest)) - log_sum;
+            T log_p = larger(z[i] - top, T(lowest)) - log_sum;
             T q = share + (i == right_word[row] ? right : T(0));
-            loss -= w == 0 || q == 0 ? T(0) : q * log_p;
+            loss -= q * log_p * w;
             dlogits[row * n + i] = (exp(log_p) - q) * w;
         }
-        losses[row] = total(loss) * w;
+        losses[row] = total(loss);
     }
 }
 
@@ -210,7 +223,7 @@ def layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, 
     x, n = xp.ascontiguousarray(x), x.shape[-1]
     y, x_hat, rstd = xp.empty_like(x), xp.empty_like(x), xp.empty((*x.shape[:-1], 1), x.dtype)
     n_rows = x.size // n
-    _launch("layer_norm", 32 * n_rows, x, x, gamma, beta, y, x_hat, rstd, n_rows, n, eps)
+    _launch("layer_norm", 32 * n_rows, x, x, gamma, beta, y, x_hat, rstd, n_rows, n, float(eps))
     return y, x_hat, rstd
 
 
@@ -228,7 +241,7 @@ def keep_mask(seed: int, p: float, x: Array) -> Array:
     """Booleans of the shape of `x`, False with probability `p`, a multiple of 2^-16; the same for the same seed."""
     xp = array_module(x)
     kept = xp.empty(x.shape, bool)
-    _launch("keep_mask", x.size, x, kept, x.size, xp.uint64(seed), xp.uint32(p * 2**16))
+    _launch("keep_mask", x.size, x, kept, x.size, seed, int(p * 2**16))
     return kept
 
 
@@ -237,7 +250,7 @@ def keep(x: Array, kept: Array, p: float) -> Array:
     xp = array_module(x)
     x = xp.ascontiguousarray(x)
     y = xp.empty_like(x)
-    _launch("keep", x.size, x, x, kept, y, x.size, p)
+    _launch("keep", x.size, x, x, kept, y, x.size, float(p))
     return y
 
 
@@ -246,8 +259,9 @@ def add_rows(target: Array, ids: Array, rows: Array) -> None:
     xp = array_module(target)
     ids = ids.ravel().astype("int64", copy=False)
     rows = xp.ascontiguousarray(rows.astype(target.dtype, copy=False))
-    n, width = ids.size, target.shape[1]
-    _launch("add_rows", n * width, target, target, ids, xp.argsort(ids), rows, n, width)
+    order, n, width = xp.empty_like(ids), ids.size, target.shape[1]
+    _launch("order_of", 32 * n, target, ids, order, n)
+    _launch("add_rows", n * width, target, target, ids, order, rows, n, width)
 
 
 def cross_entropy(logits: Array, right_word: Array, weight: Array, eps_ls: float) -> tuple[Array, Array]:
@@ -262,29 +276,33 @@ def cross_entropy(logits: Array, right_word: Array, weight: Array, eps_ls: float
     )
     lowest = float(xp.finfo(logits.dtype).min) / 2
     _launch("cross_entropy", 32 * n_rows, logits,
-            logits, right_word, weight, dlogits, losses, n_rows, n, eps_ls, lowest)  # fmt: skip
+            logits, right_word, weight, dlogits, losses, n_rows, n, float(eps_ls), lowest)  # fmt: skip
     return losses.sum(), dlogits
 
 
 def adam(p: Array, m: Array, v: Array, g: Array, betas: tuple[float, float], rate: float, eps: float) -> None:
     """Adam's update of p, m and v: m / (sqrt(v) + eps) times `rate` is taken off p."""
-    _launch("adam", p.size, p, p, m, v, g, p.size, *map(float, betas), rate, eps)
+    _launch("adam", p.size, p, p, m, v, g, p.size, *map(float, (*betas, rate, eps)))
 
 
 def _launch(name: str, n_threads: int, like: Array, *arguments: Any) -> None:
-    """Start a kernel for numbers of the type of `like`. Does not wait for it."""
+    """Start a kernel for numbers of the type of `like`. Does not wait for it.
+
+    Raises KeyError for a number that is neither int nor float: the kernel would misread its bytes.
+    """
     if n_threads == 0:
         return
     xp = array_module(like)
-    whole, real = xp.int64, xp.float64  # long long and double
-    typed = [whole(x) if type(x) is int else real(x) if type(x) is float else x for x in arguments]
-    _module(xp, like.dtype.itemsize).get_function(name)((-(-n_threads // THREADS),), (THREADS,), tuple(typed))
+    kinds = {int: xp.int64, float: xp.float64}  # long long and double
+    typed = [x if isinstance(x, xp.ndarray) else kinds[type(x)](x) for x in arguments]
+    _kernel(xp, name, like.dtype.itemsize)((-(-n_threads // THREADS),), (THREADS,), tuple(typed))
 
 
 @cache
-def _module(xp: Any, itemsize: int) -> Any:
-    """The kernels for numbers of that many bytes, compiled when first asked for."""
-    return xp.RawModule(code=SOURCE, options=(f"-DNUMBER={'float' if itemsize == 4 else 'double'}",))
+def _kernel(xp: Any, name: str, itemsize: int) -> Any:
+    """The kernel `name` for numbers of that many bytes. All of them are compiled when the first is asked for."""
+    options = (f"-DNUMBER={'float' if itemsize == 4 else 'double'}",)
+    return xp.RawModule(code=SOURCE, options=options).get_function(name)  # CuPy compiles the same text once
 
 
 @cache

@@ -124,7 +124,8 @@ def test_without_a_gpu_cuda_is_refused_in_one_line(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "cupy", None)  # import cupy raises ImportError
     with pytest.raises(
-        mt.ConfigError, match=r"device 'cuda' needs CuPy: pip install 'minitransformer\[cuda\]'"
+        mt.ConfigError,
+        match=r"device 'cuda' needs CuPy: pip install 'minitransformer\[cuda12\]' \(or \[cuda13\]\)",
     ):
         mt.Transformer(mt.TransformerConfig.preset("toy", 11), device="cuda")
 

@@ -362,6 +362,40 @@ def test_a_gpu_that_is_not_there_is_refused(capsys, tmp_path, monkeypatch):
     assert_refused(capsys, tmp_path, arguments, "cuda", "cpu")
 
 
+class CUBLASError(RuntimeError):
+    """CuPy's, and its other errors of CUDA, are RuntimeErrors, too."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 9 TiB"),
+        CUBLASError("CUBLAS_STATUS_ALLOC_FAILED"),
+        CUBLASError("CUBLAS_STATUS_NOT_INITIALIZED"),
+        RuntimeError("cudaErrorMemoryAllocation: out of memory"),
+        RuntimeError("CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
+    ],
+)
+def test_no_memory_left_is_one_line(capsys, tmp_path, monkeypatch, error):
+    monkeypatch.setattr(mt.Trainer, "run", raising(error))
+    arguments = ["train", "copy", "--out", tmp_path / "run", "--set", *TINY]
+    assert_refused(capsys, tmp_path, arguments, "not enough memory", "smaller")
+
+
+def test_a_fault_of_the_program_is_no_lack_of_memory(tmp_path, monkeypatch):
+    error = RuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered")
+    monkeypatch.setattr(mt.Trainer, "run", raising(error))
+    with pytest.raises(RuntimeError, match="IllegalAddress"):
+        call("train", "copy", "--out", tmp_path / "run", "--set", *TINY)
+
+
+def raising(error):
+    def run(*arguments):
+        raise error
+
+    return run
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -105,3 +106,15 @@ def test_every_public_name_has_a_docstring() -> None:
                     [f"{path.name}:{node.name}"] if ast.get_docstring(node) is None and not is_cache else []
                 )
     assert not missing
+
+
+def test_every_extra_that_is_named_exists() -> None:
+    root = PACKAGE.parent
+    project = (root / "pyproject.toml").read_text(encoding="utf-8")
+    section = project.split("[project.optional-dependencies]")[1].split("\n[")[0]
+    extras = set(re.findall(r"^(\w+) = ", section, re.MULTILINE))
+    pages = [*MODULES, *root.glob("*.md"), *(root / "docs").glob("*.md"), *(root / "tests").rglob("*.py")]
+    texts = [project, *(path.read_text(encoding="utf-8") for path in pages)]
+    named = {name for text in texts for found in re.findall(r"(?:minitransformer|pip install \"?\.)\[([\w,]+)\]", text)
+             for name in found.split(",")}  # fmt: skip
+    assert {"app", "cuda12", "cuda13"} <= named <= extras, named - extras

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from minitransformer.backend import Array, array_module
+from minitransformer.backend import Array, array_module, to_host, zeros
 from minitransformer.errors import InputError
 from minitransformer.gradcheck.derivatives import both_sides, central, plainly_smooth, slopes
 from minitransformer.gradcheck.diagnosis import diagnose
@@ -82,14 +82,15 @@ def gradcheck(
 
 
 def each_number(subject: Subject, method: str, tolerance: float) -> list[Row]:
-    """The worst entry of each variable, every entry moved by itself."""
-    analytic, sizes = subject.analytic_gradients(), subject.sizes()
+    """The worst entry of each variable, every entry moved by itself. Gradients are compared on the CPU."""
+    analytic = {name: to_host(a) for name, a in subject.analytic_gradients().items()}
+    sizes = subject.sizes()
     found = complex_steps(subject) if method == "complex" else central_differences(subject)
     numeric = {name: n for name, n in found.items() if n.size}
     if method == "complex":
         for name, u in subject.random_direction().items():
             if name in numeric:
-                check_analytic(subject, {name: u}, float((numeric[name] * u).sum()))
+                check_analytic(subject, {name: u}, float((numeric[name] * to_host(u)).sum()))
     most = [largest(gradients.values()) for gradients in (analytic, numeric)]
     floor = FLOOR * (min(most) or max(most)) or 1.0  # a step over a pole is in neither
     rows = []
@@ -107,9 +108,9 @@ def each_number(subject: Subject, method: str, tolerance: float) -> list[Row]:
 
 
 def complex_steps(subject: Subject) -> dict[str, Array]:
-    """Name -> gradient, by complex steps."""
+    """Name -> gradient, on the CPU, by complex steps."""
     variables, imaginary = subject.complex_change()
-    numeric = _zeros_like(subject.variables)
+    numeric = _zeros_for(subject.variables)
     for name, x in variables.items():
         flat = x.reshape(-1)
         for i in range(x.size):
@@ -120,8 +121,8 @@ def complex_steps(subject: Subject) -> dict[str, Array]:
 
 
 def central_differences(subject: Subject) -> dict[str, Array]:
-    """Name -> gradient, by central differences of one step."""
-    numeric = _zeros_like(subject.variables)
+    """Name -> gradient, on the CPU, by central differences of one step."""
+    numeric = _zeros_for(subject.variables)
     for name, x in subject.variables.items():
         for i in range(x.size):
             move = _mover(x, i)
@@ -223,8 +224,8 @@ def relative_error(a: Any, n: Any, floor: float) -> Array:
     return xp.where(xp.isnan(error), xp.inf, error)
 
 
-def _zeros_like(variables: dict[str, Array]) -> dict[str, Array]:
-    return {name: array_module(x).zeros_like(x) for name, x in variables.items()}
+def _zeros_for(variables: dict[str, Array]) -> dict[str, Array]:
+    return {name: zeros(x.shape, "float64") for name, x in variables.items()}
 
 
 def _mover(x: Array, i: int) -> Callable[[float], None]:

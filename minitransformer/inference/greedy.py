@@ -48,8 +48,9 @@ def decode(
         if n_going == 0:
             return ids[:, : position + 1]
         if n_going <= 3 / 4 * len(going):
-            state.select(going, going)
-            rows, tokens, going = rows[going], tokens[going], going[going]
+            stay = xp.arange(len(going))[going]  # indices: every use of a boolean index waits for a GPU
+            state.select(stay, stay)
+            rows, tokens, going = rows[stay], tokens[stay], going[stay]
     return ids
 
 

@@ -38,7 +38,7 @@ class LayerState:
         return x.reshape(len(self.memory_K), -1, x.shape[-1])
 
     def select_rows(self, rows: Array) -> None:
-        """Go on with these rows only: booleans, or indices, in their order."""
+        """Go on with these rows only, in this order: indices."""
         for name in ("K", "V"):
             written = getattr(self, name)[rows, :, : self.length]
             moved = room(written, len(written), self.K.shape[2])
@@ -73,9 +73,9 @@ class DecoderState:
         return len(self.layers[0].K)
 
     def select(self, rows: Array, sentences: Array | None = None) -> None:
-        """Go on with these rows and these sentences only: booleans, or indices, in their order.
+        """Go on with these rows and these sentences only, in this order: indices. None leaves all sentences.
 
-        None leaves all sentences. Raises InputError unless each sentence has as many rows as the others.
+        Raises InputError unless each sentence has as many rows as the others.
         """
         for layer in self.layers:
             layer.select_rows(rows)

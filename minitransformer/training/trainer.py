@@ -72,8 +72,8 @@ class Trainer:
         self.ranks.all_gather(
             self.model.flatten().data
         )  # another processor may round the first weights differently
-        processes = config.processes or self._processes_that_pay(config.accumulate * config.batch_tokens)
-        processes = max(processes, self.ranks.n)
+        asked = config.processes or self._processes_that_pay(config.accumulate * config.batch_tokens)
+        processes = max(1 if device == "cuda" else asked, self.ranks.n)  # two on a GPU would take turns
         # written down, so that a run resumed on other machines goes on as it was
         self.settings = replace(settings, training=replace(config, processes=processes))
         keep: Keep = "inputs" if config.recompute else "caches"

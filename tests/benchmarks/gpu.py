@@ -1,8 +1,9 @@
 """A training step on a GPU, here and in PyTorch eager: time between two events of the device, and memory.
 
-    python tests/benchmarks/gpu.py [SHAPE ...] [--rounds N] [--json FILE]        needs CuPy, PyTorch and a CUDA GPU
+    python tests/benchmarks/gpu.py [SHAPE ...] [--rounds N] [--dropout P ...] [--json FILE]
 
-float32, without TF32 and with it, for both. Each side is a process of its own; they take turns in blocks of
+Needs CuPy, PyTorch and a CUDA GPU. float32, without TF32 and with it, for both (CuPy takes it for products of two
+matrices, not for those of many at once, in attention). Each side is a process of its own; they take turns in blocks of
 steps. Both read the loss after every step, as a training loop does. "share" is the rate of the step's matrix
 products in the measured rate of CuPy's own large product.
 """
@@ -13,6 +14,7 @@ import os
 import statistics
 from typing import Any
 
+import numpy as np
 from shapes import SHAPES, Shape
 from sides import Table, Worker, parser
 
@@ -71,7 +73,9 @@ class Product:
         os.environ["CUPY_TF32"] = str(int(tf32))
         import cupy
 
-        self.cuda, self.x = cupy.cuda, cupy.ones((8192, 8192), "float32")
+        # random numbers: constants take less power, so that the clock stays higher than in earnest
+        x = np.random.default_rng(1).standard_normal((8192, 8192), "float32")
+        self.cuda, self.x = cupy.cuda, cupy.asarray(x)
 
     def __call__(self) -> float:
         start, stop = self.cuda.Event(), self.cuda.Event()
@@ -104,17 +108,28 @@ def compare(name: str, dropout: float, tf32: bool, rounds: int) -> dict[str, Any
             "ratio": ms["Cupy"] / ms["Torch"], "share": gflops / rate}  # fmt: skip
 
 
+def card() -> str:
+    """The name of the GPU."""
+    import cupy
+
+    name: bytes = cupy.cuda.runtime.getDeviceProperties(0)["name"]
+    return name.decode()
+
+
 def main() -> None:
     options = parser(__doc__)
     options.add_argument(
         "shapes", nargs="*", default=["a", "g"], metavar="SHAPE", help="of " + ", ".join(SHAPES)
     )
     options.add_argument("--rounds", type=int, default=10, help=f"blocks of {STEPS} steps for each side")
+    options.add_argument("--dropout", type=float, nargs="+", default=[0.1, 0.0], metavar="P")
     chosen = options.parse_args()
     titles = ["shape", "dropout", "TF32", "CuPy ms", "MB", "PyTorch ms", "MB", "× time", "share"]
     table = Table("{:<6} {:>7} {:>5}  {:>8} {:>8}  {:>10} {:>8}  {:>7} {:>6}", titles, chosen.json)
+    table.machine["card"] = card()
+    print(table.machine["card"])
     for tf32 in (False, True):
-        for dropout in (0.1, 0.0):
+        for dropout in chosen.dropout:
             for shape in chosen.shapes:
                 row = compare(shape, dropout, tf32, chosen.rounds)
                 cells = [shape, dropout, "yes" if tf32 else "no"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,24 @@ from minitransformer.training.loss import by_the_formula
 
 COMPARISONS: dict[str, Callable[..., tuple[list[Any], list[Any]]]] = {}
 SHAPE = B, H, T_Q, T_K = 3, 2, 5, 41  # 41 keys: more than the 32 lanes of a warp
+WIDTHS = [1, 32, 33, 1000]  # a row in one lane, in all 32 lanes of a warp, in one more, in many rounds
+COUNTS = [1, 256, 257, 100_003]  # numbers in one thread, in all 256 of a block, in one more, in many blocks
 
 
 def comparison(f):
     COMPARISONS[f.__name__] = f
     return f
+
+
+def comparison_of_sizes(sizes):
+    """The decorated function is a comparison for each of these sizes."""
+
+    def register(f):
+        for n in sizes:
+            COMPARISONS[f"{f.__name__}_{n}"] = partial(f, n=n)
+        return f
+
+    return register
 
 
 def masks(rng):
@@ -50,6 +65,23 @@ COMPARISONS["softmax"] = softmax_of(1)
 COMPARISONS["softmax_of_large_scores"] = softmax_of(1e4)
 
 
+@comparison_of_sizes(WIDTHS)
+def softmax_of_keys(xp, rng, dtype, n):
+    scores, mask = rng.normal(size=(2, 3, 7, n)).astype(dtype), rng.random((2, 1, 7, n)) > 0.3
+    return [kernels.softmax(xp.asarray(scores), xp.asarray(mask))], [activations.softmax(scores, mask)]
+
+
+@comparison
+def softmax_shows_what_is_no_number(xp, rng, dtype):
+    found, expected = [], []
+    for value in ("nan", "-inf"):
+        scores, mask = rng.normal(size=SHAPE).astype(dtype), rng.random(SHAPE) > 0.4
+        scores[1, 1, 2, 35], mask[1, 1, 2, 35] = value, True
+        found.append(kernels.softmax(xp.asarray(scores), xp.asarray(mask)))
+        expected.append(activations.softmax(scores, mask))
+    return found, expected
+
+
 @comparison
 def softmax_without_a_mask_of_any_axes(xp, rng, dtype):
     scores = rng.normal(size=(7, 33)).astype(dtype)
@@ -66,33 +98,43 @@ def softmax_backward(xp, rng, dtype):
     ]
 
 
+@comparison_of_sizes(WIDTHS)
+def softmax_backward_of_keys(xp, rng, dtype, n):
+    weights, dweights = (
+        activations.softmax(rng.normal(size=(6, n)).astype(dtype)),
+        rng.normal(size=(6, n)).astype(dtype),
+    )
+    found = kernels.softmax_backward(xp.asarray(dweights), xp.asarray(weights))
+    return [found], [activations.softmax_backward(dweights, weights)]
+
+
 def norm(rng, dtype, d_model=37):
     layer = mt.layers.LayerNorm(d_model, 1e-3, dtype)
     layer.gamma.data, layer.beta.data = (rng.normal(size=d_model).astype(dtype) for _ in range(2))
     return layer, (3 + 2 * rng.normal(size=(4, 3, d_model))).astype(dtype)
 
 
-@comparison
-def layer_norm(xp, rng, dtype):
-    layer, x = norm(rng, dtype)
+@comparison_of_sizes([*WIDTHS, 37])
+def layer_norm_of_width(xp, rng, dtype, n):
+    layer, x = norm(rng, dtype, n)
     x[0, 0] = 5  # a constant row
     y, cache = layer.forward(x)
     there = map(xp.asarray, (x, layer.gamma.data, layer.beta.data))
     return list(kernels.layer_norm(*there, layer.eps)), [y, *cache]
 
 
-@comparison
-def layer_norm_backward(xp, rng, dtype):
-    layer, x = norm(rng, dtype)
+@comparison_of_sizes([*WIDTHS, 37])
+def layer_norm_backward_of_width(xp, rng, dtype, n):
+    layer, x = norm(rng, dtype, n)
     _, cache = layer.forward(x)
     dy = rng.normal(size=x.shape).astype(dtype)
     there = map(xp.asarray, (dy, *cache, layer.gamma.data))
     return list(kernels.layer_norm_backward(*there)), [layer.backward(dy, cache), dy * cache.x_hat]
 
 
-@comparison
-def keep(xp, rng, dtype):
-    x, kept = rng.normal(size=(5, 7)).astype(dtype), rng.random((5, 7)) > 0.5
+@comparison_of_sizes(COUNTS)
+def keep(xp, rng, dtype, n):
+    x, kept = rng.normal(size=n).astype(dtype), rng.random(n) > 0.5
     p = 0.25
     return [kernels.keep(xp.asarray(x), xp.asarray(kept), p)], [x * kept / np.asarray(1 - p, dtype)]
 
@@ -108,9 +150,9 @@ def plain_keep_mask(seed, p, n):
     return np.array(kept)
 
 
-@comparison
-def keep_mask(xp, rng, dtype):
-    seed, p, x = int(rng.integers(2**64, dtype="uint64")), 6554 / 2**16, np.zeros((3, 67), dtype)
+@comparison_of_sizes([1, 67, 333])
+def keep_mask(xp, rng, dtype, n):
+    seed, p, x = int(rng.integers(2**63)), 6554 / 2**16, np.zeros((3, n), dtype)
     return [kernels.keep_mask(seed, p, xp.asarray(x))], [plain_keep_mask(seed, p, x.size).reshape(x.shape)]
 
 
@@ -122,6 +164,18 @@ def add_rows(xp, rng, dtype):
     kernels.add_rows(there, xp.asarray(ids), xp.asarray(rows))
     backend.add_rows(target, ids, rows)
     return [there], [target]
+
+
+@comparison_of_sizes([1, 32, 33, 1000, 25_000])
+def add_rows_of_ids(xp, rng, dtype, n):
+    """Whole numbers, which add up without rounding in any order; a third of the ids are one, as padding is."""
+    ids, rows = rng.integers(0, 37_000, n), rng.integers(-8, 9, (n, 3)).astype(dtype)
+    ids[rng.random(n) < 0.3] = 0
+    target = rng.integers(-8, 9, (37_000, 3)).astype(dtype)
+    there = xp.asarray(target.copy())
+    kernels.add_rows(there, xp.asarray(ids), xp.asarray(rows))
+    backend.add_rows(target, ids, rows)
+    return [there == xp.asarray(target)], [np.ones(target.shape, bool)]
 
 
 def cross_entropy_of(size, eps_ls):
@@ -142,13 +196,71 @@ COMPARISONS["cross_entropy_without_smoothing"] = cross_entropy_of(1, 0.0)
 COMPARISONS["cross_entropy_of_large_logits"] = cross_entropy_of(1e4, 0.1)
 
 
+@comparison_of_sizes([1, 33, 37_000])
+def cross_entropy_of_words(xp, rng, dtype, n):
+    logits, tgt_out = rng.normal(size=(3, 4, n)).astype(dtype), rng.integers(0, n, (3, 4))
+    weight = (rng.random((3, 4, 1)) > 0.3).astype(dtype) / 7
+    there = map(xp.asarray, (logits, tgt_out, weight))
+    return list(kernels.cross_entropy(*there, 0.1)), list(by_the_formula(logits, tgt_out, weight, 0.1))
+
+
 @comparison
-def adam(xp, rng, dtype):
-    p, m, v, g = (rng.normal(size=300).astype(dtype) for _ in range(4))
+def cross_entropy_shows_what_is_no_number(xp, rng, dtype):
+    """NaN or infinity at a word that counts, the right one or another, and at padding, which has the weight 0."""
+    found, expected = [], []
+    for value, row, word in product(("nan", "inf", "-inf"), (1, 2), (7, 40)):
+        logits, tgt_out = rng.normal(size=(2, 3, 71)).astype(dtype), np.full((2, 3), 7)
+        weight = np.array([[1, 1, 0], [1, 0, 1]], dtype)[..., None] / 4
+        logits[0, row, word] = value
+        there = map(xp.asarray, (logits, tgt_out, weight))
+        found += kernels.cross_entropy(*there, 0.1)
+        expected += by_the_formula(logits, tgt_out, weight, 0.1)
+    return found, expected
+
+
+@comparison_of_sizes(COUNTS)
+def adam(xp, rng, dtype, n, number=float):
+    p, m, v, g = (rng.normal(size=n).astype(dtype) for _ in range(4))
     v *= v
     there = [xp.asarray(x.copy()) for x in (p, m, v, g)]
-    beta1, beta2, rate, eps = 0.9, 0.98, 0.01, 1e-3
+    beta1, beta2, rate, eps = map(
+        number, (0.875, 0.9375, 0.0078125, 0.25)
+    )  # powers of two, or nearly: exact in float32
     kernels.adam(*there, (beta1, beta2), rate, eps)
+    beta1, beta2, rate, eps = map(float, (beta1, beta2, rate, eps))
     m = (beta1 * m + (1 - beta1) * g).astype(dtype)
     v = (beta2 * v + (1 - beta2) * g * g).astype(dtype)
     return there[:3], [(p - rate * m / (np.sqrt(v) + eps)).astype(dtype), m, v]
+
+
+@comparison
+def adam_with_numpy_s_numbers(xp, rng, dtype):
+    return adam(xp, rng, dtype, 300, np.float32)
+
+
+@comparison
+def numbers_of_other_types_than_float(xp, rng, dtype):
+    """What a setting may be: whole, or of NumPy. (An eps of 1, and a share of a half that is dropped.)"""
+    layer, x = norm(rng, dtype)
+    there, kept = (
+        list(map(xp.asarray, (x, layer.gamma.data, layer.beta.data))),
+        xp.asarray(np.ones(x.shape, bool)),
+    )
+    found, expected = [], []
+    for eps in (1, np.int64(1), np.uint64(1), np.float32(1), np.float64(1)):
+        layer.eps = float(eps)
+        y, cache = layer.forward(x)
+        found += kernels.layer_norm(*there, eps)
+        expected += [y, *cache]
+    for p in (np.float32(0.5), np.float64(0.5)):
+        found.append(kernels.keep(there[0], kept, p))
+        expected.append(2 * x)
+    logits, tgt_out, weight = (
+        rng.normal(size=(1, 3, 71)).astype(dtype),
+        np.full((1, 3), 7),
+        np.ones((1, 3, 1), dtype),
+    )
+    for eps_ls in (0, np.float32(0.25), np.float64(0.25)):
+        found += kernels.cross_entropy(*map(xp.asarray, (logits, tgt_out, weight)), eps_ls)
+        expected += by_the_formula(logits, tgt_out, weight, float(eps_ls))
+    return found, expected

@@ -5,6 +5,7 @@
   are what waits for a GPU (`Counts`);
 - there is nothing but the functions, methods and keyword arguments of cupy_api.txt, which test_cupy.py compares with
   CuPy where it is installed;
+- memory not yet written, of `empty` and `empty_like`, holds 0xFF bytes: NaN as floats, -1 as integers;
 - kernels (`RawModule`) are compiled for the CPU by the C++ compiler, if there is one.
 """
 
@@ -17,6 +18,7 @@ import hashlib
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import types
 from pathlib import Path
@@ -144,9 +146,7 @@ def c_value(x: Any) -> Any:
     if isinstance(x, DeviceArray):
         assert x.flags.c_contiguous or x.dtype == bool, "a kernel reads what lies in memory, row by row"
         return ctypes.c_void_p(on_host(x).ctypes.data)
-    types_of = {np.int64: ctypes.c_longlong, np.float64: ctypes.c_double,
-                np.uint64: ctypes.c_ulonglong, np.uint32: ctypes.c_uint}  # fmt: skip
-    return types_of[type(x)](x.item())
+    return {np.int64: ctypes.c_longlong, np.float64: ctypes.c_double}[type(x)](x.item())
 
 
 @functools.cache
@@ -208,12 +208,23 @@ class StandIn(types.ModuleType):
             raise AttributeError(name)
         if name not in API:
             raise AttributeError(f"CuPy has no {name}, as far as cupy_api.txt says")
-        thing = getattr(np, name)
+        thing = poisoned(getattr(np, name)) if name in ("empty", "empty_like") else getattr(np, name)
         if isinstance(thing, type) or not callable(thing):
             return thing
         if isinstance(thing, np.ufunc):
             return StandInUfunc(thing, self._wrapped(name, thing))
         return self._wrapped(name, thing)
+
+
+def poisoned(make: Any) -> Any:
+    """`make`, which returns an array of memory that is not written yet, with 0xFF bytes in there."""
+
+    def inner(*inputs: Any, **options: Any) -> np.ndarray:
+        x = make(*inputs, **options)
+        ctypes.memset(x.ctypes.data, 0xFF, x.nbytes)
+        return x
+
+    return inner
 
 
 class StandInUfunc:
@@ -228,6 +239,12 @@ class StandInUfunc:
 
     def at(self, target: Any, index: Any, values: Any) -> None:
         self.ufunc.at(on_host(target), on_host(index), on_host(values))
+
+
+def take_cupys_place() -> None:
+    """Be what `import cupy` imports, for tests and scripts written for a GPU."""
+    be_lenient()
+    sys.modules["cupy"] = StandIn()
 
 
 def be_lenient() -> None:

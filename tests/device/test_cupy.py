@@ -7,11 +7,12 @@ import re
 import warnings
 
 import pytest
+from cuda_sources import SPIN
 from make_cupy_api import listed, signature
 
 from minitransformer import kernels
 
-cupy = pytest.importorskip("cupy", reason="CuPy is not installed: pip install 'minitransformer[cuda]'")
+cupy = pytest.importorskip("cupy", reason="CuPy is not installed: pip install 'minitransformer[cuda13]'")
 
 
 @pytest.mark.parametrize("name", listed())
@@ -27,27 +28,36 @@ def test_cupy_has_what_ranks_call():
         warnings.simplefilter("ignore", UserWarning)
         from cupy.cuda import nccl
     if not nccl.available:
-        pytest.skip("NCCL is not installed: pip install nvidia-nccl-cu12")
+        pytest.skip("NCCL is not installed: pip install nvidia-nccl-cu13")
     for name in ("groupStart", "groupEnd", "get_unique_id", "NcclCommunicator"):
         assert callable(getattr(nccl, name))
     assert {"send", "recv"} <= set(dir(nccl.NcclCommunicator)) and int(nccl.NCCL_INT8) == 0
 
 
-@pytest.mark.parametrize("number", ["float", "double"])
-def test_the_kernels_are_cuda(number):
+def compiled(source, *options):
+    """PTX, without a warning of the compiler's."""
     nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc")
     try:
         nvrtc.getVersion()
     except RuntimeError:
-        pytest.skip("NVRTC, CUDA's compiler, is not installed: pip install nvidia-cuda-nvrtc-cu12")
-    program = nvrtc.createProgram(kernels.SOURCE, "kernels.cu", (), ())
+        pytest.skip("NVRTC, CUDA's compiler, is not installed: pip install nvidia-cuda-nvrtc")
+    program = nvrtc.createProgram(source, "kernels.cu", (), ())
     try:
-        nvrtc.compileProgram(program, (f"-DNUMBER={number}", "-arch=compute_80"))
+        nvrtc.compileProgram(program, ("-arch=compute_80", *options))
     finally:
         log = nvrtc.getProgramLog(program)
     assert not log.strip("\0\n "), log
     code = nvrtc.getPTX(program)
-    code = code if isinstance(code, str) else code.decode()
+    return code if isinstance(code, str) else code.decode()
+
+
+def test_the_tests_kernels_are_cuda():
+    assert ".entry spin" in compiled(SPIN) and "%globaltimer" in compiled(SPIN)
+
+
+@pytest.mark.parametrize("number", ["float", "double"])
+def test_the_kernels_are_cuda(number):
+    code = compiled(kernels.SOURCE, f"-DNUMBER={number}")
     assert set(re.findall(r"\.entry (\w+)", code)) == set(re.findall(r"KERNEL (\w+)\(", kernels.SOURCE))
     if number == "float":  # double arithmetic in a loop would take many times as long
         assert not re.findall(r"(?:sqrt|ex2|fma)\S*\.f64", code)

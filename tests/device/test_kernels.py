@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from comparisons import COMPARISONS
 
+from minitransformer import kernels
+
 DTYPES = ["float32", "float64"]
 
 
@@ -19,6 +21,37 @@ def test_a_kernel_is_its_formula(with_kernels, name, dtype):
     for a, b in zip(found, expected, strict=True):
         a = sys.modules["cupy"].asnumpy(a)
         assert a.dtype == b.dtype and a.shape == b.shape
-        np.testing.assert_allclose(
-            a, b, rtol=1e-5 if dtype == "float32" else 1e-12, atol=1e-6 if dtype == "float32" else 1e-15
-        )
+        rtol = 1e-5 if dtype == "float32" else 1e-12
+        # a thousand numbers, added up one after the other, are off by that much
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=32 * np.finfo(dtype).eps)
+
+
+def test_equal_ids_keep_their_order(with_kernels):
+    cupy, ids = sys.modules["cupy"], np.random.default_rng(2).integers(-9, 9, 333)
+    order = cupy.empty(ids.shape, "int64")
+    kernels._launch("order_of", 32 * ids.size, cupy.zeros(1), cupy.asarray(ids), order, ids.size)
+    np.testing.assert_array_equal(cupy.asnumpy(order), ids.argsort(kind="stable"))
+
+
+@pytest.mark.parametrize("number", [np.float32(0.5), np.float64(0.5), np.int64(1), np.int32(1), True, None])
+def test_a_number_whose_bytes_a_kernel_would_misread_is_refused(with_kernels, number):
+    x = sys.modules["cupy"].zeros(3)
+    with pytest.raises(KeyError):
+        kernels._launch("keep", 3, x, x, x > 0, x, 3, number)
+
+
+def test_a_kernel_is_looked_up_once(with_kernels, monkeypatch):
+    cupy, found = sys.modules["cupy"], []
+    monkeypatch.setattr(cupy.RawModule, "get_function", recording(cupy.RawModule.get_function, found))
+    for dtype in DTYPES * 3:
+        x = cupy.zeros(5, dtype)
+        kernels.keep(kernels.keep(x, x > 0, 0.5), x > 0, 0.5)
+    assert found == ["keep", "keep"]  # one for each item size
+
+
+def recording(function, names):
+    def inner(module, name):
+        names.append(name)
+        return function(module, name)
+
+    return inner

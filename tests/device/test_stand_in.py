@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_runs import small_run
 from stand_in import DeviceArray, counts, on_host
 from support import T_K, T_Q, V_SRC, B, random_ids, tiny_config
 
 import minitransformer as mt
-from minitransformer.tasks import Copy
+from minitransformer.inference.greedy import decode
 from minitransformer.training.batching import Batch
 from minitransformer.training.trainer import load_model
 
@@ -94,18 +95,34 @@ def test_decoding_waits_a_few_times_a_token(somewhere):
     assert 0 < counts.waits <= 9 * 4
 
 
+@pytest.mark.parametrize("n_layers", [1, 3])
+def test_greedy_decoding_waits_twice_a_token_and_once_when_sentences_leave(somewhere, n_layers):
+    """However many layers keep keys and values. Sentence i ends after i + 2 tokens, so each of these leaves."""
+    model, cupy = mt.Transformer(tiny_config(n_layers=n_layers), 3, device=somewhere), sys.modules["cupy"]
+    left, EOS, WORD = [2, 3, 4], 2, 7
+
+    def choose(logits):
+        left[:] = [n - 1 for n in left if n > 0]
+        return cupy.asarray([EOS if n == 0 else WORD for n in left])
+
+    src_ids = random_ids(np.random.default_rng(1), 3, T_K, V_SRC)
+    counts.waits = 0
+    ids = decode(model, src_ids, choose, 1, EOS, 9)
+    assert on_host(ids).tolist() == [[7, 2, 0, 0], [7, 7, 2, 0], [7, 7, 7, 2]]
+    assert counts.waits == 2 * 4 + 2  # are the tokens words of the vocabulary, how many go on; who leaves
+
+
+def test_a_run_on_a_gpu_has_one_replica_whatever_its_settings_say(somewhere, tmp_path):
+    for device, n in ((somewhere, 1), ("cpu", 2)):
+        folder = mt.RunFolder(tmp_path / device)
+        trainer = mt.Trainer(small_run(processes=2, steps=2), folder, device)
+        trainer.run()
+        assert len(trainer.replicas.models) == n
+        assert folder.settings().training.processes == n  # where one would look
+
+
 def test_a_run_on_a_device_resumes_on_the_cpu(somewhere, tmp_path):
-    task = Copy(n_symbols=5, min_length=2, max_length=4, epoch_size=23, test_size=4)
-    small = {
-        "n_layers": 1,
-        "d_model": 8,
-        "n_heads": 2,
-        "d_ff": 16,
-        "max_len": 12,
-        "steps": 4,
-        "batch_tokens": 30,
-    }
-    settings = mt.RunSettings.of(task, {**small, "warmup_steps": 2, "evaluate_every": 2, "log_every": 1}, 1)
+    settings = small_run()
     folder = mt.RunFolder(tmp_path / "run")
     result = mt.Trainer(settings, folder, somewhere).run()
     assert result["gpu_memory_mb"] == 1
@@ -165,7 +182,15 @@ def test_the_stand_in_refuses_what_cupy_refuses(device):
                   lambda: cupy.zeros(3, like=x), lambda: x.sum(where=x > 0)):  # fmt: skip
         with pytest.raises(TypeError):
             print(wrong())
-    for absent in (lambda: cupy.vecdot, lambda: x.item, lambda: x.tolist, lambda: cupy.einsum_path):
+    assert np.isnan(on_host(cupy.empty((3, 4)))).all()
+    for absent in (
+        lambda: cupy.unravel_index,
+        lambda: x.argsort,
+        lambda: cupy.vecdot,
+        lambda: x.item,
+        lambda: x.tolist,
+        lambda: cupy.einsum_path,
+    ):
         with pytest.raises(AttributeError):
             absent()
     waits = counts.waits

@@ -10,6 +10,7 @@ from golden_cases import N_GROUPS, Arrays, Settings, starting_with
 
 import minitransformer as mt
 from minitransformer import layers, models
+from minitransformer.backend import to_host
 from minitransformer.module import Module
 
 
@@ -90,7 +91,7 @@ LAYERS: dict[str, Callable[[Settings], Module]] = {
 
 def gradients(layer: Module, names: Arrays) -> Arrays:
     parameters = layer.parameters()
-    return {f"grad.{name}": parameters[name].grad.copy() for name in names}
+    return {f"grad.{name}": to_host(parameters[name].grad).copy() for name in names}
 
 
 def run(kind: str, s: Settings, given: Arrays) -> Arrays:
@@ -109,9 +110,11 @@ def run(kind: str, s: Settings, given: Arrays) -> Arrays:
     return {"y": np.asarray(y), **d, **gradients(layer, weights)}
 
 
-def train(s: Settings, weights: Arrays, src_ids: Any, tgt_in: Any, tgt_out: Any) -> Arrays:
+def train(
+    s: Settings, weights: Arrays, src_ids: Any, tgt_in: Any, tgt_out: Any, device: str = "cpu"
+) -> Arrays:
     """Three steps of §5.3 on one batch: the first logits and gradients, all losses, the last weights."""
-    model = mt.Transformer(config_of(s), dtype="float64")
+    model = mt.Transformer(config_of(s), dtype="float64", device=device)
     model.load_state_dict(weights)
     loss_fn = mt.LabelSmoothedCrossEntropy(s["eps_ls"], s["pad_id"])
     adam = mt.Adam(model, betas=(0.9, 0.98), adam_eps=1e-9)
@@ -122,8 +125,8 @@ def train(s: Settings, weights: Arrays, src_ids: Any, tgt_in: Any, tgt_out: Any)
         loss, loss_cache = loss_fn.forward(logits, tgt_out)
         model.backward(loss_fn.backward(loss_cache), cache)
         if step == 1:
-            results = {"logits": logits, **gradients(model, weights)}
-        results[f"loss.{step}"] = np.asarray(loss)
+            results = {"logits": to_host(logits), **gradients(model, weights)}
+        results[f"loss.{step}"] = to_host(loss)
         adam.step(mt.noam_schedule(step, s["d_model"], s["warmup_steps"]))
     updated = model.state_dict()
     return {**results, **{f"updated.{name}": updated[name] for name in weights}}

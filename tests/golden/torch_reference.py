@@ -189,7 +189,7 @@ def leaves(arrays: Arrays) -> Weights:
 
 
 def gradients(tensors: Weights, prefix: str) -> Arrays:
-    return {prefix + name: x.grad.numpy().copy() for name, x in tensors.items() if x.requires_grad}
+    return {prefix + name: x.grad.numpy(force=True).copy() for name, x in tensors.items() if x.requires_grad}
 
 
 def run(kind: str, s: Settings, given: Arrays) -> Arrays:
@@ -212,8 +212,8 @@ def train(s: Settings, w: Weights, inputs: dict[str, Any]) -> Arrays:
         loss_of_step = loss(w, s, logits, inputs["tgt_out"])
         loss_of_step.backward()
         if step == 1:
-            results = {"logits": logits.detach().numpy(), **gradients(w, "grad.")}
-        results[f"loss.{step}"] = loss_of_step.detach().numpy()
+            results = {"logits": logits.numpy(force=True), **gradients(w, "grad.")}
+        results[f"loss.{step}"] = loss_of_step.numpy(force=True)
         adam.param_groups[0]["lr"] = s["d_model"] ** -0.5 * min(step**-0.5, step * s["warmup_steps"] ** -1.5)
         adam.step()
-    return {**results, **{f"updated.{name}": x.detach().numpy() for name, x in w.items()}}
+    return {**results, **{f"updated.{name}": x.numpy(force=True) for name, x in w.items()}}
