@@ -70,7 +70,7 @@ def check_all(arguments: argparse.Namespace) -> Answer:
         "largest relative error", "", *(f"{worst[m]:.1e} " for m in METHODS), f"in {answer['seconds']:.0f} s"
     )
     tell("tolerance", "", *(f"{TOLERANCE[m]:.1e} " for m in METHODS), "")
-    return answer, "\n".join(wrong) or "Every gradient is right."
+    return answer, "\n".join(wrong) or "Every gradient agrees with its numerical derivatives."
 
 
 def _error_of(report: GradcheckReport) -> str:
