@@ -6,6 +6,7 @@ The paper's table of contents, as modules:
     §3.1    encoder and decoder stacks             models/encoder.py  models/decoder.py
             Add & Norm                             layers/add_norm.py  layers/normalization.py
     §3.2    attention, figure 2                    layers/attention.py  layers/masks.py
+                                                   layers/multi_head_attention.py
     §3.3    position-wise feed-forward networks    layers/feed_forward.py  layers/activations.py
     §3.4    embeddings and softmax                 layers/embedding.py  layers/activations.py
     §3.5    positional encoding                    layers/positional_encoding.py

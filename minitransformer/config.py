@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any, TypeVar, get_type_hints
 
-from minitransformer.backend import Array, array_module, integer_of, on_gpu
+from minitransformer.backend import integer_of
 from minitransformer.errors import ConfigError, InputError, describe
 
 DROPOUT_PLACES = ("embedding", "residual", "attention", "relu")
@@ -243,27 +243,6 @@ def as_list(name: str, values: Any, expected: str) -> list[Any]:
         return list(values)
     except TypeError:
         raise InputError(f"{name}: expected a list of {expected}, got {describe(values)}") from None
-
-
-def as_array(ids: Array, name: str) -> Array:
-    """`ids`, which may be lists, as an array of its own library. Raises InputError for ragged lists."""
-    try:
-        return array_module(ids).asarray(ids)
-    except (ValueError, TypeError):
-        raise InputError(f"{name}: expected rows of one length; pad the shorter ones") from None
-
-
-def beside(x: Array, name: str, like: Array) -> Array:
-    """`x` in the memory where `like` is: from the CPU it is sent to the GPU, but not the other way.
-
-    Raises InputError then: whoever gives an array on a GPU to a model on the CPU means another model.
-    """
-    if on_gpu(x) and not on_gpu(like):
-        raise InputError(
-            f"{name}: expected an array on the device 'cpu', where the model is, got one on 'cuda'; "
-            f"move one of them: model.to('cuda'), or cupy.asnumpy({name})"
-        )
-    return array_module(like).asarray(x)
 
 
 def between(value: Any, low: float, high: float) -> bool:

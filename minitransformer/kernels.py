@@ -11,10 +11,14 @@ compiler can read the same text (tests/device).
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
+import sys
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import Any, TypeVar, cast
 
-from minitransformer.backend import Array, array_module, on_gpu
+from minitransformer.backend import Array, Generator, array_module, is_float, on_gpu, random_bits
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 THREADS = 256  # in a block, eight warps
 
@@ -48,12 +52,12 @@ template <class N> HOST_DEVICE N total(N x) { OTHERS(d) x += __shfl_xor_sync(~0u
 
 // layers/activations.py, softmax. Row (b, h, q) of the scores; the mask's strides are 0 where it is broadcast.
 KERNEL softmax(const T* scores, const bool* mask, T* weights, Int n_rows, Int n, Int n_h, Int n_q,
-               Int stride_b, Int stride_h, Int stride_q, Int stride_k) {
+               Int stride_b, Int stride_h, Int stride_q, Int stride_k, double lowest) {
     ROWS(n_rows) {
         const T* s = scores + row * n;
         T* w = weights + row * n;
         const bool* m = mask + row / (n_h * n_q) * stride_b + row / n_q % n_h * stride_h + row % n_q * stride_q;
-        T top = T(-INFINITY), sum = 0;
+        T top = T(lowest), sum = 0;
         LANES(k, n) if (m[k * stride_k]) top = larger(top, s[k]);
         top = greatest(top);
         LANES(k, n) {
@@ -76,7 +80,7 @@ KERNEL softmax_backward(const T* dweights, const T* weights, T* dscores, Int n_r
     }
 }
 
-// layers/normalization.py, LayerNorm.forward
+// layers/normalization.py, layer_norm
 KERNEL layer_norm(const T* x, const T* gamma, const T* beta, T* y, T* x_hat, T* rstd, Int n_rows, Int n, double eps) {
     ROWS(n_rows) {
         const T* x_row = x + row * n;
@@ -94,9 +98,8 @@ KERNEL layer_norm(const T* x, const T* gamma, const T* beta, T* y, T* x_hat, T* 
     }
 }
 
-// layers/normalization.py, LayerNorm.backward
-KERNEL layer_norm_backward(const T* dy, const T* x_hat, const T* rstd, const T* gamma, T* dx, T* dy_x_hat,
-                           Int n_rows, Int n) {
+// layers/normalization.py, layer_norm_backward
+KERNEL layer_norm_backward(const T* dy, const T* x_hat, const T* rstd, const T* gamma, T* dx, Int n_rows, Int n) {
     ROWS(n_rows) {
         const T *dy_row = dy + row * n, *z = x_hat + row * n;
         T sum = 0, dot = 0;
@@ -105,10 +108,7 @@ KERNEL layer_norm_backward(const T* dy, const T* x_hat, const T* rstd, const T* 
             dot += dy_row[i] * gamma[i] * z[i];
         }
         T mean = total(sum) / n, mean_dot = total(dot) / n;
-        LANES(i, n) {
-            dx[row * n + i] = (dy_row[i] * gamma[i] - mean - z[i] * mean_dot) * rstd[row];
-            dy_x_hat[row * n + i] = dy_row[i] * z[i];
-        }
+        LANES(i, n) dx[row * n + i] = (dy_row[i] * gamma[i] - mean - z[i] * mean_dot) * rstd[row];
     }
 }
 
@@ -125,7 +125,7 @@ KERNEL keep_mask(bool* kept, Int n, Int seed, Int drop_below) {
     EACH(i, n) kept[i] = bits16(seed, i) >= drop_below;
 }
 
-KERNEL keep(const T* x, const bool* kept, T* y, Int n, double p) {
+KERNEL apply_mask(const T* x, const bool* kept, T* y, Int n, double p) {
     EACH(i, n) y[i] = kept[i] ? x[i] * T(1 / (1 - p)) : T(0);
 }
 
@@ -172,15 +172,36 @@ KERNEL cross_entropy(const T* logits, const Int* right_word, const T* weight, T*
     }
 }
 
-// training/optimizer.py, Adam
-KERNEL adam(T* p, T* m, T* v, const T* g, Int n, double beta1, double beta2, double rate, double eps) {
+// training/optimizer.py, adam
+KERNEL adam(T* p, T* m, T* v, const T* g, Int n, double lr, double beta1, double beta2,
+            double correction1, double correction2, double adam_eps) {
     EACH(i, n) {
         m[i] = T(beta1) * m[i] + T(1 - beta1) * g[i];
         v[i] = T(beta2) * v[i] + T(1 - beta2) * (g[i] * g[i]);
-        p[i] -= m[i] / (sqrt(v[i]) + T(eps)) * T(rate);
+        T m_hat = m[i] / T(correction1), v_hat = v[i] / T(correction2);
+        p[i] -= T(lr) * m_hat / (sqrt(v_hat) + T(adam_eps));
     }
 }
 """
+
+
+def fused(kernel: Callable[..., Any], where: Callable[..., bool] | None = None) -> Callable[[F], F]:
+    """Above a formula: what computes it on a GPU, in one launch (or few).
+
+    `kernel` has the arguments and results of the formula. It is called where `where` (by default `usable`) holds for
+    the floating-point arrays among the arguments, and the formula anywhere else.
+    """
+
+    def above(formula: F) -> F:
+        @wraps(formula)
+        def either(*arguments: Any) -> Any:
+            if "cupy" in sys.modules and (where or usable)(*filter(is_float, arguments)):
+                return kernel(*arguments)
+            return formula(*arguments)
+
+        return cast(F, either)
+
+    return above
 
 
 def usable(x: Array, *others: Array) -> bool:
@@ -192,7 +213,7 @@ def usable(x: Array, *others: Array) -> bool:
     return on_gpu(x) and x.dtype.kind == "f" and x.dtype.itemsize in (4, 8) and alike
 
 
-def softmax(scores: Array, mask: Array | None) -> Array:
+def softmax(scores: Array, mask: Array | None = None) -> Array:
     """What layers/activations.py's softmax returns. Four axes with a mask, else any number."""
     xp = array_module(scores)
     scores = xp.ascontiguousarray(scores)
@@ -203,7 +224,8 @@ def softmax(scores: Array, mask: Array | None) -> Array:
         _, n_h, n_q, _ = (1,) * (4 - scores.ndim) + scores.shape
         strides = (0,) * (4 - scores.ndim) + xp.broadcast_to(mask, scores.shape).strides
     n_rows = scores.size // n
-    _launch("softmax", 32 * n_rows, scores, scores, mask, weights, n_rows, n, n_h, n_q, *strides)
+    lowest = float(xp.finfo(scores.dtype).min)
+    _launch("softmax", 32 * n_rows, scores, scores, mask, weights, n_rows, n, n_h, n_q, *strides, lowest)
     return weights
 
 
@@ -218,7 +240,7 @@ def softmax_backward(dweights: Array, weights: Array) -> Array:
 
 
 def layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array]:
-    """y, x_hat and 1 / sqrt(var + eps) of LayerNorm.forward."""
+    """What layers/normalization.py's layer_norm returns."""
     xp = array_module(x)
     x, n = xp.ascontiguousarray(x), x.shape[-1]
     y, x_hat, rstd = xp.empty_like(x), xp.empty_like(x), xp.empty((*x.shape[:-1], 1), x.dtype)
@@ -227,30 +249,29 @@ def layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, 
     return y, x_hat, rstd
 
 
-def layer_norm_backward(dy: Array, x_hat: Array, rstd: Array, gamma: Array) -> tuple[Array, Array]:
-    """dx of LayerNorm.backward, and dy · x_hat, whose sum over all positions is dgamma."""
+def layer_norm_backward(dy: Array, x_hat: Array, rstd: Array, gamma: Array) -> Array:
+    """What layers/normalization.py's layer_norm_backward returns."""
     xp = array_module(dy)
     dy, n = xp.ascontiguousarray(dy), dy.shape[-1]
-    dx, dy_x_hat = xp.empty_like(dy), xp.empty_like(dy)
-    n_rows = dy.size // n
-    _launch("layer_norm_backward", 32 * n_rows, dy, dy, x_hat, rstd, gamma, dx, dy_x_hat, n_rows, n)
-    return dx, dy_x_hat
+    dx, n_rows = xp.empty_like(dy), dy.size // n
+    _launch("layer_norm_backward", 32 * n_rows, dy, dy, x_hat, rstd, gamma, dx, n_rows, n)
+    return dx
 
 
-def keep_mask(seed: int, p: float, x: Array) -> Array:
-    """Booleans of the shape of `x`, False with probability `p`, a multiple of 2^-16; the same for the same seed."""
+def keep_mask(rng: Generator, p: float, x: Array) -> Array:
+    """Booleans of the shape of `x`, False with probability `p`, a multiple of 2^-16: 64 bits of `rng` are the seed."""
     xp = array_module(x)
     kept = xp.empty(x.shape, bool)
-    _launch("keep_mask", x.size, x, kept, x.size, seed, int(p * 2**16))
+    _launch("keep_mask", x.size, x, kept, x.size, random_bits(rng), int(p * 2**16))
     return kept
 
 
-def keep(x: Array, kept: Array, p: float) -> Array:
-    """kept · x / (1 - p), as Dropout does it."""
+def apply_mask(x: Array, kept: Array, p: float) -> Array:
+    """What layers/dropout.py's apply_mask returns."""
     xp = array_module(x)
     x = xp.ascontiguousarray(x)
     y = xp.empty_like(x)
-    _launch("keep", x.size, x, x, kept, y, x.size, float(p))
+    _launch("apply_mask", x.size, x, x, kept, y, x.size, float(p))
     return y
 
 
@@ -265,24 +286,27 @@ def add_rows(target: Array, ids: Array, rows: Array) -> None:
 
 
 def cross_entropy(logits: Array, right_word: Array, weight: Array, eps_ls: float) -> tuple[Array, Array]:
-    """What training/loss.py's by_the_formula returns."""
+    """What training/loss.py's cross_entropy returns."""
     xp = array_module(logits)
     logits, n = xp.ascontiguousarray(logits), logits.shape[-1]
     right_word = xp.ascontiguousarray(right_word.astype("int64", copy=False))
     dlogits, losses, n_rows = (
         xp.empty_like(logits),
-        xp.empty(logits.shape[:-1], logits.dtype),
+        xp.empty((*logits.shape[:-1], 1), logits.dtype),
         logits.size // n,
     )
     lowest = float(xp.finfo(logits.dtype).min) / 2
     _launch("cross_entropy", 32 * n_rows, logits,
             logits, right_word, weight, dlogits, losses, n_rows, n, float(eps_ls), lowest)  # fmt: skip
-    return losses.sum(), dlogits
+    return losses, dlogits
 
 
-def adam(p: Array, m: Array, v: Array, g: Array, betas: tuple[float, float], rate: float, eps: float) -> None:
-    """Adam's update of p, m and v: m / (sqrt(v) + eps) times `rate` is taken off p."""
-    _launch("adam", p.size, p, p, m, v, g, p.size, *map(float, (*betas, rate, eps)))
+def adam(
+    p: Array, m: Array, v: Array, g: Array, lr: float, t: int, beta1: float, beta2: float, adam_eps: float
+) -> None:
+    """What training/optimizer.py's adam does."""
+    numbers = lr, beta1, beta2, 1 - beta1**t, 1 - beta2**t, adam_eps
+    _launch("adam", p.size, p, p, m, v, g, p.size, *map(float, numbers))
 
 
 def _launch(name: str, n_threads: int, like: Array, *arguments: Any) -> None:

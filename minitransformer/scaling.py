@@ -161,7 +161,8 @@ def _measured(
         ranks.all_gather(data)
 
     def update() -> None:
-        optimizer.step(1e-4, replicas.n_parts, replicas.map)
+        with replicas.threads():
+            optimizer.step(1e-4)
 
     def add() -> None:
         data[...] += grad

@@ -158,7 +158,7 @@ OTHER_RIGHT_FIXES = [
              {"dscores = dcontext @ V.swapaxes(-1, -2) / m":
               "dscores = layers.softmax_backward(dcontext @ V.swapaxes(-1, -2), weights) / m"}),
     WrongFix("masking", "this package's function", UNFIXED,
-             {"        scores[~mask] = -math.inf\n": "", "layers.softmax(scores)": "layers.softmax(scores, mask)"}),
+             {"        scores[~mask] = -math.inf\n": "", "= softmax(scores)": "= layers.softmax(scores, mask)"}),
     WrongFix("dropout", "this package's class", FIXED,
              {"class Dropout(Module):": "from minitransformer.layers import Dropout\nclass Other(Module):"}),
 ]  # fmt: skip

@@ -784,7 +784,7 @@ FAULTS = [
     # -- attention and the stacks
     Fault("cross-attention with values from the decoder", "models.decoder.DecoderLayer.forward",
           values_from_the_decoder, [a_later_token_changes_no_earlier_output]),
-    Fault("attention: dkey and dvalue swapped", "layers.attention.MultiHeadAttention.backward",
+    Fault("attention: dkey and dvalue swapped", "layers.multi_head_attention.MultiHeadAttention.backward",
           dkey_and_dvalue_swapped, elementwise(L.MultiHeadAttention)),
     Fault("a missing term: the residual's gradient", "layers.add_norm.AddNorm.backward",
           residual_without_its_gradient, [*elementwise(L.AddNorm), partial(gradients, models.EncoderLayer)]),
@@ -842,8 +842,8 @@ FAULTS = [
     Fault("targets not shifted", "training.batching.make_batch", not_shifted, [targets_are_shifted_by_one]),
     Fault("start symbol equal to pad", "training.batching.BOS",
           PAD, [the_start_is_not_padding, targets_are_shifted_by_one]),
-    Fault("a negative id wraps around", "models.transformer.Transformer._checked",
-          lambda self, ids, name, vocab_size: ids, [a_negative_id_is_refused]),
+    Fault("a negative id wraps around", "validation.ids_for",
+          lambda model, ids, name, vocab_size: ids, [a_negative_id_is_refused]),
     # -- float64 constants that silently upcast float32
     Fault("float64: np.sqrt(d_k)", "layers.attention.math",
           SimpleNamespace(sqrt=np.sqrt), [partial(float32_stays_float32, L.ScaledDotProductAttention)]),

@@ -2,13 +2,14 @@
 
 from minitransformer.layers.activations import ReLU, log_softmax, softmax, softmax_backward
 from minitransformer.layers.add_norm import AddNorm
-from minitransformer.layers.attention import MultiHeadAttention, ScaledDotProductAttention
+from minitransformer.layers.attention import ScaledDotProductAttention
 from minitransformer.layers.attention_in_blocks import AttentionInBlocks
 from minitransformer.layers.dropout import Dropout
 from minitransformer.layers.embedding import Embedding, OutputProjection
 from minitransformer.layers.feed_forward import FeedForward
 from minitransformer.layers.linear import Linear
 from minitransformer.layers.masks import causal_mask, padding_mask
+from minitransformer.layers.multi_head_attention import MultiHeadAttention
 from minitransformer.layers.normalization import LayerNorm, RMSNorm
 from minitransformer.layers.other_norms import BatchNorm, GroupNorm, InstanceNorm
 from minitransformer.layers.positional_encoding import (

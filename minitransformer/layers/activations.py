@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from minitransformer import kernels
 from minitransformer.backend import Array, Generator, array_module, silent_overflow, sum_last
+from minitransformer.kernels import fused
+from minitransformer.layers.masks import masked_scores
 from minitransformer.module import Module
 
 
@@ -28,47 +30,46 @@ class ReLU(Module):
         return dy * (cache.y > 0)
 
 
+@fused(kernels.softmax)
+@silent_overflow()
 def softmax(scores: Array, mask: Array | None = None) -> Array:
     """exp(scores) / Σ exp(scores) over the last axis, among the entries where `mask` is True.
 
-    An entry that may not be attended to scores -inf, so its weight is exactly 0. A row without any entry left gives
-    zeros. Subtracting the row's maximum changes nothing in the quotient and keeps exp from overflowing. (Masks meet
-    scores here, and in what stands in for this function: `softmax_without_maximum` in attention_in_blocks.py, and a
-    kernel on a GPU.)
+    An entry that may not be attended to scores -inf, so its weight is exactly 0, and a row without any other entry
+    gives zeros. Subtracting the row's maximum changes nothing in the quotient and keeps exp from overflowing.
     """
-    if kernels.usable(scores):
-        return kernels.softmax(scores, mask)
     xp = array_module(scores)
-    if mask is not None:
-        scores = xp.where(mask, scores, -xp.inf)
-    top = scores.max(-1, keepdims=True)
-    if mask is not None:
-        top = xp.where(xp.isfinite(top), top, 0)  # a fully masked row: exp(-inf - 0) = 0
-    with silent_overflow():  # -1e38 - 3e38 is -inf in float32, and exp of it 0 as it should be
-        weights = scores - top
-    xp.exp(weights, out=weights)
-    total = sum_last(weights)
-    if mask is not None:
-        total = xp.where(total == 0, 1, total)  # ... and 0 / 1 = 0
-    weights /= total
-    return weights
+    scores = masked_scores(scores, mask)
+    top = xp.maximum(
+        scores.max(-1, keepdims=True), xp.finfo(scores.dtype).min
+    )  # also of a row of -inf, finite
+    exps = xp.exp(scores - top)
+    total = sum_last(exps)
+    return exps / xp.where(total == 0, 1, total)
 
 
+@fused(kernels.softmax_backward)
 def softmax_backward(dweights: Array, weights: Array) -> Array:
     """dscores = weights · (dweights - Σ dweights · weights): the softmax's Jacobian diag(w) - w wᵀ, applied.
 
     A weight of 0 (masked) gives a gradient of 0.
     """
-    if kernels.usable(weights, dweights):
-        return kernels.softmax_backward(dweights, weights)
-    dscores = dweights - sum_last(dweights * weights)
-    dscores *= weights
-    return dscores
+    return weights * (dweights - sum_last(dweights * weights))
 
 
+@silent_overflow()
 def log_softmax(logits: Array) -> Array:
     """log(exp(logits) / Σ exp(logits)) over the last axis, without ever forming a quotient that can be 0."""
     xp = array_module(logits)
-    with silent_overflow():  # -1e38 - 3e38 is -inf in float32: half of the lowest number stands for it
-        shifted = xp.maximum(logits - logits.max(-1, keepdims=True), xp.finfo(logits.dtype).min / 2)
+    shifted = shifted_logits(logits)
     return shifted - xp.log(sum_last(xp.exp(shifted)))
+
+
+def shifted_logits(logits: Array) -> Array:
+    """logits - max(logits) over the last axis: the same softmax, from numbers whose exp cannot overflow.
+
+    In float32, -1e38 - 3e38 is -inf. Half of the lowest number stands for that: its exp is 0, too.
+    """
+    xp = array_module(logits)
+    z = logits - logits.max(-1, keepdims=True)
+    return xp.maximum(z, xp.finfo(z.dtype).min / 2, out=z)

@@ -27,10 +27,11 @@ from minitransformer.backend import (
     write_product,
     zeros,
 )
-from minitransformer.layers.activations import softmax, softmax_backward
+from minitransformer.layers.activations import softmax_backward
+from minitransformer.layers.attention import attention_scores, attention_weights
 from minitransformer.layers.dropout import Dropout, DropoutCache
-from minitransformer.layers.masks import check_mask
 from minitransformer.module import Module
+from minitransformer.validation import attention_inputs, checked
 
 BLOCK = 1 << 18  # scores in a block, about: 1 MB in float32
 BLOCK_ON_GPU = 1 << 27  # 512 MB: there, a launch for each block costs more than reading memory twice
@@ -41,7 +42,7 @@ Index: TypeAlias = "tuple[slice, slice, slice]"  # sentences, heads, queries (or
 
 
 class BlocksCache(NamedTuple):
-    Q: Array  # (B, h, T_q, d_k) divided by sqrt(d_k)
+    Q: Array  # (B, h, T_q, d_k)
     K: Array  # (B, h, T_k, d_k)
     V: Array  # (B, h, T_k, d_v)
     mask: Array | None  # four axes
@@ -51,7 +52,7 @@ class BlocksCache(NamedTuple):
 
     def all_weights(self) -> Array:
         """The softmax's output, (B, h, T_q, T_k), however many blocks there were: to look at."""
-        return softmax(self.Q @ self.K.swapaxes(-1, -2), self.mask)
+        return attention_weights(self.Q, self.K, self.mask)
 
 
 class AttentionInBlocks(Module):
@@ -71,15 +72,14 @@ class AttentionInBlocks(Module):
         self.dropout = Dropout(dropout)
         self.rows = rows
 
+    @checked(attention_inputs)
     def forward(
         self, Q: Array, K: Array, V: Array, mask: Array | None = None, rng: Generator | None = None
     ) -> tuple[Array, BlocksCache]:
         if mask is not None:
-            check_mask(mask, (*Q.shape[:3], K.shape[2]))
             mask = mask[(None,) * (4 - mask.ndim)]
         indices = blocks(Q, K, self.rows)
         several = len(indices) > 1
-        Q = Q * (1 / math.sqrt(Q.shape[-1]))
         cache = BlocksCache(Q, K, V, mask, snapshot(rng) if several else None, None, DropoutCache(None))
         context = heads_side_by_side(Q.shape[:3], V)
         for index in indices:
@@ -104,7 +104,9 @@ class AttentionInBlocks(Module):
             dscores = softmax_backward(dweights, weights)
             write_product(dQ[index], dscores, K[keys])
             add_or_write(dK[keys], dscores.swapaxes(-1, -2), Q[index], index)
-        dQ *= 1 / math.sqrt(Q.shape[-1])
+        scale = 1 / math.sqrt(Q.shape[-1])
+        dQ *= scale
+        dK *= scale
         return dQ, dK, dV
 
 
@@ -117,17 +119,17 @@ def block_weights(cache: BlocksCache, index: Index) -> Array:
         if index[2] != slice(0, cache.Q.shape[2]) and not on_gpu(mask):
             T_k = n_keys(mask, T_k)
             mask = mask[..., :T_k]
-    Q, K = cache.Q[index], cache.K[(*index[:2], slice(T_k))].swapaxes(-1, -2)
+    Q, K = cache.Q[index], cache.K[(*index[:2], slice(T_k))]
     if on_gpu(Q):  # to look whether a row is unsafe would wait for it
-        return softmax(Q @ K, mask)
-    weights, unsafe = softmax_without_maximum(Q @ K, mask)
+        return attention_weights(Q, K, mask)
+    weights, unsafe = softmax_without_maximum(attention_scores(Q, K), mask)
     if unsafe.any():
-        weights = array_module(Q).where(unsafe, softmax(Q @ K, mask), weights)
+        weights = array_module(Q).where(unsafe, attention_weights(Q, K, mask), weights)
     return weights
 
 
 def softmax_without_maximum(scores: Array, mask: Array | None) -> tuple[Array, Array]:
-    """softmax(scores, mask), written over `scores`, and which rows, (b, h, q, 1), should be done with a maximum.
+    """softmax(scores, mask), written over `scores`, and which rows, (b, h, q, 1), need a maximum subtracted.
 
     exp(score - maximum) / Σ exp(score - maximum) is exp(score) / Σ exp(score), so the passes over all scores that
     find and subtract the maximum gain nothing, unless a row's sum gets so large or small that exps overflow, or

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from minitransformer import kernels
-from minitransformer.backend import Array, Generator, keep_mask, on_gpu, random_bits
+from minitransformer import backend, kernels
+from minitransformer.backend import Array, Generator, on_gpu
 from minitransformer.errors import ConfigError
+from minitransformer.kernels import fused
 from minitransformer.module import Module
 
 
@@ -31,19 +32,19 @@ class Dropout(Module):
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, DropoutCache]:
         if rng is None or self.p == 0:
             return x, DropoutCache(None)
-        kept = kernels.keep_mask(random_bits(rng), self.p, x) if on_gpu(x) else keep_mask(rng, self.p, x)
-        return keep(x, kept, self.p), DropoutCache(kept)
+        kept = keep_mask(rng, self.p, x)
+        return apply_mask(x, kept, self.p), DropoutCache(kept)
 
     def backward(self, dy: Array, cache: DropoutCache) -> Array:
         if cache.kept is None:
             return dy
-        return keep(dy, cache.kept, self.p)
+        return apply_mask(dy, cache.kept, self.p)
 
 
-def keep(x: Array, kept: Array, p: float) -> Array:
+keep_mask = fused(kernels.keep_mask, on_gpu)(backend.keep_mask)  # drawn on the device where x is
+
+
+@fused(kernels.apply_mask)
+def apply_mask(x: Array, kept: Array, p: float) -> Array:
     """kept · x / (1 - p)."""
-    if kernels.usable(x):
-        return kernels.keep(x, kept, p)
-    y = x * kept
-    y *= 1 / (1 - p)
-    return y
+    return kept * (x / (1 - p))

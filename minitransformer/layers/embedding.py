@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from minitransformer import kernels
+from minitransformer import backend, kernels
 from minitransformer.backend import (
     Array,
     DTypeLike,
     Generator,
     Seed,
     add_product,
-    add_rows,
     generator,
     normal,
 )
+from minitransformer.kernels import fused
 from minitransformer.layers.linear import rows
 from minitransformer.module import Module, Parameter
 
@@ -26,6 +26,9 @@ def embedding_matrix(vocab_size: int, d_model: int, rng: Generator, dtype: DType
     Rows times sqrt(d_model), and logits, then start near unit size.
     """
     return Parameter(normal(rng, (vocab_size, d_model), d_model**-0.5, dtype))
+
+
+add_rows = fused(kernels.add_rows)(backend.add_rows)  # E[ids] += rows, once for every occurrence of an id
 
 
 class EmbeddingCache(NamedTuple):
@@ -56,9 +59,7 @@ class Embedding(Module):
         return self.E.data[ids] * math.sqrt(self.E.shape[1]), EmbeddingCache(ids)
 
     def backward(self, dy: Array, cache: EmbeddingCache) -> None:
-        rows_of_ids = dy * math.sqrt(self.E.shape[1])
-        add = kernels.add_rows if kernels.usable(dy) else add_rows
-        add(self.E.grad, cache.ids, rows_of_ids)
+        add_rows(self.E.grad, cache.ids, dy * math.sqrt(self.E.shape[1]))
 
 
 class OutputProjectionCache(NamedTuple):

@@ -10,12 +10,28 @@ from minitransformer.backend import (
     DTypeLike,
     Generator,
     array_module,
-    dot_last,
-    sum_last,
+    mean_last,
     sum_positions,
     zeros,
 )
+from minitransformer.kernels import fused
 from minitransformer.module import Module, Parameter
+
+
+@fused(kernels.layer_norm)
+def layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array]:
+    """y = gamma · x_hat + beta with x_hat = (x - mean(x)) / sqrt(var(x) + eps); y, x_hat and 1 / sqrt(var(x) + eps)."""
+    centred = x - mean_last(x)
+    rstd = 1 / array_module(x).sqrt(mean_last(centred * centred) + eps)
+    x_hat = centred * rstd
+    return gamma * x_hat + beta, x_hat, rstd
+
+
+@fused(kernels.layer_norm_backward)
+def layer_norm_backward(dy: Array, x_hat: Array, rstd: Array, gamma: Array) -> Array:
+    """dx, through y = gamma · x_hat + beta and through the mean and the variance in x_hat."""
+    dx_hat = dy * gamma
+    return (dx_hat - mean_last(dx_hat) - x_hat * mean_last(dx_hat * x_hat)) * rstd
 
 
 class LayerNormCache(NamedTuple):
@@ -42,33 +58,13 @@ class LayerNorm(Module):
         self.beta = Parameter(zeros((d_model,), dtype))
 
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, LayerNormCache]:
-        if kernels.usable(x, self.gamma.data):
-            y, x_hat, rstd = kernels.layer_norm(x, self.gamma.data, self.beta.data, self.eps)
-            return y, LayerNormCache(x_hat, rstd)
-        d_model = x.shape[-1]
-        x_hat = x - sum_last(x) / d_model  # centred, so far
-        rstd = 1 / array_module(x).sqrt(dot_last(x_hat, x_hat) / d_model + self.eps)
-        x_hat *= rstd
-        y = x_hat * self.gamma.data
-        y += self.beta.data
+        y, x_hat, rstd = layer_norm(x, self.gamma.data, self.beta.data, self.eps)
         return y, LayerNormCache(x_hat, rstd)
 
     def backward(self, dy: Array, cache: LayerNormCache) -> Array:
-        x_hat, rstd = cache
-        gamma, d_model = self.gamma.data, x_hat.shape[-1]
-        if kernels.usable(dy, x_hat, gamma):
-            dx, dy_x_hat = kernels.layer_norm_backward(dy, x_hat, rstd, gamma)
-            self.gamma.grad += sum_positions(dy_x_hat)
-            self.beta.grad += sum_positions(dy)
-            return dx
-        dy_x_hat = dy * x_hat
-        self.gamma.grad += sum_positions(dy_x_hat)
+        self.gamma.grad += sum_positions(dy * cache.x_hat)
         self.beta.grad += sum_positions(dy)
-        dx = dy * gamma  # dx_hat, so far; its two means are products with gamma
-        dx -= (dy @ gamma)[..., None] / d_model
-        dx -= x_hat * ((dy_x_hat @ gamma)[..., None] / d_model)
-        dx *= rstd
-        return dx
+        return layer_norm_backward(dy, cache.x_hat, cache.rstd, self.gamma.data)
 
 
 class RMSNormCache(NamedTuple):
@@ -93,14 +89,12 @@ class RMSNorm(Module):
         self.gamma = Parameter(zeros((d_model,), dtype) + 1)
 
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, RMSNormCache]:
-        rrms = 1 / array_module(x).sqrt(dot_last(x, x) / x.shape[-1] + self.eps)
+        rrms = 1 / array_module(x).sqrt(mean_last(x * x) + self.eps)
         x_hat = x * rrms
-        return x_hat * self.gamma.data, RMSNormCache(x_hat, rrms)
+        return self.gamma.data * x_hat, RMSNormCache(x_hat, rrms)
 
     def backward(self, dy: Array, cache: RMSNormCache) -> Array:
         x_hat, rrms = cache
         self.gamma.grad += sum_positions(dy * x_hat)
-        dx = dy * self.gamma.data  # dx_hat, so far
-        dx -= x_hat * (dot_last(dx, x_hat) / x_hat.shape[-1])
-        dx *= rrms
-        return dx
+        dx_hat = dy * self.gamma.data
+        return (dx_hat - x_hat * mean_last(dx_hat * x_hat)) * rrms

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from minitransformer.backend import Array, DTypeLike, Generator, Seed, generator
 from minitransformer.config import TransformerConfig
 from minitransformer.layers.add_norm import AddNormCache
-from minitransformer.layers.attention import MultiHeadAttentionCache
 from minitransformer.layers.feed_forward import FeedForwardCache
+from minitransformer.layers.multi_head_attention import MultiHeadAttentionCache
 from minitransformer.models.decoder_state import DecoderState, LayerState
 from minitransformer.models.pre_norm import PreNormDecoderLayer
 from minitransformer.models.recompute import Keep, backward_block, forward_block

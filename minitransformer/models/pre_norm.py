@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from minitransformer.backend import Array, DTypeLike, Generator, Seed, generator
 from minitransformer.config import TransformerConfig
-from minitransformer.layers.attention import MultiHeadAttentionCache
 from minitransformer.layers.dropout import Dropout, DropoutCache
 from minitransformer.layers.feed_forward import FeedForwardCache
+from minitransformer.layers.multi_head_attention import MultiHeadAttentionCache
 from minitransformer.layers.normalization import LayerNormCache, RMSNormCache
 from minitransformer.models.decoder_state import LayerState
 from minitransformer.models.sublayers import feed_forward, layer_norm, multi_head_attention

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from minitransformer.backend import Array, Generator, snapshot
 from minitransformer.errors import InputError
 from minitransformer.module import Module
+from minitransformer.validation import check_kept
 
 Keep: TypeAlias = Literal["caches", "inputs", "nothing"]
 
@@ -39,9 +40,3 @@ def backward_block(block: Module, dy: Array, kept: Any) -> Any:
     if isinstance(kept, BlockInputs):
         _, kept = block.forward(*kept.inputs, rng=snapshot(kept.rng))
     return block.backward(dy, kept)
-
-
-def check_kept(kept_of_layers: list[Any]) -> None:
-    """Raise InputError if there is nothing to go backward from."""
-    if None in kept_of_layers:
-        raise InputError("backward: this forward kept nothing (keep='nothing'); use 'caches' or 'inputs'")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from minitransformer.backend import DTypeLike, Generator
 from minitransformer.config import TransformerConfig
 from minitransformer.layers.add_norm import AddNorm
-from minitransformer.layers.attention import MultiHeadAttention
 from minitransformer.layers.feed_forward import FeedForward
+from minitransformer.layers.multi_head_attention import MultiHeadAttention
 from minitransformer.layers.normalization import LayerNorm, RMSNorm
 from minitransformer.module import Module
 

@@ -9,22 +9,21 @@ from minitransformer.backend import (
     DTypeLike,
     Generator,
     Seed,
-    castable,
     device_module,
     dtype_of,
-    extremes,
     generator,
 )
-from minitransformer.config import TransformerConfig, as_array, as_integer, beside, require
-from minitransformer.errors import InputError, describe
+from minitransformer.config import TransformerConfig, as_integer, require
+from minitransformer.errors import InputError
 from minitransformer.layers.embedding import OutputProjection, OutputProjectionCache
 from minitransformer.layers.masks import causal_mask, padding_mask
 from minitransformer.models.decoder import Decoder, DecoderCache
 from minitransformer.models.decoder_state import DecoderState
 from minitransformer.models.encoder import Encoder, EncoderCache
 from minitransformer.models.inputs import InputEmbedding, InputEmbeddingCache
-from minitransformer.models.recompute import Keep, check_kept
+from minitransformer.models.recompute import Keep
 from minitransformer.module import Module
+from minitransformer.validation import as_array, checked, gradient_of_logits, ids_for, model_inputs
 
 
 class TransformerCache(NamedTuple):
@@ -67,31 +66,20 @@ class Transformer(Module):
         self.to(device)
         self.flatten()
 
+    @checked(model_inputs)
     def forward(
         self, src_ids: Array, tgt_in: Array, rng: Generator | None = None, keep: Keep = "caches"
     ) -> tuple[Array, TransformerCache]:
-        if not isinstance(rng, Generator | None):
-            raise InputError(f"rng: expected a random generator, or None for evaluation, got {describe(rng)}")
-        tgt_in = self._checked(tgt_in, "tgt_in", self.config.tgt_vocab_size)
-        memory, src_mask, cache_src, cache_encoder = self._encode(src_ids, rng, keep)
-        if tgt_in.shape[0] != memory.shape[0]:
-            raise InputError(
-                f"src_ids and tgt_in: expected one batch, got {memory.shape[0]} and {len(tgt_in)} rows"
-            )
-        tgt_mask = causal_mask(tgt_in)
+        src_mask, tgt_mask = padding_mask(src_ids, self.config.pad_id), causal_mask(tgt_in)
+        x, cache_src = self.src_embedding.forward(src_ids, rng)
+        memory, cache_encoder = self.encoder.forward(x, src_mask, rng, keep)
         x, cache_tgt = self.tgt_embedding.forward(tgt_in, rng)
         x, cache_decoder = self.decoder.forward(x, memory, tgt_mask, src_mask, rng, keep)
         logits, cache_output = self.output.forward(x)
         return logits, TransformerCache(cache_src, cache_encoder, cache_tgt, cache_decoder, cache_output)
 
+    @checked(gradient_of_logits)
     def backward(self, dlogits: Array, cache: TransformerCache) -> None:
-        check_kept(cache.decoder.layers)
-        E, shape = self.output.E, (*cache.output.x.shape[:-1], self.config.tgt_vocab_size)
-        if getattr(dlogits, "shape", None) != shape or not castable(dlogits, E.data):
-            raise InputError(
-                f"dlogits: expected numbers of shape {shape}, like the logits, got {describe(dlogits)}"
-            )
-        dlogits = beside(dlogits, "dlogits", E.data).astype(E.data.dtype, copy=False)
         dx = self.output.backward(dlogits, cache.output)
         dx, dmemory = self.decoder.backward(dx, cache.decoder)
         self.tgt_embedding.backward(dx, cache.tgt_embedding)
@@ -102,7 +90,10 @@ class Transformer(Module):
         """Encode the source; the state before the first target token, with room for `max_len` of them."""
         most = self.config.max_len
         max_len = as_integer("max_len", max_len, 1, most, f"1 … {most} (the model's max_len)")
-        memory, src_mask, *_ = self._encode(src_ids, None, "nothing")
+        src_ids = ids_for(self, src_ids, "src_ids", self.config.src_vocab_size)
+        src_mask = padding_mask(src_ids, self.config.pad_id)
+        x, _ = self.src_embedding.forward(src_ids)
+        memory, _ = self.encoder.forward(x, src_mask, keep="nothing")
         return self.decoder.start(memory, src_mask, max_len)
 
     def decode_step(self, ids: Array, state: DecoderState) -> Array:
@@ -111,7 +102,7 @@ class Transformer(Module):
         The same as forward on all tokens read so far, at the cost of one. Writes to `state`. Raises
         InputError for ids that are not the next of these sentences, and when there is no more room.
         """
-        ids = self._checked(as_array(ids, "ids")[..., None], "ids", self.config.tgt_vocab_size)
+        ids = ids_for(self, as_array(ids, "ids")[..., None], "ids", self.config.tgt_vocab_size)
         if len(ids) != state.n_rows:
             raise InputError(f"ids: expected one for each of the {state.n_rows} sentences, got {len(ids)}")
         if state.length == state.max_len:
@@ -119,28 +110,3 @@ class Transformer(Module):
         x, _ = self.tgt_embedding.forward(ids, start=state.length)
         logits, _ = self.output.forward(self.decoder.step(x, state))
         return logits[:, 0]
-
-    def _encode(
-        self, src_ids: Array, rng: Generator | None, keep: Keep
-    ) -> tuple[Array, Array, InputEmbeddingCache, EncoderCache]:
-        src_ids = self._checked(src_ids, "src_ids", self.config.src_vocab_size)
-        src_mask = padding_mask(src_ids, self.config.pad_id)
-        x, cache_src = self.src_embedding.forward(src_ids, rng)
-        memory, cache_encoder = self.encoder.forward(x, src_mask, rng, keep)
-        return memory, src_mask, cache_src, cache_encoder
-
-    def _checked(self, ids: Array, name: str, vocab_size: int) -> Array:
-        """`ids` as an array of the model's library, if it is one that the model can read."""
-        ids = as_array(ids, name)  # checked where it is: on the CPU, that does not wait for a GPU
-        if ids.ndim != 2 or ids.size == 0:
-            raise InputError(f"{name}: expected ids of shape (B, T), B and T at least 1, got {ids.shape}")
-        if ids.dtype.kind not in "iu":
-            raise InputError(f"{name}: expected integer ids, got {ids.dtype}")
-        if ids.shape[1] > self.config.max_len:
-            raise InputError(
-                f"{name}: expected at most max_len={self.config.max_len} tokens, got {ids.shape[1]}"
-            )
-        low, high = extremes(ids)
-        if low < 0 or high >= vocab_size:
-            raise InputError(f"{name}: expected ids 0 … {vocab_size - 1}, got {low if low < 0 else high}")
-        return beside(ids, name, self.output.E.data)

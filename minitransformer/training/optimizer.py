@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from typing import Any
+from collections.abc import Mapping
 
 from minitransformer import kernels
 from minitransformer.backend import Array, array_module, castable, to_floats, to_host, zeros
 from minitransformer.config import FLOAT32, INT64, as_integer, between, require
 from minitransformer.errors import CheckpointError, InputError, describe
+from minitransformer.kernels import fused
 from minitransformer.module import Module
-from minitransformer.training.ranks import ALONE, Ranks, parts
+from minitransformer.parts import in_parts
+from minitransformer.training.ranks import ALONE, Ranks
+from minitransformer.validation import checked, learning_rate_of
 
-CHUNK = 1 << 17  # numbers updated at a time: what the update touches stays in the processor's cache
+
+@fused(kernels.adam)
+@in_parts
+def adam(
+    p: Array, m: Array, v: Array, g: Array, lr: float, t: int, beta1: float, beta2: float, adam_eps: float
+) -> None:
+    """Step t of Adam for the numbers p with the gradient g, written over p, m and v."""
+    m *= beta1
+    m += (1 - beta1) * g
+    v *= beta2
+    v += (1 - beta2) * (g * g)
+    m_hat = m / (1 - beta1**t)
+    v_hat = v / (1 - beta2**t)
+    p -= lr * m_hat / (array_module(p).sqrt(v_hat) + adam_eps)
 
 
 class Adam:
@@ -25,10 +39,6 @@ class Adam:
         m = beta1 · m + (1 - beta1) · g            m_hat = m / (1 - beta1^t)
         v = beta2 · v + (1 - beta2) · g²           v_hat = v / (1 - beta2^t)
         p = p - lr · m_hat / (sqrt(v_hat) + adam_eps)
-
-    The two corrections leave the loop over the numbers: with c = sqrt(1 - beta2^t), the last line is
-
-        p = p - lr · c / (1 - beta1^t) · m / (sqrt(v) + c · adam_eps)
 
     Of several `ranks`, each updates its share of the numbers, for which alone it keeps m and v.
     """
@@ -46,7 +56,7 @@ class Adam:
         require(holds, "adam_eps", "a number above 0 that float32 can hold", adam_eps)
         self.model = model
         self.betas = betas
-        self.adam_eps = adam_eps
+        self.adam_eps = float(adam_eps)
         self.t = 0
         self.ranks = ranks
         self._size = model.flatten().data.size
@@ -54,41 +64,13 @@ class Adam:
         xp = array_module(own)
         self.m, self.v = xp.zeros_like(own), xp.zeros_like(own)
 
-    def step(self, lr: float, n_parts: int = 1, map: Callable[..., Iterable[Any]] = map) -> None:
-        """Move every parameter against its gradient. Raises InputError unless `lr` is a number, 0 or more.
-
-        `map` does so for `n_parts` parts of the buffer, perhaps in threads. Of several ranks, each moves its share.
-        """
-        if not between(lr, 0, FLOAT32[1]):
-            raise InputError(f"lr: expected a number, 0 or more, got {describe(lr)}")
+    @checked(learning_rate_of)
+    def step(self, lr: float) -> None:
+        """Move every parameter against its gradient. Raises InputError unless `lr` is a number, 0 or more."""
         self.t += 1
-        share = self.ranks.share(self._size)
-        data, grad = (x[share] for x in self.model.flatten())
-        list(map(partial(self._update, data, grad, lr), parts(data.size, n_parts)))
-
-    def _update(self, data: Array, grad: Array, lr: float, part: slice) -> None:
-        """The step for a part of the numbers: chunk by chunk, and written over m, v and p."""
-        xp = array_module(data)
-        beta1, beta2 = self.betas
-        c = math.sqrt(1 - beta2**self.t)
-        if kernels.usable(data, grad, self.m, self.v):
-            rate = lr * c / (1 - beta1**self.t)
-            kernels.adam(
-                data[part], self.m[part], self.v[part], grad[part], self.betas, rate, c * self.adam_eps
-            )
-            return
-        for start in range(part.start, part.stop, CHUNK):
-            chunk = slice(start, min(start + CHUNK, part.stop))
-            p, g, m, v = data[chunk], grad[chunk], self.m[chunk], self.v[chunk]
-            m *= beta1
-            m += (1 - beta1) * g
-            v *= beta2
-            v += (1 - beta2) * (g * g)
-            root = xp.sqrt(v)
-            root += c * self.adam_eps
-            step = xp.divide(m, root, out=root)
-            step *= lr * c / (1 - beta1**self.t)
-            p -= step
+        beta1, beta2 = map(float, self.betas)
+        p, g = (x[self.ranks.share(self._size)] for x in self.model.flatten())
+        adam(p, self.m, self.v, g, lr, self.t, beta1, beta2, self.adam_eps)
 
     def state_dict(self) -> dict[str, Array]:
         """What a resumed run needs: m, v and t. All ranks call it, and have all of m and v."""

@@ -17,11 +17,11 @@ import warnings
 from array import array
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from itertools import pairwise
 from typing import Any, TypeVar
 
 from minitransformer.backend import Array, array_module, cores
 from minitransformer.errors import ConfigError, describe
+from minitransformer.parts import parts
 from minitransformer.training.exchange import Exchange
 from minitransformer.training.job import place_in_job
 
@@ -168,9 +168,3 @@ class Ranks:
 
 
 ALONE = Ranks()
-
-
-def parts(size: int, n: int) -> list[slice]:
-    """`size` numbers in `n` parts of about the same size."""
-    bounds = [size * i // n for i in range(n + 1)]
-    return [slice(*pair) for pair in pairwise(bounds)]

@@ -8,9 +8,8 @@ the result does not depend on which process was faster.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -29,11 +28,12 @@ from minitransformer.backend import (
 )
 from minitransformer.models.recompute import Keep
 from minitransformer.models.transformer import Transformer
+from minitransformer.parts import in_parts, on_threads, parts
 from minitransformer.training.batching import Batch
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.training.optimizer import Adam, scale_down, sum_of_squares
 from minitransformer.training.processes import Processes
-from minitransformer.training.ranks import ALONE, Ranks, parts
+from minitransformer.training.ranks import ALONE, Ranks
 
 WORK = 1 << 14  # numbers in the activations of a replica: with fewer, the processes wait for each other
 T = TypeVar("T")
@@ -56,8 +56,7 @@ class Replicas:
         self._grads: list[Array] = []  # of the models, while processes run: they cannot change then
         # The sum of the gradients and the update pass over so much memory, in so large arrays, that threads pay.
         cores = 1 if on_gpu(model.flatten().data) else ranks.n_cores
-        self.n_parts = min(cores, max(1, model.n_parameters() >> 21))
-        self.map: Callable[..., Iterable[Any]] = map  # applies a function to these parts, in threads or not
+        self.n_threads = min(cores, max(1, model.n_parameters() >> 21))
 
     @contextmanager
     def processes(self) -> Iterator[None]:
@@ -71,17 +70,16 @@ class Replicas:
         with blas_threads(threads) if forking or threads < n_cores() else nullcontext():
             self._grads = [model.flatten().grad for model in self.models]
             self._processes = Processes(self, n) if forking else None
-            pool = ThreadPoolExecutor(self.n_parts) if self.n_parts > 1 else None
-            self.map = pool.map if pool else map
             try:
                 yield
             finally:
-                self.map = map
-                if pool:
-                    pool.shutdown()
                 if self._processes:
                     self._processes.close()
                 self._processes, self._grads = None, []
+
+    def threads(self) -> AbstractContextManager[None]:
+        """A block in which formulas over the whole model use the cores, while the other processes wait."""
+        return on_threads(self.n_threads) if self.n_threads > 1 else nullcontext()
 
     def peak_memory_mb(self) -> float | None:
         """That of this process and its helpers, in MB; None where it cannot be known."""
@@ -108,12 +106,9 @@ class Replicas:
                 if rng is not None:  # what a helper drew, it drew from a copy
                     rng.bit_generator.state = state
         grads = self._grads or [model.flatten().grad for model in self.models]
-
-        def add_up(part: slice) -> None:
+        with self.threads():
             for grad in grads[1:]:
-                grads[0][part] += grad[part]
-
-        list(self.map(add_up, parts(grads[0].size, self.n_parts)))
+                add(grads[0], grad)
         return sum_in_order((loss for loss, _ in answers), zeros((), "float64", grads[0]))
 
     def in_shares(self, function: Callable[..., list[T]], items: Sequence[Any], *settings: Any) -> list[T]:
@@ -166,6 +161,12 @@ class Replicas:
         return loss.astype("float64")
 
 
+@in_parts
+def add(total: Array, x: Array) -> None:
+    """total += x."""
+    total += x
+
+
 def processes_that_pay(model: Transformer, tokens: int, cores: int | None = None) -> int:
     """How many processes should share a batch of that many target tokens, on the cores of this machine.
 
@@ -202,6 +203,7 @@ def train_step(
         found = ranks.numbers(*to_floats(loss, *squares))  # the one place where a step waits for a GPU
         norm = math.sqrt(sum_in_order(chain.from_iterable(mine for _, *mine in found)))
         scale_down(own, norm, clip_norm)
-        optimizer.step(lr, replicas.n_parts, replicas.map)
+        with replicas.threads():
+            optimizer.step(lr)
         ranks.all_gather(data)
     return sum_in_order(loss for loss, *_ in found), norm

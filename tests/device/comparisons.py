@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from itertools import product
@@ -12,7 +13,9 @@ import numpy as np
 import minitransformer as mt
 from minitransformer import backend, kernels
 from minitransformer.layers import activations
-from minitransformer.training.loss import by_the_formula
+from minitransformer.layers.dropout import apply_mask as plain_apply_mask
+from minitransformer.training.loss import cross_entropy as plain_cross_entropy
+from minitransformer.training.optimizer import adam as plain_adam
 
 COMPARISONS: dict[str, Callable[..., tuple[list[Any], list[Any]]]] = {}
 SHAPE = B, H, T_Q, T_K = 3, 2, 5, 41  # 41 keys: more than the 32 lanes of a warp
@@ -74,7 +77,7 @@ def softmax_of_keys(xp, rng, dtype, n):
 @comparison
 def softmax_shows_what_is_no_number(xp, rng, dtype):
     found, expected = [], []
-    for value in ("nan", "-inf"):
+    for value in ("nan", "-inf", "inf"):
         scores, mask = rng.normal(size=SHAPE).astype(dtype), rng.random(SHAPE) > 0.4
         scores[1, 1, 2, 35], mask[1, 1, 2, 35] = value, True
         found.append(kernels.softmax(xp.asarray(scores), xp.asarray(mask)))
@@ -85,6 +88,7 @@ def softmax_shows_what_is_no_number(xp, rng, dtype):
 @comparison
 def softmax_without_a_mask_of_any_axes(xp, rng, dtype):
     scores = rng.normal(size=(7, 33)).astype(dtype)
+    scores[2] = -np.inf  # zeros, as where a mask is False
     return [kernels.softmax(xp.asarray(scores), None)], [activations.softmax(scores)]
 
 
@@ -129,14 +133,13 @@ def layer_norm_backward_of_width(xp, rng, dtype, n):
     _, cache = layer.forward(x)
     dy = rng.normal(size=x.shape).astype(dtype)
     there = map(xp.asarray, (dy, *cache, layer.gamma.data))
-    return list(kernels.layer_norm_backward(*there)), [layer.backward(dy, cache), dy * cache.x_hat]
+    return [kernels.layer_norm_backward(*there)], [layer.backward(dy, cache)]
 
 
 @comparison_of_sizes(COUNTS)
-def keep(xp, rng, dtype, n):
+def apply_mask(xp, rng, dtype, n):
     x, kept = rng.normal(size=n).astype(dtype), rng.random(n) > 0.5
-    p = 0.25
-    return [kernels.keep(xp.asarray(x), xp.asarray(kept), p)], [x * kept / np.asarray(1 - p, dtype)]
+    return [kernels.apply_mask(xp.asarray(x), xp.asarray(kept), 0.25)], [plain_apply_mask(x, kept, 0.25)]
 
 
 def plain_keep_mask(seed, p, n):
@@ -152,8 +155,8 @@ def plain_keep_mask(seed, p, n):
 
 @comparison_of_sizes([1, 67, 333])
 def keep_mask(xp, rng, dtype, n):
-    seed, p, x = int(rng.integers(2**63)), 6554 / 2**16, np.zeros((3, n), dtype)
-    return [kernels.keep_mask(seed, p, xp.asarray(x))], [plain_keep_mask(seed, p, x.size).reshape(x.shape)]
+    seed, p, x = backend.random_bits(copy.deepcopy(rng)), 6554 / 2**16, np.zeros((3, n), dtype)
+    return [kernels.keep_mask(rng, p, xp.asarray(x))], [plain_keep_mask(seed, p, x.size).reshape(x.shape)]
 
 
 @comparison
@@ -180,13 +183,11 @@ def add_rows_of_ids(xp, rng, dtype, n):
 
 def cross_entropy_of(size, eps_ls):
     def compare(xp, rng, dtype):
-        logits = (size * rng.normal(size=(3, 4, 71))).astype(dtype)
-        tgt_out = rng.integers(1, 71, (3, 4))
-        weight = (rng.random((3, 4, 1)) > 0.3).astype(dtype) / 7
-        there = map(xp.asarray, (logits, tgt_out, weight))
-        return list(kernels.cross_entropy(*there, eps_ls)), list(
-            by_the_formula(logits, tgt_out, weight, eps_ls)
-        )
+        logits = (size * rng.normal(size=(12, 71))).astype(dtype)
+        target = rng.integers(1, 71, (12, 1))
+        weight = (rng.random((12, 1)) > 0.3).astype(dtype) / 7
+        there = map(xp.asarray, (logits, target, weight))
+        return kernels.cross_entropy(*there, eps_ls), plain_cross_entropy(logits, target, weight, eps_ls)
 
     return compare
 
@@ -198,10 +199,10 @@ COMPARISONS["cross_entropy_of_large_logits"] = cross_entropy_of(1e4, 0.1)
 
 @comparison_of_sizes([1, 33, 37_000])
 def cross_entropy_of_words(xp, rng, dtype, n):
-    logits, tgt_out = rng.normal(size=(3, 4, n)).astype(dtype), rng.integers(0, n, (3, 4))
-    weight = (rng.random((3, 4, 1)) > 0.3).astype(dtype) / 7
-    there = map(xp.asarray, (logits, tgt_out, weight))
-    return list(kernels.cross_entropy(*there, 0.1)), list(by_the_formula(logits, tgt_out, weight, 0.1))
+    logits, target = rng.normal(size=(12, n)).astype(dtype), rng.integers(0, n, (12, 1))
+    weight = (rng.random((12, 1)) > 0.3).astype(dtype) / 7
+    there = map(xp.asarray, (logits, target, weight))
+    return kernels.cross_entropy(*there, 0.1), plain_cross_entropy(logits, target, weight, 0.1)
 
 
 @comparison
@@ -209,12 +210,12 @@ def cross_entropy_shows_what_is_no_number(xp, rng, dtype):
     """NaN or infinity at a word that counts, the right one or another, and at padding, which has the weight 0."""
     found, expected = [], []
     for value, row, word in product(("nan", "inf", "-inf"), (1, 2), (7, 40)):
-        logits, tgt_out = rng.normal(size=(2, 3, 71)).astype(dtype), np.full((2, 3), 7)
-        weight = np.array([[1, 1, 0], [1, 0, 1]], dtype)[..., None] / 4
-        logits[0, row, word] = value
-        there = map(xp.asarray, (logits, tgt_out, weight))
+        logits, target = rng.normal(size=(6, 71)).astype(dtype), np.full((6, 1), 7)
+        weight = np.array([1, 1, 0, 1, 0, 1], dtype)[:, None] / 4
+        logits[row, word] = value
+        there = map(xp.asarray, (logits, target, weight))
         found += kernels.cross_entropy(*there, 0.1)
-        expected += by_the_formula(logits, tgt_out, weight, 0.1)
+        expected += plain_cross_entropy(logits, target, weight, 0.1)
     return found, expected
 
 
@@ -223,14 +224,11 @@ def adam(xp, rng, dtype, n, number=float):
     p, m, v, g = (rng.normal(size=n).astype(dtype) for _ in range(4))
     v *= v
     there = [xp.asarray(x.copy()) for x in (p, m, v, g)]
-    beta1, beta2, rate, eps = map(
-        number, (0.875, 0.9375, 0.0078125, 0.25)
-    )  # powers of two, or nearly: exact in float32
-    kernels.adam(*there, (beta1, beta2), rate, eps)
-    beta1, beta2, rate, eps = map(float, (beta1, beta2, rate, eps))
-    m = (beta1 * m + (1 - beta1) * g).astype(dtype)
-    v = (beta2 * v + (1 - beta2) * g * g).astype(dtype)
-    return there[:3], [(p - rate * m / (np.sqrt(v) + eps)).astype(dtype), m, v]
+    numbers = 0.0078125, 3, 0.875, 0.9375, 0.25  # lr, t, the betas, adam_eps: exact in float32
+    lr, t, *rest = numbers
+    kernels.adam(*there, number(lr), t, *map(number, rest))
+    plain_adam(p, m, v, g, *numbers)
+    return there[:3], [p, m, v]
 
 
 @comparison
@@ -253,14 +251,14 @@ def numbers_of_other_types_than_float(xp, rng, dtype):
         found += kernels.layer_norm(*there, eps)
         expected += [y, *cache]
     for p in (np.float32(0.5), np.float64(0.5)):
-        found.append(kernels.keep(there[0], kept, p))
+        found.append(kernels.apply_mask(there[0], kept, p))
         expected.append(2 * x)
-    logits, tgt_out, weight = (
-        rng.normal(size=(1, 3, 71)).astype(dtype),
-        np.full((1, 3), 7),
-        np.ones((1, 3, 1), dtype),
+    logits, target, weight = (
+        rng.normal(size=(3, 71)).astype(dtype),
+        np.full((3, 1), 7),
+        np.ones((3, 1), dtype),
     )
     for eps_ls in (0, np.float32(0.25), np.float64(0.25)):
-        found += kernels.cross_entropy(*map(xp.asarray, (logits, tgt_out, weight)), eps_ls)
-        expected += by_the_formula(logits, tgt_out, weight, float(eps_ls))
+        found += kernels.cross_entropy(*map(xp.asarray, (logits, target, weight)), eps_ls)
+        expected += plain_cross_entropy(logits, target, weight, float(eps_ls))
     return found, expected

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import stand_in
 
-from minitransformer import kernels
+from minitransformer import backend, kernels
+from minitransformer.layers import dropout
 
 if os.environ.get("MINITRANSFORMER_STAND_IN"):  # for test_gpu.py: do its tests work, but for the GPU?
     stand_in.take_cupys_place()
@@ -25,13 +26,14 @@ def device(monkeypatch) -> str:
     monkeypatch.setattr(np, "asarray", asarray)
     monkeypatch.setitem(sys.modules, "cupy", stand_in.StandIn())
     monkeypatch.setattr(kernels, "usable", lambda *x: False)
-    monkeypatch.setattr(kernels, "keep_mask", plain_keep_mask)
+    monkeypatch.setattr(dropout, "keep_mask", plain_keep_mask)
     stand_in.counts.waits = stand_in.counts.sent = 0
     return "cuda"
 
 
-def plain_keep_mask(seed, p, x):
-    return stand_in.on_device(np.random.default_rng(seed).random(x.shape) >= p)
+def plain_keep_mask(rng, p, x):
+    kept = backend.keep_mask(rng, p, np.empty(x.shape))
+    return stand_in.on_device(kept) if isinstance(x, stand_in.DeviceArray) else kept
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import stand_in
 from comparisons import COMPARISONS
 
 from minitransformer import kernels
@@ -26,6 +27,36 @@ def test_a_kernel_is_its_formula(with_kernels, name, dtype):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=32 * np.finfo(dtype).eps)
 
 
+@pytest.mark.parametrize(
+    ("arrays", "used"),
+    [
+        (lambda there, here: (there.zeros(2), 1, there.ones(2, "float32") > 0), "kernel"),
+        (lambda there, here: (there.zeros(2), 1, None), "kernel"),
+        (lambda there, here: (here.zeros(2), 1, None), "formula"),
+        (lambda there, here: (there.zeros(2, "complex128"), 1, None), "formula"),
+        (lambda there, here: (there.zeros(2), 1, there.zeros(2, "float32")), "formula"),
+    ],
+)
+def test_a_kernel_takes_the_place_of_its_formula_for_real_numbers_of_one_type_on_a_gpu(
+    device, monkeypatch, arrays, used
+):
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "cupy", stand_in.StandIn())
+
+    @kernels.fused(lambda *arguments: ("kernel", len(arguments)))
+    def formula(x, n, y):
+        """The formula's."""
+        return "formula", 3
+
+    assert formula(*arrays(sys.modules["cupy"], np)) == (used, 3)
+    assert formula.__doc__ == "The formula's." and formula.__wrapped__(0, 0, 0) == ("formula", 3)
+
+
+def test_without_cupy_the_formula_runs(monkeypatch):
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    assert kernels.fused(None)(lambda x: 2 * x)(3) == 6
+
+
 def test_equal_ids_keep_their_order(with_kernels):
     cupy, ids = sys.modules["cupy"], np.random.default_rng(2).integers(-9, 9, 333)
     order = cupy.empty(ids.shape, "int64")
@@ -37,7 +68,7 @@ def test_equal_ids_keep_their_order(with_kernels):
 def test_a_number_whose_bytes_a_kernel_would_misread_is_refused(with_kernels, number):
     x = sys.modules["cupy"].zeros(3)
     with pytest.raises(KeyError):
-        kernels._launch("keep", 3, x, x, x > 0, x, 3, number)
+        kernels._launch("apply_mask", 3, x, x, x > 0, x, 3, number)
 
 
 def test_a_kernel_is_looked_up_once(with_kernels, monkeypatch):
@@ -45,8 +76,8 @@ def test_a_kernel_is_looked_up_once(with_kernels, monkeypatch):
     monkeypatch.setattr(cupy.RawModule, "get_function", recording(cupy.RawModule.get_function, found))
     for dtype in DTYPES * 3:
         x = cupy.zeros(5, dtype)
-        kernels.keep(kernels.keep(x, x > 0, 0.5), x > 0, 0.5)
-    assert found == ["keep", "keep"]  # one for each item size
+        kernels.apply_mask(kernels.apply_mask(x, x > 0, 0.5), x > 0, 0.5)
+    assert found == ["apply_mask", "apply_mask"]  # one for each item size
 
 
 def recording(function, names):

@@ -15,8 +15,15 @@ import math
 from typing import NamedTuple
 
 from minitransformer import layers
-from minitransformer.backend import Array, Generator
+from minitransformer.backend import Array, Generator, array_module, silent_overflow
 from minitransformer.module import Module
+
+
+@silent_overflow()
+def softmax(scores: Array) -> Array:
+    """exp(scores) / Σ exp(scores) over the last axis."""
+    exps = array_module(scores).exp(scores - scores.max(-1, keepdims=True))
+    return exps / exps.sum(-1, keepdims=True)
 
 
 class MaskedAttentionCache(NamedTuple):
@@ -35,7 +42,7 @@ class MaskedAttention(Module):
         scores = Q @ K.swapaxes(-1, -2) / math.sqrt(Q.shape[-1])
         scores[~mask] = -math.inf
         scores[~mask.any(-1)] = 0  # a query without keys: any finite score, its weights become 0 below
-        weights = layers.softmax(scores) * mask
+        weights = softmax(scores) * mask
         return weights @ V, MaskedAttentionCache(Q, K, V, weights)
 
     def backward(self, dcontext: Array, cache: MaskedAttentionCache) -> tuple[Array, Array, Array]:

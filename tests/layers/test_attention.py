@@ -18,7 +18,7 @@ from minitransformer.layers import (
     padding_mask,
     softmax,
 )
-from minitransformer.layers.attention import merge_heads, split_heads
+from minitransformer.layers.multi_head_attention import merge_heads, split_heads
 
 
 def attention_by_loops(Q, K, V, mask):

@@ -11,7 +11,7 @@ from support import D_FF, D_K, D_MODEL, D_V, T_K, T_Q, V_SRC, B, H, randomise
 
 import minitransformer as mt
 from minitransformer import layers
-from minitransformer.layers.masks import check_mask
+from minitransformer.validation import check_mask
 
 # ---- the first weights
 

@@ -8,7 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minitransformer as mt
-from minitransformer.training.loss import by_the_formula, in_one_pass
+from minitransformer import parts
+from minitransformer.layers import log_softmax
+from minitransformer.layers.linear import rows
+from minitransformer.training.loss import cross_entropy
 
 PAD = 0
 SEEDS = st.integers(0, 2**32 - 1)
@@ -261,7 +264,15 @@ def test_targets_in_rows_of_several_lengths_are_refused():
     assert message == "tgt_out: expected rows of one length; pad the shorter ones"
 
 
-# ---- the version in one pass over the logits, and the formula
+# ---- the formula, and its definition written out
+
+
+def by_definition(logits, tgt_out, weight, eps_ls):
+    """Loss and gradient with q and log softmax as they are defined, in float64."""
+    log_p = log_softmax(logits.astype(float))
+    q = np.full_like(log_p, eps_ls / logits.shape[-1])
+    np.put_along_axis(q, tgt_out[..., None], 1 - eps_ls + eps_ls / logits.shape[-1], -1)
+    return -(q * log_p * weight).sum(), (np.exp(log_p) - q) * weight
 
 
 @given(
@@ -271,34 +282,34 @@ def test_targets_in_rows_of_several_lengths_are_refused():
     st.sampled_from(["float32", "float64"]),
     st.sampled_from([3, 7, 10**6]),
 )
-def test_in_one_pass_it_is_the_formula(seed, eps_ls, exponent, dtype, chunk):
-    """For logits of any size: some huge and some tiny, in one row or another; chunks that split the batch, too."""
+def test_the_formula_is_its_definition(seed, eps_ls, exponent, dtype, numbers):
+    """For logits of any size: some huge and some tiny, in one row or another; parts that split the batch, too."""
     rng = np.random.default_rng(seed)
     logits, tgt_out = random_case(seed, dtype=dtype)
     logits *= (10.0 ** np.minimum(exponent, 30) * rng.choice([1, 1e-20], (*logits.shape[:2], 1))).astype(
         dtype
     )
     weight = (rng.random((*tgt_out.shape, 1)) * (tgt_out != PAD)[..., None]).astype(dtype)
-    loss, dlogits = by_the_formula(logits, tgt_out, weight, eps_ls)
+    loss, dlogits = by_definition(logits, tgt_out, weight, eps_ls)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("minitransformer.training.loss.CHUNK", chunk)
-        found, dfound = in_one_pass(logits, tgt_out, weight, eps_ls)
+        patch.setattr(parts, "NUMBERS", numbers)
+        losses, found = cross_entropy(rows(logits), tgt_out.reshape(-1, 1), weight.reshape(-1, 1), eps_ls)
     eps = np.finfo(dtype).eps
-    assert found.dtype == dfound.dtype == dtype
+    assert losses.dtype == found.dtype == dtype and losses.shape == (tgt_out.size, 1)
     scale = float(abs(logits.astype(float)).max()) * float(weight.sum())  # what the loss is a difference of
-    assert abs(float(found) - float(loss)) <= 16 * eps * (scale + abs(float(loss)) + float(weight.sum()))
-    np.testing.assert_allclose(dfound, dlogits, rtol=0, atol=16 * eps * float(weight.max()))
+    assert abs(float(losses.sum()) - loss) <= 16 * eps * (scale + abs(loss) + float(weight.sum()))
+    np.testing.assert_allclose(found, rows(dlogits), rtol=0, atol=16 * eps * float(weight.max()))
 
 
 @pytest.mark.parametrize("eps_ls", [0.0, 0.1])
-def test_where_one_pass_overflows_the_formula_takes_over(eps_ls):
-    """The sum of logits that float32 can hold may be more than it can hold."""
+def test_logits_whose_sum_overflows_have_a_finite_loss(eps_ls):
+    """The sum, and the difference, of logits that float32 can hold may be more than it can hold."""
     logits = np.full((1, 2, 5), -3e38, np.float32)
     logits[0, :, 1] = 3e38
-    tgt_out = np.array([[1, 2]])
-    weight = np.full((1, 2, 1), 0.5, np.float32)
-    assert not np.isfinite(in_one_pass(logits, tgt_out, weight, eps_ls)[0])
-    loss, cache = mt.LabelSmoothedCrossEntropy(eps_ls).forward(logits, tgt_out)
-    expected, dlogits = by_the_formula(logits, tgt_out, weight, eps_ls)
-    assert np.isfinite(loss) and loss == expected
-    np.testing.assert_array_equal(cache.dlogits, dlogits)
+    loss, cache = mt.LabelSmoothedCrossEntropy(eps_ls).forward(logits, np.array([[1, 2]]))
+    lowest = float(np.finfo("float32").min) / 2  # stands for the differences, -6e38
+    right, wrong = (1 - eps_ls + eps_ls / 5), eps_ls / 5
+    expected = -(4 * wrong + (right + 3 * wrong)) * lowest / 2
+    assert float(loss) == pytest.approx(expected, rel=1e-6)
+    q = np.array([[wrong, right, wrong, wrong, wrong], [wrong, wrong, right, wrong, wrong]])
+    np.testing.assert_allclose(cache.dlogits[0], (np.eye(5)[[1, 1]] - q) / 2, atol=1e-7)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minitransformer as mt
-from minitransformer.training import optimizer as optimizer_module
+from minitransformer import parts
 
 
 class Weights(mt.Module):
@@ -39,7 +39,7 @@ def adam_by_loop(p, gradients, rates, beta1, beta2, adam_eps):
 @pytest.mark.parametrize("chunk", [1 << 16, 16, 17, 1])
 @pytest.mark.parametrize(("betas", "adam_eps"), [((0.9, 0.98), 1e-9), ((0.7, 0.9), 1e-2), ((0.0, 0.5), 1e-9)])
 def test_adam_is_the_textbooks(monkeypatch, chunk, betas, adam_eps):
-    monkeypatch.setattr(optimizer_module, "CHUNK", chunk)
+    monkeypatch.setattr(parts, "NUMBERS", chunk)
     rng = np.random.default_rng(1)
     model = Weights(2)
     start = {name: p.data.copy() for name, p in model.parameters().items()}
@@ -57,7 +57,7 @@ def test_adam_is_the_textbooks(monkeypatch, chunk, betas, adam_eps):
 
 
 def test_more_numbers_than_a_real_chunk_are_all_stepped():
-    model = Weights(3, sizes=((optimizer_module.CHUNK + 37,), (5,)))
+    model = Weights(3, sizes=((parts.NUMBERS + 37,), (5,)))
     optimizer = mt.Adam(model)
     before = model.flatten().data.copy()
     rng = np.random.default_rng(4)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -16,7 +15,7 @@ import pytest
 from support import V_SRC, V_TGT, randomise, tiny_config
 
 import minitransformer as mt
-from minitransformer import backend
+from minitransformer import backend, parts
 from minitransformer.training import make_batch, processes_that_pay
 from minitransformer.training.evaluation import decode
 
@@ -258,21 +257,18 @@ def test_as_many_processes_as_pay(monkeypatch, d_model, tokens, most_parameters,
 
 def test_the_update_is_shared_by_threads_where_the_model_is_large(monkeypatch):
     """The same bits as without threads, in more than one."""
-    results, threads = [], set()
-    update = mt.Adam._update
-
-    def noted(self, *args):
-        threads.add(threading.current_thread())
-        update(self, *args)
-
-    monkeypatch.setattr(mt.Adam, "_update", noted)
-    for n_parts in (1, 3):
+    results = []
+    monkeypatch.setattr(parts, "NUMBERS", 100)  # this model is small
+    used = []
+    pool = parts.ThreadPoolExecutor
+    monkeypatch.setattr(parts, "ThreadPoolExecutor", lambda n: used.append(n) or pool(n))
+    for n_threads in (1, 3):
         model, batches = model_and_batches(2)
         replicas = mt.Replicas(model, 2)
-        assert replicas.n_parts == 1  # this model is small
-        replicas.n_parts = n_parts
+        assert replicas.n_threads == 1
+        replicas.n_threads = n_threads
         with replicas.processes():
             mt.train_step(replicas, LOSS, mt.Adam(model), batches, 0.1, 1.0, rngs(2))
         results.append(model.flatten().data.copy())
     np.testing.assert_array_equal(*results)
-    assert len(threads) > 1 and threading.main_thread() in threads  # the latter where one part is all
+    assert used == [3, 3]  # for the sum of the gradients, and for the update

@@ -15,8 +15,15 @@ import math
 from typing import NamedTuple
 
 from minitransformer import layers
-from minitransformer.backend import Array, Generator
+from minitransformer.backend import Array, Generator, array_module, silent_overflow
 from minitransformer.module import Module
+
+
+@silent_overflow()
+def softmax(scores: Array) -> Array:
+    """exp(scores) / Σ exp(scores) over the last axis."""
+    exps = array_module(scores).exp(scores - scores.max(-1, keepdims=True))
+    return exps / exps.sum(-1, keepdims=True)
 
 
 class MaskedAttentionCache(NamedTuple):
@@ -34,7 +41,7 @@ class MaskedAttention(Module):
     ) -> tuple[Array, MaskedAttentionCache]:
         scores = Q @ K.swapaxes(-1, -2) / math.sqrt(Q.shape[-1])
         scores[~mask] = -math.inf
-        weights = layers.softmax(scores)
+        weights = softmax(scores)
         return weights @ V, MaskedAttentionCache(Q, K, V, weights)
 
     def backward(self, dcontext: Array, cache: MaskedAttentionCache) -> tuple[Array, Array, Array]:

@@ -1,0 +1,49 @@
+"""The check that stands above a formula."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+import minitransformer as mt
+from minitransformer import validation
+
+
+def doubled(x, y=3):
+    if x is None:
+        raise mt.InputError("x: expected a number, got None")
+    return x * 2, y
+
+
+@validation.checked(doubled)
+def formula(x, y=3):
+    """Its docstring."""
+    return x, y
+
+
+def test_the_formula_gets_what_the_check_returns():
+    assert formula(1) == (2, 3) and formula(1, 4) == (2, 4) and formula(x=1, y=5) == (2, 5)
+    with pytest.raises(mt.InputError, match="x: expected a number, got None"):
+        formula(None)
+
+
+def test_the_formula_keeps_its_name_and_signature():
+    assert formula.__name__ == "formula" and formula.__doc__ == "Its docstring."
+    assert list(inspect.signature(formula).parameters) == ["x", "y"] and formula.__wrapped__(1, 2) == (1, 2)
+
+
+CHECKED = [
+    (mt.Transformer.forward, validation.model_inputs),
+    (mt.Transformer.backward, validation.gradient_of_logits),
+    (mt.LabelSmoothedCrossEntropy.forward, validation.loss_inputs),
+    (mt.Adam.step, validation.learning_rate_of),
+    (mt.layers.ScaledDotProductAttention.forward, validation.attention_inputs),
+    (mt.layers.AttentionInBlocks.forward, validation.attention_inputs),
+]
+
+
+@pytest.mark.parametrize(("formula", "check"), CHECKED)
+def test_a_check_takes_what_its_formula_takes(formula, check):
+    (_, *ours), (_, *theirs) = (inspect.signature(f).parameters.values() for f in (formula, check))
+    assert [(p.name, p.default) for p in ours] == [(p.name, p.default) for p in theirs]
