@@ -1,7 +1,7 @@
 """The array backend: NumPy on the CPU, CuPy on a CUDA GPU.
 
-Most of what differs between the two stands here. The GPU's kernels are in kernels.py; where a layer, the loss, the
-optimizer or a step of training has something of its own to do on a GPU, it says so with `kernels.usable` or `on_gpu`.
+Most of what differs between the two stands here. The GPU's kernels are in kernels.py, and the line `@fused` attaches
+them to their formulas; what else has something of its own to do on a GPU says so with `on_gpu`.
 
 Layers never import an array library. They ask `xp = array_module(x)` for the library that `x` belongs to,
 compute with `xp`, and take constants and random numbers from the functions below.

@@ -1,9 +1,9 @@
 """What a GPU does in one launch, where NumPy would take several passes: the same formulas, in CUDA.
 
 A launch takes some microseconds, however small the arrays; operation by operation, a small model would wait for
-launches alone. So these few chains are kernels of their own. The plain formula of each stands in the layer that calls
-it, computes the same on the CPU, and is what the tests compare with: on a GPU, and without one on the CPU, since a C++
-compiler can read the same text (tests/device).
+launches alone. So a formula of several operations that every step needs has a kernel of its own, which the line
+`@fused` above the formula attaches to it. The formula computes the same on the CPU, and is what the tests compare with:
+on a GPU, and without one on the CPU, since a C++ compiler can read the same text (tests/device).
 
     ROWS(n)      a warp for each of n rows, its 32 lanes side by side;    LANES(i, n)  lane by lane through a row
     EACH(i, n)   a thread for each of n numbers;                          total, greatest  over the lanes of a warp
@@ -11,12 +11,11 @@ compiler can read the same text (tests/device).
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any, TypeVar, cast
 
-from minitransformer.backend import Array, Generator, array_module, is_float, on_gpu, random_bits
+from minitransformer.backend import Array, Generator, array_module, on_gpu, random_bits
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -126,7 +125,7 @@ KERNEL keep_mask(bool* kept, Int n, Int seed, Int drop_below) {
 }
 
 KERNEL apply_mask(const T* x, const bool* kept, T* y, Int n, double p) {
-    EACH(i, n) y[i] = kept[i] ? x[i] * T(1 / (1 - p)) : T(0);
+    EACH(i, n) y[i] = T(kept[i]) * (x[i] * T(1 / (1 - p)));
 }
 
 // layers/embedding.py. The order that sorts the ids: before one come all that are smaller, and those equal to it that
@@ -153,7 +152,7 @@ KERNEL add_rows(T* target, const Int* ids, const Int* order, const T* rows, Int 
 }
 
 // training/loss.py: log softmax(z) = z - top - log_sum; a difference is at least half the lowest number there is.
-KERNEL cross_entropy(const T* logits, const Int* right_word, const T* weight, T* dlogits, T* losses,
+KERNEL cross_entropy(const T* logits, const Int* target, const T* weight, T* dlogits, T* losses,
                      Int n_rows, Int n, double eps_ls, double lowest) {
     ROWS(n_rows) {
         const T* z = logits + row * n;
@@ -164,7 +163,7 @@ KERNEL cross_entropy(const T* logits, const Int* right_word, const T* weight, T*
         T log_sum = log(total(sum)), share = eps_ls / n, right = 1 - eps_ls;
         LANES(i, n) {
             T log_p = larger(z[i] - top, T(lowest)) - log_sum;
-            T q = share + (i == right_word[row] ? right : T(0));
+            T q = share + (i == target[row] ? right : T(0));
             loss -= q * log_p * w;
             dlogits[row * n + i] = (exp(log_p) - q) * w;
         }
@@ -186,22 +185,23 @@ KERNEL adam(T* p, T* m, T* v, const T* g, Int n, double lr, double beta1, double
 
 
 def fused(kernel: Callable[..., Any], where: Callable[..., bool] | None = None) -> Callable[[F], F]:
-    """Above a formula: what computes it on a GPU, in one launch (or few).
+    """Above a formula: on a GPU, `kernel` takes its place, with the same arguments and results.
 
-    `kernel` has the arguments and results of the formula. It is called where `where` (by default `usable`) holds for
-    the floating-point arrays among the arguments, and the formula anywhere else.
+    It does so if there are floating-point arrays on a GPU among the arguments, and `where` (by default `usable`) holds
+    for them. Anywhere else the formula runs.
     """
 
-    def above(formula: F) -> F:
+    def attach(formula: F) -> F:
         @wraps(formula)
-        def either(*arguments: Any) -> Any:
-            if "cupy" in sys.modules and (where or usable)(*filter(is_float, arguments)):
-                return kernel(*arguments)
-            return formula(*arguments)
+        def wrapper(*arguments: Any, **named: Any) -> Any:
+            arrays = [x for x in (*arguments, *named.values()) if on_gpu(x) and x.dtype.kind in "fc"]
+            if arrays and (where or usable)(*arrays):
+                return kernel(*arguments, **named)
+            return formula(*arguments, **named)
 
-        return cast(F, either)
+        return cast(F, wrapper)
 
-    return above
+    return attach
 
 
 def usable(x: Array, *others: Array) -> bool:
@@ -214,7 +214,7 @@ def usable(x: Array, *others: Array) -> bool:
 
 
 def softmax(scores: Array, mask: Array | None = None) -> Array:
-    """What layers/activations.py's softmax returns. Four axes with a mask, else any number."""
+    """What layers/activations.py's softmax returns. With a mask, up to four axes; without, any number."""
     xp = array_module(scores)
     scores = xp.ascontiguousarray(scores)
     weights, n = xp.empty_like(scores), scores.shape[-1]
@@ -259,7 +259,7 @@ def layer_norm_backward(dy: Array, x_hat: Array, rstd: Array, gamma: Array) -> A
 
 
 def keep_mask(rng: Generator, p: float, x: Array) -> Array:
-    """Booleans of the shape of `x`, False with probability `p`, a multiple of 2^-16: 64 bits of `rng` are the seed."""
+    """Booleans of the shape of `x`, False with probability `p`, a multiple of 2^-16; `rng` gives the seed."""
     xp = array_module(x)
     kept = xp.empty(x.shape, bool)
     _launch("keep_mask", x.size, x, kept, x.size, random_bits(rng), int(p * 2**16))
@@ -285,11 +285,11 @@ def add_rows(target: Array, ids: Array, rows: Array) -> None:
     _launch("add_rows", n * width, target, target, ids, order, rows, n, width)
 
 
-def cross_entropy(logits: Array, right_word: Array, weight: Array, eps_ls: float) -> tuple[Array, Array]:
+def cross_entropy(logits: Array, target: Array, weight: Array, eps_ls: float) -> tuple[Array, Array]:
     """What training/loss.py's cross_entropy returns."""
     xp = array_module(logits)
     logits, n = xp.ascontiguousarray(logits), logits.shape[-1]
-    right_word = xp.ascontiguousarray(right_word.astype("int64", copy=False))
+    target = xp.ascontiguousarray(target.astype("int64", copy=False))
     dlogits, losses, n_rows = (
         xp.empty_like(logits),
         xp.empty((*logits.shape[:-1], 1), logits.dtype),
@@ -297,7 +297,7 @@ def cross_entropy(logits: Array, right_word: Array, weight: Array, eps_ls: float
     )
     lowest = float(xp.finfo(logits.dtype).min) / 2
     _launch("cross_entropy", 32 * n_rows, logits,
-            logits, right_word, weight, dlogits, losses, n_rows, n, float(eps_ls), lowest)  # fmt: skip
+            logits, target, weight, dlogits, losses, n_rows, n, float(eps_ls), lowest)  # fmt: skip
     return losses, dlogits
 
 

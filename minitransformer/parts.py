@@ -13,7 +13,7 @@ from functools import wraps
 from itertools import pairwise
 from typing import Any, TypeVar, cast
 
-from minitransformer.backend import array_module, on_gpu
+from minitransformer.backend import Array, array_module, on_gpu
 
 NUMBERS = 1 << 18  # in a part of the first argument: 1 MB in float32
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,42 +23,35 @@ _threads: ContextVar[ThreadPoolExecutor | None] = ContextVar("threads", default=
 def in_parts(formula: F) -> F:
     """Above a formula whose rows (along the first axis) do not depend on each other: compute some of them at a time.
 
-    All arrays among the arguments have as many rows. The formula returns arrays with a row for each of those it was
-    given, or None and writes to its arguments. On a GPU, it is computed as a whole.
+    All array arguments have the same number of rows. The formula returns a tuple of arrays with that many rows, or
+    returns None and writes to its arguments. On a GPU it is computed as a whole.
     """
 
     @wraps(formula)
-    def by_parts(*arguments: Any) -> Any:
+    def wrapper(*arguments: Any, **named: Any) -> Any:
         first, n = arguments[0], len(arguments[0])
-        step = max(NUMBERS * n // max(first.size, 1), 1)
-        if n <= step or on_gpu(first):
-            return formula(*arguments)
+        rows = max(NUMBERS * n // max(first.size, 1), 1)
+        if n <= rows or on_gpu(first):
+            return formula(*arguments, **named)
 
-        def compute(part: slice) -> Any:
-            return formula(*(x[part] if hasattr(x, "shape") else x for x in arguments))
+        def compute(part: slice) -> tuple[Array, ...] | None:
+            given = [x[part] if getattr(x, "ndim", 0) else x for x in (*arguments, *named.values())]
+            return formula(*given[: len(arguments)], **dict(zip(named, given[len(arguments) :], strict=True)))
 
-        def compute_all(some: list[slice]) -> None:
-            for part in some:
-                for whole, x in zip(results, compute(part) or (), strict=True):
-                    whole[part] = x
+        def fill(part: slice, found: tuple[Array, ...] | None) -> None:
+            for whole, x in zip(results, found or (), strict=True):
+                whole[part] = x
 
-        cut = [slice(i, min(i + step, n)) for i in range(0, n, step)]
-        found = compute(cut[0])
-        results = [array_module(x).empty((n, *x.shape[1:]), x.dtype) for x in found or ()]
-        for whole, x in zip(results, found or (), strict=True):
-            whole[cut[0]] = x
-        threads = _threads.get()
-        if threads is None:
-            compute_all(cut[1:])
-        else:
-            list(
-                threads.map(
-                    compute_all, [cut[1:][share] for share in parts(len(cut) - 1, threads._max_workers)]
-                )
-            )
-        return None if found is None else tuple(results)
+        head, *rest = (slice(i, min(i + rows, n)) for i in range(0, n, rows))
+        found = compute(head)
+        results = tuple(array_module(x).empty((n, *x.shape[1:]), x.dtype) for x in found or ())
+        fill(head, found)
+        pool = _threads.get()
+        for _ in (pool.map if pool else map)(lambda part: fill(part, compute(part)), rest):
+            pass
+        return None if found is None else results
 
-    return cast(F, by_parts)
+    return cast(F, wrapper)
 
 
 def parts(size: int, n: int) -> list[slice]:

@@ -19,14 +19,14 @@ def checked(check: Callable[..., tuple[Any, ...]]) -> Callable[[F], F]:
     Both have the same arguments, with the same default values.
     """
 
-    def above(formula: F) -> F:
+    def attach(formula: F) -> F:
         @wraps(formula)
-        def door(*arguments: Any, **named: Any) -> Any:
+        def wrapper(*arguments: Any, **named: Any) -> Any:
             return formula(*check(*arguments, **named))
 
-        return cast(F, door)
+        return cast(F, wrapper)
 
-    return above
+    return attach
 
 
 def model_inputs(
@@ -73,7 +73,7 @@ def gradient_of_logits(model: Any, dlogits: Array, cache: Any) -> tuple[Any, ...
 def attention_inputs(
     layer: Any, Q: Array, K: Array, V: Array, mask: Array | None = None, rng: Generator | None = None
 ) -> tuple[Any, ...]:
-    """What an attention accepts. Raises InputError for a mask that is not boolean or does not fit."""
+    """Looks at the mask of an attention. Raises InputError if it is not boolean or does not fit."""
     if mask is not None:
         check_mask(mask, (*Q.shape[:-1], K.shape[-2]))
     return layer, Q, K, V, mask, rng
@@ -124,6 +124,13 @@ def learning_rate_of(optimizer: Any, lr: float) -> tuple[Any, ...]:
     return optimizer, float(lr)
 
 
+def largest_norm(model: Any, max_norm: float | None) -> tuple[Any, ...]:
+    """What clip_grad_norm accepts. Raises InputError unless `max_norm` is None or a number above 0."""
+    if max_norm is not None and not between(max_norm, *FLOAT32):
+        raise InputError(f"max_norm: expected a number above 0, or None, got {describe(max_norm)}")
+    return model, max_norm
+
+
 def check_kept(kept_of_layers: list[Any]) -> None:
     """Raise InputError if there is nothing to go backward from."""
     if None in kept_of_layers:
@@ -141,7 +148,7 @@ def as_array(ids: Array, name: str) -> Array:
 def beside(x: Array, name: str, like: Array) -> Array:
     """`x` in the memory where `like` is: from the CPU it is sent to the GPU, but not the other way.
 
-    Raises InputError then: whoever gives an array on a GPU to a model on the CPU means another model.
+    Raises InputError for an array on a GPU and a model on the CPU: another model was meant.
     """
     if on_gpu(x) and not on_gpu(like):
         raise InputError(

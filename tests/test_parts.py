@@ -10,13 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minitransformer import parts
+from minitransformer.training.optimizer import adam
+from minitransformer.training.replicas import add
 
 
 @given(
     n=st.integers(1, 40), numbers=st.sampled_from([1, 3, 20, 10**6]), threads=st.sampled_from([None, 1, 3])
 )
 def test_parts_give_the_numbers_of_the_whole(n, numbers, threads):
-    """Also of rows that no part divides evenly, with results of another width, and with arguments that are numbers."""
+    """Also of rows that no part divides evenly, with results of other widths, and with arguments that are numbers.
+
+    (Where a formula has a product in it, to rounding: BLAS may add up fewer rows in another order.)
+    """
     rng = np.random.default_rng(n)
     x, y = rng.normal(size=(n, 7)), rng.normal(size=(n, 1)).astype("float32")
     seen = []
@@ -38,6 +43,28 @@ def test_parts_give_the_numbers_of_the_whole(n, numbers, threads):
         np.testing.assert_array_equal(a, b)
     *cut, (whole, _) = seen
     assert whole == n == sum(rows for rows, _ in cut) and max(rows for rows, _ in cut) <= max(numbers // 7, 1)
+
+
+def test_arguments_may_be_named_and_numbers_of_numpy(monkeypatch):
+    monkeypatch.setattr(parts, "NUMBERS", 10)
+
+    @parts.in_parts
+    def formula(x, factor, y):
+        return (x * factor + y,)
+
+    x, y = np.random.default_rng(1).normal(size=(2, 13, 4))
+    np.testing.assert_array_equal(formula(x, y=y, factor=np.float64(3))[0], x * 3 + y)
+
+
+def test_overflow_is_as_silent_in_threads_as_without(monkeypatch):
+    """NumPy's error state is each thread's own."""
+    monkeypatch.setattr(parts, "NUMBERS", 10)
+    p, m, v = np.zeros((3, 97), np.float32)
+    total, g = np.full((2, 97), 3e38, np.float32)
+    with parts.on_threads(2):
+        adam(p, m, v, g, 0.1, 1, 0.9, 0.98, 1e-9)
+        add(total, g)
+    assert np.isinf(v).all() and np.isinf(total).all()
 
 
 @pytest.mark.parametrize("threads", [1, 2])

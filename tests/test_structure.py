@@ -111,7 +111,7 @@ def test_every_public_name_has_a_docstring() -> None:
 
 
 def test_every_extra_that_is_named_exists() -> None:
-    root = PACKAGE.parent
+    root = Path(__file__).parents[1]  # the package may be an installed one
     project = (root / "pyproject.toml").read_text(encoding="utf-8")
     section = project.split("[project.optional-dependencies]")[1].split("\n[")[0]
     extras = set(re.findall(r"^(\w+) = ", section, re.MULTILINE))

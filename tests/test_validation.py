@@ -38,6 +38,7 @@ CHECKED = [
     (mt.Transformer.backward, validation.gradient_of_logits),
     (mt.LabelSmoothedCrossEntropy.forward, validation.loss_inputs),
     (mt.Adam.step, validation.learning_rate_of),
+    (mt.clip_grad_norm, validation.largest_norm),
     (mt.layers.ScaledDotProductAttention.forward, validation.attention_inputs),
     (mt.layers.AttentionInBlocks.forward, validation.attention_inputs),
 ]

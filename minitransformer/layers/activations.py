@@ -35,14 +35,14 @@ class ReLU(Module):
 def softmax(scores: Array, mask: Array | None = None) -> Array:
     """exp(scores) / Σ exp(scores) over the last axis, among the entries where `mask` is True.
 
-    An entry that may not be attended to scores -inf, so its weight is exactly 0, and a row without any other entry
-    gives zeros. Subtracting the row's maximum changes nothing in the quotient and keeps exp from overflowing.
+    An entry that may not be attended to is given the score -inf, so its weight is exactly 0, and a row without any
+    other entry gives zeros. Subtracting the row's maximum changes nothing in the quotient, and keeps exp from
+    overflowing.
     """
     xp = array_module(scores)
     scores = masked_scores(scores, mask)
-    top = xp.maximum(
-        scores.max(-1, keepdims=True), xp.finfo(scores.dtype).min
-    )  # also of a row of -inf, finite
+    # finite even for a row of -inf, where -inf - (-inf) would be NaN
+    top = xp.maximum(scores.max(-1, keepdims=True), xp.finfo(scores.dtype).min)
     exps = xp.exp(scores - top)
     total = sum_last(exps)
     return exps / xp.where(total == 0, 1, total)
@@ -68,7 +68,8 @@ def log_softmax(logits: Array) -> Array:
 def shifted_logits(logits: Array) -> Array:
     """logits - max(logits) over the last axis: the same softmax, from numbers whose exp cannot overflow.
 
-    In float32, -1e38 - 3e38 is -inf. Half of the lowest number stands for that: its exp is 0, too.
+    In float32, -1e38 - 3e38 is -inf. Half of the lowest number stands for that. Its exp is 0, too, and it can be
+    multiplied by 0, and have a logarithm subtracted, and stay a number.
     """
     xp = array_module(logits)
     z = logits - logits.max(-1, keepdims=True)

@@ -12,14 +12,15 @@ from minitransformer.module import Module
 from minitransformer.validation import attention_inputs, checked
 
 
+def attention_scores(Q: Array, K: Array) -> Array:
+    """Q Kᵀ / sqrt(d_k): (B, h, T_q, d_k), (B, h, T_k, d_k) -> (B, h, T_q, T_k)."""
+    # Q is divided, and not the product, which has more numbers wherever there are more keys than d_k
+    return (Q / math.sqrt(Q.shape[-1])) @ K.swapaxes(-1, -2)
+
+
 def attention_weights(Q: Array, K: Array, mask: Array | None) -> Array:
     """softmax(Q Kᵀ / sqrt(d_k)) where the mask is True, 0 elsewhere: (B, h, T_q, T_k)."""
     return softmax(attention_scores(Q, K), mask)
-
-
-def attention_scores(Q: Array, K: Array) -> Array:
-    """Q Kᵀ / sqrt(d_k): (B, h, T_q, d_k), (B, h, T_k, d_k) -> (B, h, T_q, T_k)."""
-    return (Q / math.sqrt(Q.shape[-1])) @ K.swapaxes(-1, -2)
 
 
 class AttentionCache(NamedTuple):
@@ -60,7 +61,7 @@ class ScaledDotProductAttention(Module):
         scale = 1 / math.sqrt(Q.shape[-1])
         dV = dropped.swapaxes(-1, -2) @ dcontext
         dweights = self.dropout.backward(dcontext @ V.swapaxes(-1, -2), cache_dropout)
-        dscores = softmax_backward(dweights, weights) * scale
-        dQ = dscores @ K
-        dK = dscores.swapaxes(-1, -2) @ Q
+        dscores = softmax_backward(dweights, weights)
+        dQ = dscores @ K * scale
+        dK = dscores.swapaxes(-1, -2) @ Q * scale
         return dQ, dK, dV

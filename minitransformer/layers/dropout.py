@@ -11,6 +11,18 @@ from minitransformer.kernels import fused
 from minitransformer.module import Module
 
 
+@fused(kernels.keep_mask, on_gpu)
+def keep_mask(rng: Generator, p: float, x: Array) -> Array:
+    """Booleans of the shape of `x`, False with probability `p`. (On a GPU, other ones for the same `rng`.)"""
+    return backend.keep_mask(rng, p, x)
+
+
+@fused(kernels.apply_mask)
+def apply_mask(x: Array, kept: Array, p: float) -> Array:
+    """kept · x / (1 - p)."""
+    return kept * (x / (1 - p))
+
+
 class DropoutCache(NamedTuple):
     kept: Array | None  # like x, booleans: False what was dropped; None if nothing was
 
@@ -21,7 +33,7 @@ class Dropout(Module):
     forward   y = kept · x / (1 - p), kept drawn from `rng`;   y = x with rng=None (evaluation) or p = 0
     backward  dx = kept · dy / (1 - p), with what was kept in that forward
 
-    `p` is rounded to a multiple of 2^-16, the random bits that a decision takes.
+    `p` is rounded to a multiple of 2^-16, since each decision uses 16 random bits (and to less than 1).
     """
 
     def __init__(self, p: float) -> None:
@@ -39,12 +51,3 @@ class Dropout(Module):
         if cache.kept is None:
             return dy
         return apply_mask(dy, cache.kept, self.p)
-
-
-keep_mask = fused(kernels.keep_mask, on_gpu)(backend.keep_mask)  # drawn on the device where x is
-
-
-@fused(kernels.apply_mask)
-def apply_mask(x: Array, kept: Array, p: float) -> Array:
-    """kept · x / (1 - p)."""
-    return kept * (x / (1 - p))

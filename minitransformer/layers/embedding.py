@@ -23,12 +23,15 @@ from minitransformer.module import Module, Parameter
 def embedding_matrix(vocab_size: int, d_model: int, rng: Generator, dtype: DTypeLike) -> Parameter:
     """E: (V, d_model), normal with standard deviation 1 / sqrt(d_model).
 
-    Rows times sqrt(d_model), and logits, then start near unit size.
+    Rows times sqrt(d_model), and logits, then both start with entries of about unit size.
     """
     return Parameter(normal(rng, (vocab_size, d_model), d_model**-0.5, dtype))
 
 
-add_rows = fused(kernels.add_rows)(backend.add_rows)  # E[ids] += rows, once for every occurrence of an id
+@fused(kernels.add_rows)
+def add_rows(target: Array, ids: Array, rows: Array) -> None:
+    """target[ids] += rows, once for every occurrence of an id."""
+    backend.add_rows(target, ids, rows)
 
 
 class EmbeddingCache(NamedTuple):

@@ -79,7 +79,7 @@ class MultiHeadAttention(Module):
         return K, V
 
     def attend(self, query: Array, K: Array, V: Array, mask: Array | None = None) -> Array:
-        """y for K and V that are there already, and so few queries that equation 1 can be taken as it stands."""
+        """y from K and V computed earlier, for so few queries that equation 1 needs no blocks."""
         Q = split_heads(linear(query, self.W_Q, self.b_Q), self.n_heads)
         heads = attention_weights(Q, K, mask) @ V
         return linear(merge_heads(heads), self.W_O, self.b_O)

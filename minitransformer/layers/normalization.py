@@ -20,7 +20,7 @@ from minitransformer.module import Module, Parameter
 
 @fused(kernels.layer_norm)
 def layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array]:
-    """y = gamma · x_hat + beta with x_hat = (x - mean(x)) / sqrt(var(x) + eps); y, x_hat and 1 / sqrt(var(x) + eps)."""
+    """y = gamma · x_hat + beta, x_hat = (x - mean(x)) · rstd and rstd = 1 / sqrt(var(x) + eps)."""
     centred = x - mean_last(x)
     rstd = 1 / array_module(x).sqrt(mean_last(centred * centred) + eps)
     x_hat = centred * rstd
@@ -36,7 +36,7 @@ def layer_norm_backward(dy: Array, x_hat: Array, rstd: Array, gamma: Array) -> A
 
 class LayerNormCache(NamedTuple):
     x_hat: Array  # (..., d_model) the normalised rows; x and its mean are not needed any more
-    rstd: Array  # (..., 1) 1 / sqrt(variance + eps)
+    rstd: Array  # (..., 1) the reciprocal of the standard deviation, 1 / sqrt(variance + eps)
 
 
 class LayerNorm(Module):
@@ -48,8 +48,8 @@ class LayerNorm(Module):
               dx_hat = dy · gamma
               dx = (dx_hat - mean(dx_hat) - x_hat · mean(dx_hat · x_hat)) / sqrt(var + eps)
 
-    eps keeps a constant row finite. Its x_hat is 0, as long as what rounding leaves of x - mean, in float32 about
-    1e-7 · |x|, is small beside sqrt(eps).
+    eps keeps a constant row finite: its x_hat is 0, provided that the rounding error of x - mean (in float32 about
+    1e-7 · |x|) is small compared with sqrt(eps).
     """
 
     def __init__(self, d_model: int, eps: float = 1e-5, dtype: DTypeLike = "float32") -> None:

@@ -39,12 +39,13 @@ class Transformer(Module):
 
     forward   memory = Encoder(embed(src_ids))
               logits = Decoder(embed(tgt_in), memory) Eᵀ                  (B, T_tgt, V)
-    backward  the same, last first; returns nothing, since ids have no gradient
+    backward  the layers in reverse order; returns nothing, since ids have no gradient
 
     src_ids: (B, T_src), tgt_in: (B, T_tgt), integers. tgt_in is the target shifted right: it begins with the
     start symbol, and logits[:, t] predict what follows tgt_in[:, : t + 1]. Padding is config.pad_id: anywhere
     in src_ids, but in tgt_in only after the last word, where the causal mask hides it from the words.
     The softmax is part of the loss. The parameters lie in one flat buffer (see Module.flatten).
+    `keep` is what the stacks keep for backward (see models/recompute.py).
     `seed` (a number or a generator) decides the initial weights; dtype and device do not change them.
     Raises InputError for ids of the wrong type, shape, range or length.
     """

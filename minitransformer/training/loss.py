@@ -20,8 +20,9 @@ from minitransformer.validation import checked, loss_inputs
 def cross_entropy(logits: Array, target: Array, weight: Array, eps_ls: float) -> tuple[Array, Array]:
     """The loss of each row, - Σ q · log softmax(logits), and its gradient softmax(logits) - q, both times `weight`.
 
-    With z = logits - max(logits), log softmax(logits) is z - log Σ exp(z), and since Σ q = 1 the loss is
-    log Σ exp(z) - Σ q · z. logits: (N, V); target, weight, the losses: (N, 1).
+    q = (1 - eps_ls) · onehot(target) + eps_ls / V. With z = logits - max(logits), log softmax(logits) is
+    z - log Σ exp(z), and since Σ q = 1 the loss is log Σ exp(z) - Σ q · z.
+    logits, the gradient: (N, V); target, weight, the losses: (N, 1).
     """
     xp, V = array_module(logits), logits.shape[-1]
     z = shifted_logits(logits)
@@ -37,14 +38,14 @@ class LossCache(NamedTuple):
 
 
 class LabelSmoothedCrossEntropy:
-    """Mean over the non-pad target tokens, in nats a token.
+    """Mean over the non-pad target tokens, in nats per token.
 
     The target of a token is not 1 at the right word but q = (1 - eps_ls) · onehot + eps_ls / V.
 
     forward   loss = - Σ q · log softmax(logits) / n_tokens        n_tokens: target tokens that are not padding
     backward  dlogits = (softmax(logits) - q) / n_tokens           0 at padding
 
-    logits: (B, T_tgt, V), tgt_out: (B, T_tgt) integers. Both are computed by forward, from the same exponentials.
+    logits: (B, T_tgt, V), tgt_out: (B, T_tgt) integers. Forward computes loss and dlogits, from the same exponentials.
     `n_tokens` stands in for the batch's own count where the batch is a part of a larger one, whose losses and
     gradients are then sums over the parts.
     Raises InputError if shapes do not fit, a target is outside the vocabulary, or all of it is padding.

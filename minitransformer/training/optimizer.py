@@ -6,22 +6,23 @@ import math
 from collections.abc import Mapping
 
 from minitransformer import kernels
-from minitransformer.backend import Array, array_module, castable, to_floats, to_host, zeros
+from minitransformer.backend import Array, array_module, castable, silent_overflow, to_floats, to_host, zeros
 from minitransformer.config import FLOAT32, INT64, as_integer, between, require
-from minitransformer.errors import CheckpointError, InputError, describe
+from minitransformer.errors import CheckpointError, describe
 from minitransformer.kernels import fused
 from minitransformer.module import Module
 from minitransformer.parts import in_parts
 from minitransformer.training.ranks import ALONE, Ranks
-from minitransformer.validation import checked, learning_rate_of
+from minitransformer.validation import checked, largest_norm, learning_rate_of
 
 
 @fused(kernels.adam)
 @in_parts
+@silent_overflow()
 def adam(
     p: Array, m: Array, v: Array, g: Array, lr: float, t: int, beta1: float, beta2: float, adam_eps: float
 ) -> None:
-    """Step t of Adam for the numbers p with the gradient g, written over p, m and v."""
+    """Step t of Adam for numbers p with gradients g and means m and v, as the class has it; written over p, m and v."""
     m *= beta1
     m += (1 - beta1) * g
     v *= beta2
@@ -32,7 +33,7 @@ def adam(
 
 
 class Adam:
-    """One update of all parameters of `model`, which lie in one flat buffer.
+    """Adam for all parameters of `model`, which lie in one flat buffer.
 
     With g the gradient and t the number of this step, for each number p:
 
@@ -40,7 +41,7 @@ class Adam:
         v = beta2 · v + (1 - beta2) · g²           v_hat = v / (1 - beta2^t)
         p = p - lr · m_hat / (sqrt(v_hat) + adam_eps)
 
-    Of several `ranks`, each updates its share of the numbers, for which alone it keeps m and v.
+    With several `ranks`, each updates only its share of the numbers, and keeps m and v for that share.
     """
 
     def __init__(
@@ -60,9 +61,8 @@ class Adam:
         self.t = 0
         self.ranks = ranks
         self._size = model.flatten().data.size
-        own = model.flatten().data[ranks.share(self._size)]
-        xp = array_module(own)
-        self.m, self.v = xp.zeros_like(own), xp.zeros_like(own)
+        share = model.flatten().data[ranks.share(self._size)]
+        self.m, self.v = (array_module(share).zeros_like(share) for _ in range(2))
 
     @checked(learning_rate_of)
     def step(self, lr: float) -> None:
@@ -101,13 +101,12 @@ class Adam:
         self.t = t
 
 
+@checked(largest_norm)
 def clip_grad_norm(model: Module, max_norm: float | None) -> float:
     """Scale all gradients so that their common Euclidean norm is at most `max_norm`; the norm before that.
 
     None leaves them as they are. Raises InputError for a `max_norm` that is not a number above 0.
     """
-    if max_norm is not None and not between(max_norm, *FLOAT32):
-        raise InputError(f"max_norm: expected a number above 0, or None, got {describe(max_norm)}")
     grad = model.flatten().grad
     norm = math.sqrt(to_floats(sum_of_squares(grad))[0])
     scale_down(grad, norm, max_norm)
@@ -115,7 +114,7 @@ def clip_grad_norm(model: Module, max_norm: float | None) -> float:
 
 
 def sum_of_squares(x: Array) -> Array:
-    """A number of x's array library, on a GPU one to wait for."""
+    """Σ x², a number of x's array library; reading it waits for a GPU."""
     return (x @ x).astype("float64")
 
 

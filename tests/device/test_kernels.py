@@ -3,6 +3,7 @@ one lane; tests/device/test_gpu.py runs the same comparisons on a GPU."""
 
 from __future__ import annotations
 
+import inspect
 import sys
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 import stand_in
 from comparisons import COMPARISONS
 
-from minitransformer import kernels
+from minitransformer import kernels, layers
+from minitransformer.layers import dropout, embedding, normalization
+from minitransformer.training import loss, optimizer
 
 DTYPES = ["float32", "float64"]
 
@@ -50,6 +53,34 @@ def test_a_kernel_takes_the_place_of_its_formula_for_real_numbers_of_one_type_on
 
     assert formula(*arrays(sys.modules["cupy"], np)) == (used, 3)
     assert formula.__doc__ == "The formula's." and formula.__wrapped__(0, 0, 0) == ("formula", 3)
+
+
+FUSED = [
+    (layers.softmax, kernels.softmax),
+    (layers.softmax_backward, kernels.softmax_backward),
+    (normalization.layer_norm, kernels.layer_norm),
+    (normalization.layer_norm_backward, kernels.layer_norm_backward),
+    (dropout.keep_mask, kernels.keep_mask),
+    (dropout.apply_mask, kernels.apply_mask),
+    (embedding.add_rows, kernels.add_rows),
+    (loss.cross_entropy, kernels.cross_entropy),
+    (optimizer.adam, kernels.adam),
+]
+
+
+@pytest.mark.parametrize(("formula", "kernel"), FUSED)
+def test_a_kernel_has_the_arguments_of_its_formula(formula, kernel):
+    ours, theirs = (inspect.signature(f).parameters.values() for f in (formula, kernel))
+    assert [(p.name, p.default) for p in ours] == [(p.name, p.default) for p in theirs]
+
+
+def test_arguments_may_be_named(with_kernels):
+    there, rng = sys.modules["cupy"], np.random.default_rng(1)
+    scores, mask = rng.normal(size=(1, 2, 3, 5)), rng.random((1, 2, 3, 5)) > 0.4
+    expected = layers.softmax(scores, mask)
+    np.testing.assert_array_equal(layers.softmax(scores, mask=mask), expected)
+    found = there.asnumpy(layers.softmax(there.asarray(scores), mask=there.asarray(mask)))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_without_cupy_the_formula_runs(monkeypatch):
