@@ -117,7 +117,9 @@ def bench(
         layers = _layer_times(step_of(Replicas(model)), (model, loss_fn, optimizer), steps, say)
 
     flops = step_flops(config, batch, length, length)
-    low, median, high = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else 3 * seconds
+    low, median, high = (
+        statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else 3 * seconds
+    )
     return {
         "preset": preset,
         "n_parameters": model.n_parameters(),

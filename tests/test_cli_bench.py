@@ -41,6 +41,15 @@ def figures(capsys, *arguments: str) -> dict:
     return json.loads(out)
 
 
+def test_the_middle_half_lies_between_the_steps(monkeypatch, capsys):
+    """Of two steps, one of which took a hundred times as long, too."""
+    times = bench._times
+    monkeypatch.setattr(bench, "_times", lambda *given: times(*given) and [0.001, 0.1])
+    found = figures(capsys)
+    low, median, high = (found[name] for name in ("step_ms_low", "step_ms", "step_ms_high"))
+    assert 1 <= low < median < high <= 100
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_the_figures_belong_together(capsys, processes):
     found = figures(capsys, "--processes", str(processes))

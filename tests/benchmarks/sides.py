@@ -53,7 +53,7 @@ class Worker:
 
 def middle(seconds: list[float]) -> dict[str, float]:
     """The median and the middle half, in ms."""
-    low, median, high = statistics.quantiles(seconds, n=4)
+    low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
     return {"ms": 1e3 * median, "ms_low": 1e3 * low, "ms_high": 1e3 * high}
 
 
