@@ -11,6 +11,7 @@ on a GPU, and without one on the CPU, since a C++ compiler can read the same tex
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any, TypeVar, cast
@@ -194,9 +195,10 @@ def fused(kernel: Callable[..., Any], where: Callable[..., bool] | None = None) 
     def attach(formula: F) -> F:
         @wraps(formula)
         def wrapper(*arguments: Any, **named: Any) -> Any:
-            arrays = [x for x in (*arguments, *named.values()) if on_gpu(x) and x.dtype.kind in "fc"]
-            if arrays and (where or usable)(*arrays):
-                return kernel(*arguments, **named)
+            if "cupy" in sys.modules:  # without it, nothing lies on a GPU
+                arrays = [x for x in (*arguments, *named.values()) if on_gpu(x) and x.dtype.kind in "fc"]
+                if arrays and (where or usable)(*arrays):
+                    return kernel(*arguments, **named)
             return formula(*arguments, **named)
 
         return cast(F, wrapper)
