@@ -20,7 +20,7 @@ from minitransformer.validation import checked, loss_inputs
 def cross_entropy(logits: Array, target: Array, weight: Array, eps_ls: float) -> tuple[Array, Array]:
     """The loss of each row, - Σ q · log softmax(logits), and its gradient softmax(logits) - q, both times `weight`.
 
-    q = (1 - eps_ls) · onehot(target) + eps_ls / V. With z = logits - max(logits), log softmax(logits) is
+    q = eps_ls / V, and 1 - eps_ls more at the target. With z = logits - max(logits), log softmax(logits) is
     z - log Σ exp(z), and since Σ q = 1 the loss is log Σ exp(z) - Σ q · z.
     logits, the gradient: (N, V); target, weight, the losses: (N, 1).
     """
@@ -28,9 +28,11 @@ def cross_entropy(logits: Array, target: Array, weight: Array, eps_ls: float) ->
     z = shifted_logits(logits)
     exps = xp.exp(z)
     total = sum_last(exps)
-    q = xp.full_like(z, eps_ls / V)
-    q[xp.arange(len(q)), target[:, 0]] += 1 - eps_ls
-    return (xp.log(total) - sum_last(q * z)) * weight, (exps / total - q) * weight
+    at_target = xp.arange(len(z)), target[:, 0]
+    sum_q_z = (z @ xp.full(V, eps_ls / V, z.dtype) + (1 - eps_ls) * z[at_target])[:, None]
+    dlogits = (exps / total - eps_ls / V) * weight
+    dlogits[at_target] -= (1 - eps_ls) * weight[:, 0]
+    return (xp.log(total) - sum_q_z) * weight, dlogits
 
 
 class LossCache(NamedTuple):
