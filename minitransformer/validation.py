@@ -1,4 +1,4 @@
-"""What public layers and functions accept: a check that stands above a formula, and all such checks."""
+"""The checks of what layers, the loss and the optimizer are given, and the line that puts a check above a formula."""
 
 from __future__ import annotations
 
