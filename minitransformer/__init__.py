@@ -25,24 +25,12 @@ from minitransformer import layers, models, tasks
 from minitransformer.config import TrainingConfig, TransformerConfig
 from minitransformer.errors import CheckpointError, ConfigError, InputError, MinitransformerError
 from minitransformer.gradcheck import GradcheckReport, gradcheck
-from minitransformer.inference import Hypothesis, beam_search, greedy_decode, sample
+from minitransformer.inference import Hypothesis, beam_search, greedy_decode, sample, translate
 from minitransformer.models import Transformer
 from minitransformer.module import Module, Parameter
-from minitransformer.training import (
-    Adam,
-    LabelSmoothedCrossEntropy,
-    Replicas,
-    RunFolder,
-    RunSettings,
-    Trainer,
-    average_checkpoints,
-    clip_grad_norm,
-    evaluate,
-    load_model,
-    noam_schedule,
-    train_step,
-    translate,
-)
+from minitransformer.parallel import Replicas, train_step
+from minitransformer.runs import RunFolder, RunSettings, Trainer, average_checkpoints, evaluate, load_model
+from minitransformer.training import Adam, LabelSmoothedCrossEntropy, clip_grad_norm, noam_schedule
 
 __version__ = "0.1.0"
 

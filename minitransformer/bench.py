@@ -10,15 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from typing import Any, TypeAlias
 
-from minitransformer.backend import generator, keep_freed_memory, single_blas_thread
-from minitransformer.config import TransformerConfig, check_size, require
+from minitransformer.backend import generator
+from minitransformer.config import TransformerConfig
 from minitransformer.models.transformer import Transformer
-from minitransformer.module import Module, is_layer
-from minitransformer.tasks.vocabulary import PAD, SPECIALS
-from minitransformer.training.batching import Batch, make_batch, shared
+from minitransformer.module import Module
+from minitransformer.parallel.replicas import Replicas, default_processes
+from minitransformer.parallel.training_step import train_step
+from minitransformer.parameter import is_layer
+from minitransformer.system import keep_freed_memory, single_blas_thread
+from minitransformer.tasks.vocabulary import SPECIALS
+from minitransformer.training.batching import PAD, Batch, make_batch, split_batch
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.training.optimizer import Adam
-from minitransformer.training.replicas import Replicas, processes_that_pay, train_step
+from minitransformer.validation import check_size, head_widths, require
 
 TOY_VOCABULARY, PAPERS_VOCABULARY = 54, 37_000
 SECONDS, LEAST_STEPS = 4.0, 5  # where the number of steps is not given: as many as take so long, but no fewer
@@ -45,7 +49,7 @@ def step_flops(config: TransformerConfig, B: int, T_src: int, T_tgt: int) -> int
     Padding, and what a mask hides, count like the rest.
     """
     d_model, h = config.d_model, config.n_heads
-    d_k, d_v = config.d_k or d_model // h, config.d_v or d_model // h
+    d_k, d_v = head_widths(d_model, h, config.d_k, config.d_v)
 
     def attention(T_q: int, T_k: int) -> int:
         projections = d_model * h * (d_k + d_v) * (T_q + T_k)
@@ -92,11 +96,9 @@ def bench(
     require(steps is None or steps >= 1, "steps", "at least 1", steps)
     fits = processes is None or 1 <= processes <= batch
     require(fits, "processes", f"1 … {batch} (no more than the batch has sentences)", processes)
-    vocab_size = TOY_VOCABULARY if preset == "toy" else PAPERS_VOCABULARY
-    changes = {"max_len": length} if dropout is None else {"max_len": length, "dropout": dropout}
-    config = TransformerConfig.preset(preset, vocab_size, **changes)
-    model = Transformer(config)
-    processes = processes or min(processes_that_pay(model, batch * length), batch)
+    config = preset_of_length(preset, length, **({} if dropout is None else {"dropout": dropout}))
+    vocab_size, model = config.tgt_vocab_size, Transformer(config)
+    processes = processes or min(default_processes(model, batch * length), batch)
     say(f"{preset}: {model.n_parameters():,} parameters, {batch} sentences of up to {length} tokens")
 
     keep_freed_memory()
@@ -105,7 +107,7 @@ def bench(
 
     def step_of(replicas: Replicas) -> Callable[[], object]:
         n = len(replicas.models)
-        batches, rngs = shared(sentences, n), [generator(0, i) for i in range(n)]
+        batches, rngs = split_batch(sentences, n), [generator(0, i) for i in range(n)]
         return lambda: train_step(replicas, loss_fn, optimizer, batches, 1e-4, None, rngs)
 
     replicas = Replicas(model, processes)
@@ -140,6 +142,12 @@ def bench(
         "one_process_ms": sum(layer["ms"] for layer in layers),
         "layers": layers,
     }
+
+
+def preset_of_length(preset: str, length: int, **changes: Any) -> TransformerConfig:
+    """A preset for sentences of at most `length` tokens, with the vocabulary of the toy tasks or of the paper."""
+    vocab_size = TOY_VOCABULARY if preset == "toy" else PAPERS_VOCABULARY
+    return TransformerConfig.preset(preset, vocab_size, max_len=length, **changes)
 
 
 def random_sentences(vocab_size: int, batch: int, length: int) -> Batch:

@@ -14,8 +14,8 @@ from minitransformer.backend import out_of_memory
 from minitransformer.commands import bench, evaluate, exercises, gradcheck, plot, train, translate
 from minitransformer.commands.common import Commands
 from minitransformer.errors import MinitransformerError
-from minitransformer.training.job import as_one, say
-from minitransformer.training.trainer import Interrupted
+from minitransformer.parallel.job import as_one, say
+from minitransformer.runs.interrupt import Interrupted
 
 EXIT_WRONG = 1
 EXIT_BAD_INPUT = 2

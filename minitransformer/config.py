@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
-from numbers import Real
-from typing import Any, TypeVar, get_type_hints
+from dataclasses import dataclass
+from typing import Any
 
-from minitransformer.backend import integer_of
-from minitransformer.errors import ConfigError, InputError, describe
+from minitransformer.layers.normalization import NORMS
+from minitransformer.layers.positional_encoding import TABLES
+from minitransformer.validation import (
+    FLOAT32,
+    between,
+    binary_sizes,
+    check_size,
+    check_types,
+    from_settings,
+    head_widths,
+    one_of,
+    require,
+    sinusoid_sizes,
+)
 
 DROPOUT_PLACES = ("embedding", "residual", "attention", "relu")
-POSITIONS = ("sinusoidal", "learned", "integers", "fractions", "binary", "none")
+POSITIONS = (*TABLES, "learned")
 TIES = (True, "source_target", "target_output", False)
-SIZES_BELOW = 2**20  # three such sizes, multiplied, are still the length of an array
-INT64 = 2**63 - 1  # no setting and no count is larger
-FLOAT32 = (1.2e-38, 3.4e38)  # the positive numbers that float32 holds with all its digits
 
 
 @dataclass(frozen=True)
@@ -52,23 +58,19 @@ class TransformerConfig:
         for name in ("d_k", "d_v"):
             if getattr(self, name) is not None:
                 check_size(name, getattr(self, name))
-            else:
-                divides = self.d_model % self.n_heads == 0
-                require(divides, "n_heads", f"a divisor of d_model={self.d_model}, or {name}", self.n_heads)
+        head_widths(self.d_model, self.n_heads, self.d_k, self.d_v)
         require(0 <= self.dropout < 1, "dropout", "a probability 0 <= p < 1", self.dropout)
         require(between(self.eps, *FLOAT32), "eps", "a number above 0 that float32 can hold", self.eps)
         for place in self.dropout_on:
             one_of("dropout_on", place, DROPOUT_PLACES)
         one_of("positions", self.positions, POSITIONS)
         one_of("norm", self.norm, ("post", "pre"))
-        one_of("norm_layer", self.norm_layer, ("layer", "rms"))
+        one_of("norm_layer", self.norm_layer, NORMS)
         one_of("tie_embeddings", self.tie_embeddings, TIES)
         if self.positions == "sinusoidal":
-            require(self.d_model % 2 == 0, "d_model", "an even number for sinusoidal positions", self.d_model)
+            sinusoid_sizes(self.max_len, self.d_model)
         if self.positions == "binary":
-            n_bits = (self.max_len - 1).bit_length()
-            expected = f"at least {n_bits}, a bit each, for max_len={self.max_len} binary positions"
-            require(self.d_model >= n_bits, "d_model", expected, self.d_model)
+            binary_sizes(self.max_len, self.d_model)
         if self.tie_embeddings in (True, "source_target"):
             same = self.src_vocab_size == self.tgt_vocab_size
             sizes = f"src_vocab_size={self.src_vocab_size}, tgt_vocab_size={self.tgt_vocab_size}"
@@ -178,86 +180,3 @@ class TrainingConfig:
         for name in ("processes", "patience"):
             counts = getattr(self, name) is None or getattr(self, name) >= 1
             require(counts, name, "at least 1, or None", getattr(self, name))
-
-
-Config = TypeVar("Config")
-
-
-def from_settings(cls: type[Config], settings: Mapping[str, Any]) -> Config:
-    """A config dataclass from names and values. Raises ConfigError, with the nearest name, for an unknown one."""
-    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-    for name in settings:
-        one_of("setting", name, known)
-    try:
-        return cls(**settings)
-    except TypeError as error:
-        raise ConfigError(f"{cls.__name__}: {error}") from None
-
-
-def check_types(config: Any) -> None:
-    """Raise ConfigError if a field does not hold what its annotation says (an int passes for a float).
-
-    No integer has more than 64 bits: it could not become a float, or an array's size.
-    """
-    hints = get_type_hints(type(config))
-    for field in fields(config):
-        value = getattr(config, field.name)
-        expected = hints[field.name]
-        if isinstance(value, int) and not -INT64 <= value <= INT64:
-            raise ConfigError(
-                f"{field.name}: expected a number of at most 64 bits, got {value.bit_length()} bits"
-            )
-        kinds = getattr(expected, "__args__", (expected,)) if expected != tuple[str, ...] else (tuple,)
-        if float in kinds and isinstance(value, int) and not isinstance(value, bool):
-            continue
-        if not isinstance(value, tuple(kinds)) or (isinstance(value, bool) and bool not in kinds):
-            names = " or ".join(k.__name__ for k in kinds)
-            raise ConfigError(f"{field.name}: expected {names}, got {describe(value)}")
-        if isinstance(value, tuple) and not all(isinstance(word, str) for word in value):
-            raise ConfigError(f"{field.name}: expected a tuple of str, got {describe(value)}")
-
-
-def require(condition: bool, name: str, expected: str, got: Any) -> None:
-    """Raise ConfigError, saying what setting `name` should be, unless `condition` holds."""
-    if not condition:
-        raise ConfigError(f"{name}: expected {expected}, got {describe(got)}")
-
-
-def check_size(name: str, size: int) -> None:
-    """Raise ConfigError unless `size` can be the size of an array's axis."""
-    require(size >= 1, name, "at least 1", size)
-    require(size < SIZES_BELOW, name, f"less than {SIZES_BELOW:,}", size)
-
-
-def as_integer(name: str, value: Any, low: int, high: int, expected: str) -> int:
-    """`value` as an int. Raises InputError unless it is an integer, also NumPy's, and low <= value <= high."""
-    integer = integer_of(value)
-    if integer is None or not low <= integer <= high:
-        raise InputError(f"{name}: expected {expected}, got {describe(value)}")
-    return integer
-
-
-def as_list(name: str, values: Any, expected: str) -> list[Any]:
-    """`values` as a list. Raises InputError if they are none."""
-    try:
-        return list(values)
-    except TypeError:
-        raise InputError(f"{name}: expected a list of {expected}, got {describe(values)}") from None
-
-
-def between(value: Any, low: float, high: float) -> bool:
-    """Whether `value` is a real number, Python's or NumPy's, and low <= value < high."""
-    try:
-        return isinstance(value, Real) and bool(low <= value < high)  # type: ignore[operator]
-    except TypeError:  # NumPy counts a timedelta64 among the real numbers
-        return False
-
-
-def one_of(kind: str, name: Any, choices: Iterable[Any]) -> None:
-    """Raise ConfigError, suggesting the nearest, unless `name` is one of `choices`."""
-    choices = list(choices)
-    if name in choices:
-        return
-    near = difflib.get_close_matches(str(name), [str(c) for c in choices], n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    raise ConfigError(f"{kind}: unknown {name!r}{hint} Known: {', '.join(sorted(map(str, choices)))}")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from minitransformer.training.job import LAUNCHERS
+from minitransformer.parallel.job import LAUNCHERS
 
 BESIDE_PYTHON = Path(sys.executable).with_name("mpiexec")  # where pip puts MPICH's and Open MPI's
 MPIEXEC = str(BESIDE_PYTHON) if BESIDE_PYTHON.exists() else shutil.which("mpiexec")

@@ -11,7 +11,7 @@ import pytest
 import minitransformer as mt
 from minitransformer import cli
 from minitransformer.commands import translate as command
-from minitransformer.training.lines import Translation
+from minitransformer.inference.lines import Translation
 
 LINES = ["the house falls", "", "a dog sleeps", "  ", "the small red house does not fall"]
 

@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 
 import minitransformer as mt
-from minitransformer.config import PRESETS, TrainingConfig, from_settings
+from minitransformer.config import PRESETS, TrainingConfig
+from minitransformer.validation import from_settings
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,9 @@ from minitransformer.layers.attention_in_blocks import n_keys, softmax_without_m
 from minitransformer.layers.dropout import DropoutCache
 from minitransformer.layers.normalization import LayerNormCache
 from minitransformer.module import Constant, Module
+from minitransformer.runs import trainer
 from minitransformer.tasks import BOS, EOS, PAD
-from minitransformer.training import batching, trainer
+from minitransformer.training import batching
 
 Check = Callable[[], bool]
 
@@ -831,13 +832,13 @@ FAULTS = [
     Fault("optimiser skips the layers of a stack", "models.transformer.Encoder",
           LayersUnseen, [every_parameter_is_stepped_once]),
     # -- the training loop and its batches
-    Fault("accumulation steps after the first micro-batch", "training.trainer.train_step",
+    Fault("accumulation steps after the first micro-batch", "runs.trainer.train_step",
           steps_after_each_part, [accumulation_equals_the_big_batch]),
-    Fault("accumulation takes the mean of the means", "training.replicas.Replicas.loss_and_gradients",
+    Fault("accumulation takes the mean of the means", "parallel.replicas.Replicas.loss_and_gradients",
           mean_of_the_means, [accumulation_equals_the_big_batch]),
     Fault("gradients overwritten, not added", "layers.linear.linear_backward",
           linear_backward_with(overwrite=True), [partial(backward_adds_to_the_gradient, L.Linear)]),
-    Fault("gradients not zeroed before a step", "training.replicas.Replicas.loss_and_gradients",
+    Fault("gradients not zeroed before a step", "parallel.replicas.Replicas.loss_and_gradients",
           on_top_of_the_last, [a_step_knows_nothing_of_the_gradient_before]),
     Fault("targets not shifted", "training.batching.make_batch", not_shifted, [targets_are_shifted_by_one]),
     Fault("start symbol equal to pad", "training.batching.BOS",

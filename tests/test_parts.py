@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minitransformer import parts
+from minitransformer.parallel.replicas import add
 from minitransformer.training.optimizer import adam
-from minitransformer.training.replicas import add
 
 
 @given(

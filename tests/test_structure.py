@@ -13,29 +13,40 @@ import minitransformer
 PACKAGE = Path(minitransformer.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# A module may import from its own tier and those below. `tasks`, `inference`, `training` and `figures` are one
-# tier of the design; among them, too, imports point one way.
-TIERS = [
+# The rooms of the package, from the bottom up. A file may import from its own room and from those below, and inside a
+# room, too, imports point one way.
+ROOMS = [
     "errors",
+    "renamed",
     "backend",
+    "system",
     "kernels",
     "parts",
-    "config",
     "validation",
+    "parameter",
+    "memory",
     "module",
     "gradcheck",
     "layers",
+    "config",
     "models",
+    "training",
     "tasks",
     "inference",
-    "training",
+    "parallel",
     "checks",
-    "bench",
-    "scaling",
+    "runs",
     "exercises",
+    "figures",
+    "bench",
+    "commands",
+    "cli",
+    "__main__",
 ]
-TIERS += ["figures", "commands", "cli", "__main__"]
-USES_NUMPY = {"backend.py", "training/checkpoint.py"}  # and all of tasks/ and figures/
+COMPUTING = ("layers/", "models/", "training/", "inference/")
+PROCESSES = {"parallel", "multiprocessing", "mpi4py", "threading", "concurrent", "signal", "socket"}
+# Arrays enter and leave here, and in tasks/, figures/ and commands/.
+USES_NUMPY = {"backend.py", "system.py", "runs/checkpoint.py"}
 
 
 def imports(path: Path) -> set[str]:
@@ -54,8 +65,10 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def tier(name: str) -> int:
-    return TIERS.index(name)
+def own(path: Path) -> set[str]:
+    """The rooms that `path` imports from."""
+    names = (name for name in imports(path) if name.startswith("minitransformer."))
+    return {name.split(".")[1] for name in names} - {"__version__"}
 
 
 def test_imports_point_one_way() -> None:
@@ -64,24 +77,40 @@ def test_imports_point_one_way() -> None:
         relative = path.relative_to(PACKAGE)
         if relative == Path("__init__.py"):
             continue
-        own = relative.parts[0].removesuffix(".py")
-        for name in imports(path):
-            if name.startswith("minitransformer.") and name != "minitransformer.__version__":
-                other = name.split(".")[1]
-                assert tier(other) <= tier(own), f"{relative} imports {name}"
-                checked += 1
+        floor = ROOMS.index(relative.parts[0].removesuffix(".py"))
+        for room in own(path):
+            assert ROOMS.index(room) <= floor, f"{relative} imports {room}"
+            checked += 1
     assert checked > 100
 
 
-def test_gradcheck_knows_module_and_backend_only() -> None:
-    used = set().union(*(imports(path) for path in (PACKAGE / "gradcheck").glob("*.py")))
-    own = {name.split(".")[1] for name in used if name.startswith("minitransformer.")}
-    assert own == {"backend", "errors", "gradcheck", "module"}
+def test_no_file_of_a_room_imports_itself_through_others() -> None:
+    names = {path: ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in MODULES}
+    below = {names[path]: imports(path) & set(names.values()) for path in MODULES if path.stem != "__init__"}
+    while leaves := [name for name, found in below.items() if not found & below.keys()]:
+        for name in leaves:
+            del below[name]
+    assert not below, f"these import one another: {sorted(below)}"
+
+
+def test_gradcheck_knows_modules_and_the_backend_only() -> None:
+    used = set().union(*(own(path) for path in (PACKAGE / "gradcheck").glob("*.py")))
+    assert used == {"backend", "errors", "gradcheck", "memory", "parameter"}
+
+
+def test_the_papers_mathematics_knows_nothing_of_processes_or_of_settings() -> None:
+    for path in MODULES:
+        relative = path.relative_to(PACKAGE).as_posix()
+        packages = {name.split(".")[0] for name in imports(path)} | own(path)
+        if relative.startswith(COMPUTING):
+            assert not packages & PROCESSES, f"{relative} imports {packages & PROCESSES}"
+        if relative.startswith("layers/"):
+            assert "config" not in packages, f"{relative} imports config"
 
 
 def test_numpy_is_imported_only_where_arrays_enter_and_leave() -> None:
     users = {path.relative_to(PACKAGE).as_posix() for path in MODULES if "numpy" in imports(path)}
-    strict = {name for name in users if not name.startswith(("tasks/", "figures/"))}
+    strict = {name for name in users if not name.startswith(("tasks/", "figures/", "commands/"))}
     assert strict <= USES_NUMPY, strict - USES_NUMPY
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from minitransformer.backend import generator, single_blas_thread
+from minitransformer.backend import generator
 from minitransformer.checks.cases import BASE_MODEL, CASES, Case
 from minitransformer.checks.inputs import Sizes
-from minitransformer.config import one_of
 from minitransformer.gradcheck import GradcheckReport, gradcheck
+from minitransformer.system import single_blas_thread
+from minitransformer.validation import one_of
 
 METHODS = ("complex", "central")
 

@@ -1,18 +1,15 @@
-"""`minitransformer bench`: what a training step costs here, and on how many ranks it pays."""
+"""`minitransformer bench`: what a training step costs on this machine."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import textwrap
-from collections.abc import Callable
 from typing import Any
 
 from minitransformer.bench import bench
 from minitransformer.commands.common import Answer, Commands
-from minitransformer.config import PRESETS, require
-from minitransformer.scaling import RANKS, scaling
-from minitransformer.training.ranks import Ranks
+from minitransformer.config import PRESETS
 
 
 def add(commands: Commands) -> None:
@@ -29,11 +26,6 @@ def add(commands: Commands) -> None:
     sub.add_argument("--dropout", metavar="P", type=float, help="in place of the preset's")
     sub.add_argument(
         "--processes", metavar="N", type=int, help="that share the batch (default: as many as pay)"
-    )
-    sub.add_argument(
-        "--scaling",
-        action="store_true",
-        help="on 1, 2, 4, … ranks of mpiexec, each with its batch; and on many",
     )
 
 
@@ -55,8 +47,6 @@ def time_steps(arguments: argparse.Namespace) -> Answer:
         if not arguments.json:
             print(text, file=sys.stderr, flush=True)
 
-    if arguments.scaling:
-        return _time_ranks(arguments, say)
     names = ("preset", "batch", "length", "steps", "dropout", "processes")
     found = bench(**{name: getattr(arguments, name) for name in names}, say=say)
     return found, (
@@ -76,36 +66,3 @@ def _layer_table(found: dict[str, Any]) -> str:
         times = ["" if ms is None else f"{ms:.2f}" for ms in (layer["forward_ms"], layer["backward_ms"])]
         lines.append(row(layer["name"], *times, f"{layer['ms']:.2f}", f"{layer['share']:.1%}"))
     return "\n".join([*lines, row("a step", "", "", f"{found['one_process_ms']:.2f}", f"{1:.1%}")])
-
-
-def _time_ranks(arguments: argparse.Namespace, say: Callable[[str], None]) -> Answer:
-    require(
-        arguments.processes is None,
-        "processes",
-        "to be left out: a rank of --scaling is one",
-        arguments.processes,
-    )
-    names, ranks = ("preset", "batch", "length", "steps", "dropout"), Ranks.of_this_job()
-    found = scaling(**{name: getattr(arguments, name) for name in names}, ranks=ranks, say=say)
-    row = "{:>6} {:>10} {:>11} {:>12} {:>16} {:>10}".format
-    lines = [row("ranks", "step ms", "efficiency", "exchange ms", "Allreduce Gbit/s", "tokens/s")]
-    for x in found["ranks"]:
-        figures = f"{x['step_ms']:.1f}", f"{x['efficiency']:.0%}", f"{x['exchange_ms']:.2f}"
-        lines.append(
-            row(x["ranks"], *figures, f"{x['allreduce_gbit_per_s']:.1f}", f"{x['tokens_per_s']:,.0f}")
-        )
-    lines += ["", "predicted efficiency; in brackets, if the exchange overlapped with forward and backward"]
-    row = "{:>11} {:>10} {:>8} {:>12}".format
-    lines.append(
-        row("GFLOP/s", "parameters", "Gbit/s", "step s") + "".join(f"{f'{n} ranks':>16}" for n in RANKS)
-    )
-    for x, *more in zip(*(found["predictions"][i :: len(RANKS)] for i in range(len(RANKS))), strict=True):
-        cells = (
-            f"{x['gflops']:,.0f}",
-            f"{x['parameters'] / 1e6:.0f} M",
-            f"{x['gbit']:.0f}",
-            f"{x['one_rank_s']:.2f}",
-        )
-        shares = [f"{y['efficiency']:.1%} ({y['with_overlap']:.1%})" for y in (x, *more)]
-        lines.append(row(*cells) + "".join(f"{share:>16}" for share in shares))
-    return found, "\n".join(lines)

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from minitransformer.backend import generator, keep_freed_memory
+from minitransformer.inference.translation import BATCH_TOKENS
 from minitransformer.models import Transformer
+from minitransformer.parallel.replicas import Replicas, default_processes
+from minitransformer.runs.evaluation import final_sets, held_out
+from minitransformer.runs.run_folder import WEIGHTS
+from minitransformer.system import keep_freed_memory
 from minitransformer.tasks import Task
-from minitransformer.training.evaluation import BATCH_TOKENS
-from minitransformer.training.replicas import Replicas, processes_that_pay
-from minitransformer.training.run_folder import WEIGHTS
-from minitransformer.training.trainer import EVALUATION_SEED, final_sets
 
 Answer = tuple[dict[str, Any], str | None]  # what --json prints, and what is printed without it
 
@@ -72,7 +72,7 @@ def search(sub: argparse.ArgumentParser, beam: int) -> None:
 
 def example(task: Task) -> str:
     """A held-out sequence, as a user would write it."""
-    sets = task.evaluation_sets(generator(EVALUATION_SEED))
+    sets = held_out(task)
     source, _ = sets[final_sets(sets)[0]][0]
     return task.vocabulary.decode(source)
 
@@ -80,7 +80,7 @@ def example(task: Task) -> str:
 @contextmanager
 def at_work(model: Transformer) -> Iterator[Replicas]:
     """The model, at work in as many processes as the machine has for it."""
-    replicas = Replicas(model, processes_that_pay(model, BATCH_TOKENS))
+    replicas = Replicas(model, default_processes(model, BATCH_TOKENS))
     keep_freed_memory()
     with replicas.processes():
         yield replicas

@@ -7,7 +7,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-from minitransformer.backend import generator
 from minitransformer.commands.common import (
     Answer,
     Commands,
@@ -19,10 +18,9 @@ from minitransformer.commands.common import (
     trained,
 )
 from minitransformer.inference.beam import check_search
-from minitransformer.training.averaging import average_checkpoints
-from minitransformer.training.measure import measure
-from minitransformer.training.run_folder import RunFolder
-from minitransformer.training.trainer import EVALUATION_SEED, load_model
+from minitransformer.runs.evaluation import held_out, measure
+from minitransformer.runs.run_folder import RunFolder
+from minitransformer.runs.weights import average_checkpoints, load_model
 
 
 def add(commands: Commands) -> None:
@@ -51,7 +49,7 @@ def evaluate(arguments: argparse.Namespace) -> Answer:
     folder = RunFolder(arguments.folder)
     task = folder.settings().task
     model = load_model(folder, arguments.device, arguments.weights)
-    sets = task.evaluation_sets(generator(EVALUATION_SEED))
+    sets = held_out(task)
     check_search(arguments.beam, arguments.alpha)
     figures = {}
     with at_work(model) as replicas:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from minitransformer.commands.common import Answer, Commands, example, trained
-from minitransformer.training.run_folder import RunFolder
-from minitransformer.training.trainer import load_model
+from minitransformer.runs.run_folder import RunFolder
+from minitransformer.runs.weights import load_model
 
 
 def add(commands: Commands) -> None:

@@ -5,24 +5,23 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import signal
 import textwrap
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from minitransformer.commands.common import Answer, Commands, device, example, program, quoted
 from minitransformer.commands.evaluate import summary
-from minitransformer.config import TrainingConfig, TransformerConfig, from_settings, one_of
+from minitransformer.config import TrainingConfig, TransformerConfig
 from minitransformer.errors import ConfigError
+from minitransformer.parallel.ranks import Ranks
+from minitransformer.runs.interrupt import stop_on_signal
+from minitransformer.runs.progress import Progress
+from minitransformer.runs.run_folder import RunFolder
+from minitransformer.runs.settings import RunSettings
+from minitransformer.runs.trainer import Trainer
 from minitransformer.tasks import TASKS, task_class
-from minitransformer.training.progress import Progress
-from minitransformer.training.ranks import Ranks
-from minitransformer.training.run_folder import RunFolder, RunSettings
-from minitransformer.training.trainer import Trainer
+from minitransformer.validation import from_settings, one_of
 
 
 def add(commands: Commands) -> None:
@@ -60,12 +59,12 @@ def train(arguments: argparse.Namespace) -> Answer:
     """Train, print what was reached, and where it lies."""
     ranks = Ranks.of_this_job()
     folder = RunFolder(
-        ranks.from_first(lambda: arguments.out or _default_folder(arguments.task, arguments.resume))
+        ranks.broadcast_from_root(lambda: arguments.out or _default_folder(arguments.task, arguments.resume))
     )
     if arguments.resume:
         if arguments.set or arguments.config or arguments.seed is not None:
             raise ConfigError("--resume takes the run's own settings; drop --set, --config and --seed")
-        settings = ranks.from_first(folder.settings)
+        settings = ranks.broadcast_from_root(folder.settings)
         if settings.task.name != arguments.task:
             raise ConfigError(
                 f"{folder.path} holds a run of task {settings.task.name!r}, not {arguments.task!r}"
@@ -76,7 +75,7 @@ def train(arguments: argparse.Namespace) -> Answer:
         settings = settings_of(arguments)
         trainer = Trainer(settings, folder, arguments.device, ranks)
     progress = Progress(settings.training.steps, trainer.step, quiet=arguments.json or ranks.rank > 0)
-    with _stop_on_signal() as stop_requested:
+    with stop_on_signal() as stop_requested:
         result = trainer.run(progress, stop_requested)
     return {**result, "run": str(folder.path)}, summary(result["sets"]) + (
         f"\n{result['steps']} steps in {result['seconds']:.1f} s"
@@ -141,22 +140,3 @@ def _default_folder(task: str, resume: bool) -> Path:
         return next(path for path in names if not RunFolder(path).exists())
     begun = [path for pattern in (task, f"{task}-*") for path in runs.glob(f"{pattern}/config.json")]
     return max(begun, key=lambda path: path.stat().st_mtime_ns).parent if begun else next(names)
-
-
-@contextmanager
-def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """A block in which Ctrl-C and SIGTERM ask for a stop after the step, and its evaluation; a second stops at once."""
-    stop = threading.Event()
-    before: dict[int, Any] = {}
-
-    def ask(number: int, frame: Any) -> None:
-        stop.set()
-        signal.signal(number, before[number])
-
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

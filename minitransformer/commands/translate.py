@@ -9,13 +9,13 @@ from itertools import count, islice
 from typing import BinaryIO
 
 from minitransformer.commands.common import Answer, Commands, at_work, device, search, trained
-from minitransformer.config import require
 from minitransformer.errors import InputError
-from minitransformer.inference.beam import check_search
-from minitransformer.training.evaluation import translate
-from minitransformer.training.lines import Translation, translate_lines
-from minitransformer.training.run_folder import RunFolder
-from minitransformer.training.trainer import load_model
+from minitransformer.inference.beam import Hypothesis, check_search
+from minitransformer.inference.lines import Translation, translate_lines
+from minitransformer.inference.translation import n_best, translate
+from minitransformer.runs.run_folder import RunFolder
+from minitransformer.runs.weights import load_model
+from minitransformer.validation import require
 
 
 def add(commands: Commands) -> None:
@@ -69,8 +69,12 @@ def translate_input(arguments: argparse.Namespace) -> Answer:
     answers: list[list[Translation]] = []
     first = 1  # the number of the next line
     with at_work(model) as replicas:
+
+        def search(sources: list[list[int]]) -> list[list[Hypothesis]]:
+            return replicas.in_shares(n_best, sources, beam, alpha)
+
         for lines in _parts_of(sys.stdin.buffer, 1 if sys.stdin.isatty() else 1000):
-            found = translate_lines(replicas, vocabulary, lines, beam, alpha, first)
+            found = translate_lines(search, vocabulary, lines, model.config.max_len, first)
             best = [translations[: n or 1] for translations in found]
             if arguments.json:
                 answers += best
@@ -87,7 +91,7 @@ def translate_input(arguments: argparse.Namespace) -> Answer:
 
 
 def _translated(number: int, translations: list[Translation], n_best: bool) -> list[str]:
-    """What is printed for a line of the input."""
+    """The lines that are printed for a line of the input."""
     if n_best:
         return [f"{number}\t{score:.4f}\t{text}" for text, score in translations]
     return [translations[0].text if translations else ""]

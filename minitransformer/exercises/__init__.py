@@ -16,9 +16,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from minitransformer.config import one_of
 from minitransformer.errors import InputError
 from minitransformer.exercises.grading import EXERCISES
+from minitransformer.validation import one_of
 
 __all__ = ["EXERCISES", "Verdict", "about", "check", "start"]
 

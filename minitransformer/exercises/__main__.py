@@ -13,8 +13,8 @@ import sys
 import traceback
 from typing import Any
 
-from minitransformer.backend import single_blas_thread
 from minitransformer.exercises.grading import EXERCISES, Wrong
+from minitransformer.system import single_blas_thread
 
 
 def grade(name: str, file: str) -> dict[str, Any]:

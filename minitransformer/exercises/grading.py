@@ -23,7 +23,8 @@ from minitransformer.layers import (
     ScaledDotProductAttention,
     SinusoidalPositions,
 )
-from minitransformer.module import converted, parameters_of
+from minitransformer.memory import converted
+from minitransformer.parameter import parameters_of
 from minitransformer.training import Adam, LabelSmoothedCrossEntropy
 
 SIZES = Sizes()

@@ -9,9 +9,10 @@ import numpy as np
 
 from minitransformer.backend import to_host
 from minitransformer.figures.canvas import new_figure
+from minitransformer.inference.translation import translate
 from minitransformer.models.transformer import Transformer
-from minitransformer.tasks.vocabulary import BOS, EOS, Symbols
-from minitransformer.training.evaluation import translate
+from minitransformer.tasks.vocabulary import Symbols
+from minitransformer.training.batching import BOS, EOS
 
 KINDS = ("encoder", "decoder", "cross")  # self-attention of the encoder, of the decoder, and cross-attention
 

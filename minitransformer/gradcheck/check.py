@@ -20,7 +20,7 @@ from minitransformer.gradcheck.derivatives import both_sides, central, plainly_s
 from minitransformer.gradcheck.diagnosis import diagnose
 from minitransformer.gradcheck.report import METHODS, ONE_DIRECTION, GradcheckReport, Row
 from minitransformer.gradcheck.subject import ANALYTIC, COMPLEX_STEP, Subject
-from minitransformer.module import loose_arrays
+from minitransformer.parameter import loose_arrays
 
 TOLERANCE = {"complex": 1e-12, "central": 1e-8}
 FLOOR = 1e-2  # gradients below this share of the largest are compared with that share, not with themselves

@@ -19,7 +19,8 @@ from minitransformer.backend import (
 )
 from minitransformer.errors import InputError, describe
 from minitransformer.gradcheck.derivatives import Function
-from minitransformer.module import Parameter, converted, is_layer, parameters_of
+from minitransformer.memory import converted
+from minitransformer.parameter import Parameter, is_layer, parameters_of
 
 # So small that its square vanishes beside 1. Nothing is subtracted, so nothing is rounded away.
 COMPLEX_STEP = 1e-30

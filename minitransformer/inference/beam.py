@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from minitransformer.backend import Array, array_module, silent_overflow, sum_last, to_host
-from minitransformer.config import SIZES_BELOW, as_integer, as_list, between, require
 from minitransformer.errors import InputError
 from minitransformer.inference.greedy import as_target_id
 from minitransformer.models.transformer import Transformer
-from minitransformer.validation import as_array
+from minitransformer.validation import SIZES_BELOW, as_array, as_integer, as_list, between, require
 
 
 class Hypothesis(NamedTuple):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from minitransformer.backend import Array, array_module, to_host
-from minitransformer.config import as_integer
 from minitransformer.models.transformer import Transformer
+from minitransformer.validation import as_integer
 
 
 def greedy_decode(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from minitransformer.backend import Array, Generator, array_module, silent_overflow
-from minitransformer.config import FLOAT32, INT64, as_integer, between, require
 from minitransformer.errors import InputError, describe
 from minitransformer.inference.greedy import decode
 from minitransformer.models.transformer import Transformer
+from minitransformer.validation import FLOAT32, INT64, as_integer, between, require
 
 
 def sample(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from minitransformer.backend import Array, DTypeLike, Generator, Seed, generator, xavier_uniform, zeros
-from minitransformer.errors import ConfigError
 from minitransformer.layers.attention import attention_weights
 from minitransformer.layers.attention_in_blocks import AttentionInBlocks, BlocksCache
 from minitransformer.layers.linear import linear, linear_backward
 from minitransformer.module import Module, Parameter
+from minitransformer.validation import head_widths
 
 
 class MultiHeadAttentionCache(NamedTuple):
@@ -45,11 +45,7 @@ class MultiHeadAttention(Module):
         rng: Seed = None,
         dtype: DTypeLike = "float32",
     ) -> None:
-        if (d_k is None or d_v is None) and d_model % n_heads:
-            raise ConfigError(
-                f"n_heads: expected a divisor of d_model={d_model}, or d_k and d_v, got {n_heads}"
-            )
-        d_k, d_v = d_k or d_model // n_heads, d_v or d_model // n_heads
+        d_k, d_v = head_widths(d_model, n_heads, d_k, d_v)
         rng = generator(rng)
         self.n_heads = n_heads
         self.W_Q = Parameter(xavier_uniform(rng, d_model, n_heads * d_k, dtype))

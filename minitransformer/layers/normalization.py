@@ -98,3 +98,7 @@ class RMSNorm(Module):
         self.gamma.grad += sum_positions(dy * x_hat)
         dx_hat = dy * self.gamma.data
         return (dx_hat - x_hat * mean_last(dx_hat * x_hat)) * rrms
+
+
+# by the name that TransformerConfig.norm_layer has for them
+NORMS = {"layer": LayerNorm, "rms": RMSNorm}

@@ -17,9 +17,9 @@ from minitransformer.backend import (
     normal,
     zeros,
 )
-from minitransformer.config import require
-from minitransformer.errors import ConfigError, InputError
+from minitransformer.errors import InputError
 from minitransformer.module import Constant, Module, Parameter
+from minitransformer.validation import binary_sizes, checked, require, sinusoid_sizes
 
 
 def no_positions(max_len: int, d_model: int) -> Array:
@@ -37,28 +37,24 @@ def fractions(length: int, d_model: int) -> Array:
     return integers(length, d_model) / length
 
 
+@checked(binary_sizes)
 def binary(max_len: int, d_model: int) -> Array:
     """PE[pos, i] = bit i of pos, the lowest first: (max_len, d_model) in float64. Bounded, but it jumps.
 
     Raises ConfigError where d_model bits cannot tell max_len positions apart.
     """
-    n_bits = (max_len - 1).bit_length()
-    if n_bits > d_model:
-        raise ConfigError(
-            f"d_model: expected at least {n_bits}, a bit each, for {max_len} binary positions, got {d_model}"
-        )
     PE = no_positions(max_len, d_model)
-    for i in range(n_bits):
+    for i in range((max_len - 1).bit_length()):
         PE[:, i] = arange(max_len) // 2**i % 2
     return PE
 
 
+@checked(sinusoid_sizes)
 def sinusoids(max_len: int, d_model: int) -> Array:
-    """PE: (max_len, d_model) in float64. PE[pos, 2i] = sin(pos / 10000^(2i/d_model)), PE[pos, 2i+1] = cos(same)."""
-    if d_model % 2:
-        raise ConfigError(
-            f"d_model: sinusoidal positions pair sines with cosines, so it must be even, got {d_model}"
-        )
+    """PE: (max_len, d_model) in float64. PE[pos, 2i] = sin(pos / 10000^(2i/d_model)), PE[pos, 2i+1] = cos(same).
+
+    Raises ConfigError for an odd d_model.
+    """
     angle = arange(max_len)[:, None] / 10000 ** (2 * arange(d_model // 2) / d_model)
     xp = array_module(angle)
     PE = zeros((max_len, d_model), "float64")
@@ -123,8 +119,8 @@ class LearnedPositions(Module):
         return dy
 
 
-# TransformerConfig.positions, but for "learned". "fractions" are of max_len: while a target is being decoded,
-# nobody knows how long it will be.
+# By the name that TransformerConfig.positions has for them ("learned" is LearnedPositions). "fractions" are of max_len:
+# while a target is being decoded, nobody knows how long it will be.
 TABLES: dict[str, Callable[[int, int], Array]] = {
     "sinusoidal": sinusoids,
     "integers": integers,

@@ -7,10 +7,8 @@ from minitransformer.config import TransformerConfig
 from minitransformer.layers.add_norm import AddNorm
 from minitransformer.layers.feed_forward import FeedForward
 from minitransformer.layers.multi_head_attention import MultiHeadAttention
-from minitransformer.layers.normalization import LayerNorm, RMSNorm
+from minitransformer.layers.normalization import NORMS
 from minitransformer.module import Module
-
-NORMS = {"layer": LayerNorm, "rms": RMSNorm}  # by config.norm_layer
 
 
 def multi_head_attention(config: TransformerConfig, rng: Generator, dtype: DTypeLike) -> MultiHeadAttention:

@@ -13,7 +13,7 @@ from minitransformer.backend import (
     dtype_of,
     generator,
 )
-from minitransformer.config import TransformerConfig, as_integer, require
+from minitransformer.config import TransformerConfig
 from minitransformer.errors import InputError
 from minitransformer.layers.embedding import OutputProjection, OutputProjectionCache
 from minitransformer.layers.masks import causal_mask, padding_mask
@@ -23,7 +23,15 @@ from minitransformer.models.encoder import Encoder, EncoderCache
 from minitransformer.models.inputs import InputEmbedding, InputEmbeddingCache
 from minitransformer.models.recompute import Keep
 from minitransformer.module import Module
-from minitransformer.validation import as_array, checked, gradient_of_logits, ids_for, model_inputs
+from minitransformer.validation import (
+    as_array,
+    as_integer,
+    checked,
+    gradient_of_logits,
+    ids_for,
+    model_inputs,
+    require,
+)
 
 
 class TransformerCache(NamedTuple):

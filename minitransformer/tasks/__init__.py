@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from minitransformer.config import one_of
 from minitransformer.tasks.copy import Copy
 from minitransformer.tasks.reverse import Reverse
 from minitransformer.tasks.sequence import SequenceTask
 from minitransformer.tasks.sort import Sort
 from minitransformer.tasks.subwords import Subwords
-from minitransformer.tasks.task import Pair, Task
+from minitransformer.tasks.task import Task
 from minitransformer.tasks.text import Text
 from minitransformer.tasks.translate import Translate
-from minitransformer.tasks.vocabulary import BOS, EOS, PAD, Vocabulary
+from minitransformer.tasks.vocabulary import Vocabulary
+from minitransformer.training.batching import BOS, EOS, PAD, Pair
+from minitransformer.validation import one_of
 
 TASKS: dict[str, type[Task]] = {task.name: task for task in (Copy, Reverse, Sort, Translate, Text)}
 

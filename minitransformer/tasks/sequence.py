@@ -9,10 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from minitransformer.backend import Generator
-from minitransformer.config import PRESETS, SIZES_BELOW, check_size, check_types, require
+from minitransformer.config import PRESETS
 from minitransformer.errors import InputError
-from minitransformer.tasks.task import Pair, Task
+from minitransformer.tasks.task import Task
 from minitransformer.tasks.vocabulary import SPECIALS, Vocabulary
+from minitransformer.training.batching import Pair
+from minitransformer.validation import SIZES_BELOW, check_size, check_types, require
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
-from minitransformer.config import as_integer, as_list
 from minitransformer.errors import CheckpointError, ConfigError, InputError, describe
-from minitransformer.tasks.vocabulary import BOS, EOS, PAD, SPECIALS
+from minitransformer.tasks.vocabulary import SPECIALS
+from minitransformer.training.batching import BOS, EOS, PAD
+from minitransformer.validation import as_integer, as_list
 
 UNKNOWN = len(SPECIALS)  # a character that the training text does not have
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 from minitransformer.backend import Generator
+from minitransformer.renamed import warn_renamed
 from minitransformer.tasks.vocabulary import Symbols
-
-Pair: TypeAlias = tuple[Sequence[int], Sequence[int]]  # ids of the source's and the target's symbols
+from minitransformer.training.batching import Pair
 
 
 class Task(ABC):
@@ -21,9 +21,15 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
-    best_by: ClassVar[str] = "exact_match"  # the figure of "valid" by which weights are better than others
+    # the figure of "valid" by which weights are better than others
+    selection_metric: ClassVar[str] = "exact_match"
     model: ClassVar[Mapping[str, Any]] = {}
     training: ClassVar[Mapping[str, Any]] = {}
+
+    def __init_subclass__(cls) -> None:
+        if "best_by" in vars(cls):
+            warn_renamed(f"{cls.__name__}.best_by", "selection_metric")
+            cls.selection_metric = vars(cls)["best_by"]
 
     @property
     @abstractmethod

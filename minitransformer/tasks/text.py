@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from minitransformer.backend import Generator
-from minitransformer.config import check_size, check_types, one_of, require
 from minitransformer.errors import CheckpointError, ConfigError, InputError
 from minitransformer.tasks.parallel_text import BadLine, SentencePair, first_of, read_parallel
 from minitransformer.tasks.subwords import Subwords
-from minitransformer.tasks.task import Pair, Task
+from minitransformer.tasks.task import Task
+from minitransformer.training.batching import Pair
+from minitransformer.validation import check_size, check_types, one_of, require
 
 FILES = ("train_src", "train_tgt", "valid_src", "valid_tgt", "test_src", "test_tgt")
 SUBWORDS = "subwords.model"  # SentencePiece's file, in the run folder
@@ -34,7 +35,7 @@ class Text(Task):
     """
 
     name: ClassVar[str] = "text"
-    best_by: ClassVar[str] = "bleu"
+    selection_metric: ClassVar[str] = "bleu"
     # The sizes and the dropout of Wu et al. 2021 for 29,000 pairs of sentences; more data bear more.
     model: ClassVar[Mapping[str, Any]] = {
         "n_layers": 4,

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from minitransformer.backend import Generator
-from minitransformer.config import check_size, check_types
 from minitransformer.tasks.sequence import SequenceTask
-from minitransformer.tasks.task import Pair, Task
+from minitransformer.tasks.task import Task
 from minitransformer.tasks.vocabulary import Vocabulary
+from minitransformer.training.batching import Pair
+from minitransformer.validation import check_size, check_types
 
 T = TypeVar("T")
 

@@ -6,10 +6,11 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from minitransformer.config import as_integer, as_list
 from minitransformer.errors import InputError, describe
+from minitransformer.training.batching import EOS
+from minitransformer.validation import as_integer, as_list
 
-PAD, BOS, EOS = 0, 1, 2  # padding, start and end: three different ids, none of them a symbol's
+# how the ids PAD, BOS and EOS are written
 SPECIALS = ("<pad>", "<s>", "</s>")
 
 

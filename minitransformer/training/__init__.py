@@ -1,36 +1,54 @@
-"""§5: the loss, the optimiser, the schedule, batching, and the loop that uses them."""
+"""§5: the loss, the optimiser, the schedule, and batching."""
 
-from minitransformer.training.averaging import average_checkpoints
-from minitransformer.training.batching import Batch, BatchStream, by_length, make_batch, shared
-from minitransformer.training.evaluation import evaluate, translate
+from minitransformer.renamed import old_names
+from minitransformer.training.averaging import mean_weights
+from minitransformer.training.batching import (
+    BOS,
+    EOS,
+    PAD,
+    Batch,
+    BatchStream,
+    Pair,
+    by_length,
+    make_batch,
+    split_batch,
+)
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.training.optimizer import Adam, clip_grad_norm
-from minitransformer.training.ranks import Ranks
-from minitransformer.training.replicas import Replicas, processes_that_pay, train_step
-from minitransformer.training.run_folder import RunFolder, RunSettings
 from minitransformer.training.schedule import cosine_schedule, noam_schedule
-from minitransformer.training.trainer import Trainer, load_model
 
 __all__ = [
+    "BOS",
+    "EOS",
+    "PAD",
     "Adam",
     "Batch",
     "BatchStream",
     "LabelSmoothedCrossEntropy",
-    "Ranks",
-    "Replicas",
-    "RunFolder",
-    "RunSettings",
-    "Trainer",
-    "average_checkpoints",
+    "Pair",
     "by_length",
     "clip_grad_norm",
     "cosine_schedule",
-    "evaluate",
-    "load_model",
     "make_batch",
+    "mean_weights",
     "noam_schedule",
-    "processes_that_pay",
-    "shared",
-    "train_step",
-    "translate",
+    "split_batch",
 ]
+
+__getattr__ = old_names(
+    __name__,
+    {
+        "Ranks": "minitransformer.parallel.Ranks",
+        "Replicas": "minitransformer.parallel.Replicas",
+        "RunFolder": "minitransformer.runs.RunFolder",
+        "RunSettings": "minitransformer.runs.RunSettings",
+        "Trainer": "minitransformer.runs.Trainer",
+        "average_checkpoints": "minitransformer.runs.average_checkpoints",
+        "evaluate": "minitransformer.runs.evaluate",
+        "load_model": "minitransformer.runs.load_model",
+        "processes_that_pay": "minitransformer.parallel.default_processes",
+        "shared": "minitransformer.training.split_batch",
+        "train_step": "minitransformer.parallel.train_step",
+        "translate": "minitransformer.inference.translate",
+    },
+)

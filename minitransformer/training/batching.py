@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple, Protocol, TypeAlias
 
 from minitransformer.backend import Array, Generator, generator, padded
 from minitransformer.errors import InputError
-from minitransformer.tasks.task import Pair, Task
-from minitransformer.tasks.vocabulary import BOS, EOS, PAD
+
+# padding, start and end of a sentence: the ids that batching adds, none of them a symbol's
+PAD, BOS, EOS = 0, 1, 2
+
+Pair: TypeAlias = tuple[Sequence[int], Sequence[int]]  # ids of the source's and the target's symbols
+
+
+class PairSource(Protocol):
+    """Where sentence pairs come from: see `tasks.Task`."""
+
+    name: ClassVar[str]
+
+    def training_pairs(self, rng: Generator) -> list[Pair]:
+        """The pairs of one epoch."""
 
 
 class Batch(NamedTuple):
@@ -32,7 +44,7 @@ def make_batch(pairs: Sequence[Pair]) -> Batch:
     )
 
 
-def shared(batch: Batch, n: int) -> list[Batch]:
+def split_batch(batch: Batch, n: int) -> list[Batch]:
     """The batch in `n` parts of about as many sentences (as many parts as it has sentences, if these are fewer)."""
     n = min(n, len(batch.src_ids))
     return [
@@ -62,7 +74,7 @@ class BatchStream:
     What comes is a function of (seed, epoch, index): setting these two numbers continues anywhere.
     """
 
-    def __init__(self, task: Task, batch_tokens: int, seed: int) -> None:
+    def __init__(self, task: PairSource, batch_tokens: int, seed: int) -> None:
         self.task, self.batch_tokens, self.seed = task, batch_tokens, seed
         self.epoch, self.index = 0, 0  # of the next batch
         self._drawn: tuple[int, list[list[Pair]]] | None = None  # an epoch and its batches

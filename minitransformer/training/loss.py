@@ -6,12 +6,11 @@ from typing import NamedTuple
 
 from minitransformer import kernels
 from minitransformer.backend import Array, array_module, silent_overflow, sum_last
-from minitransformer.config import INT64, as_integer, between, require
 from minitransformer.kernels import fused
 from minitransformer.layers.activations import shifted_logits
 from minitransformer.layers.linear import rows
 from minitransformer.parts import in_parts
-from minitransformer.validation import checked, loss_inputs
+from minitransformer.validation import INT64, as_integer, between, checked, loss_inputs, require
 
 
 @fused(kernels.cross_entropy)

@@ -6,14 +6,22 @@ import math
 from collections.abc import Mapping
 
 from minitransformer import kernels
-from minitransformer.backend import Array, array_module, castable, silent_overflow, to_floats, to_host, zeros
-from minitransformer.config import FLOAT32, INT64, as_integer, between, require
+from minitransformer.backend import Array, array_module, castable, silent_overflow, to_floats, to_host
 from minitransformer.errors import CheckpointError, describe
 from minitransformer.kernels import fused
+from minitransformer.memory import Flat
 from minitransformer.module import Module
 from minitransformer.parts import in_parts
-from minitransformer.training.ranks import ALONE, Ranks
-from minitransformer.validation import checked, largest_norm, learning_rate_of
+from minitransformer.validation import (
+    FLOAT32,
+    INT64,
+    as_integer,
+    between,
+    checked,
+    largest_norm,
+    learning_rate_of,
+    require,
+)
 
 
 @fused(kernels.adam)
@@ -40,16 +48,10 @@ class Adam:
         m = beta1 · m + (1 - beta1) · g            m_hat = m / (1 - beta1^t)
         v = beta2 · v + (1 - beta2) · g²           v_hat = v / (1 - beta2^t)
         p = p - lr · m_hat / (sqrt(v_hat) + adam_eps)
-
-    With several `ranks`, each updates only its share of the numbers, and keeps m and v for that share.
     """
 
     def __init__(
-        self,
-        model: Module,
-        betas: tuple[float, float] = (0.9, 0.98),
-        adam_eps: float = 1e-9,
-        ranks: Ranks = ALONE,
+        self, model: Module, betas: tuple[float, float] = (0.9, 0.98), adam_eps: float = 1e-9
     ) -> None:
         pair = isinstance(betas, tuple | list) and len(betas) == 2 and all(between(b, 0, 1) for b in betas)
         require(pair, "betas", "two numbers 0 <= beta < 1", betas)
@@ -59,45 +61,39 @@ class Adam:
         self.betas = betas
         self.adam_eps = float(adam_eps)
         self.t = 0
-        self.ranks = ranks
-        self._size = model.flatten().data.size
-        share = model.flatten().data[ranks.share(self._size)]
-        self.m, self.v = (array_module(share).zeros_like(share) for _ in range(2))
+        p, _ = self.numbers()
+        self.m, self.v = (array_module(p).zeros_like(p) for _ in range(2))
+
+    def numbers(self) -> Flat:
+        """The numbers that it updates, and their gradients."""
+        return self.model.flatten()
 
     @checked(learning_rate_of)
     def step(self, lr: float) -> None:
         """Move every parameter against its gradient. Raises InputError unless `lr` is a number, 0 or more."""
         self.t += 1
+        p, g = self.numbers()
         beta1, beta2 = map(float, self.betas)
-        p, g = (x[self.ranks.share(self._size)] for x in self.model.flatten())
         adam(p, self.m, self.v, g, lr, self.t, beta1, beta2, self.adam_eps)
 
     def state_dict(self) -> dict[str, Array]:
-        """What a resumed run needs: m, v and t. All ranks call it, and have all of m and v."""
-        return {"m": self._whole(self.m), "v": self._whole(self.v), "t": to_host(self.t)}
-
-    def _whole(self, own: Array) -> Array:
-        """`own` of every rank, on the CPU."""
-        whole = zeros((self._size,), own.dtype)
-        whole[self.ranks.share(self._size)] = to_host(own)
-        self.ranks.all_gather(whole)
-        return whole
+        """m, v and t, which a resumed run needs, as NumPy arrays."""
+        return {"m": to_host(self.m).copy(), "v": to_host(self.v).copy(), "t": to_host(self.t)}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Continue from what `state_dict` returned. Raises CheckpointError if it is another model's."""
-        xp, share = array_module(self.m), self.ranks.share(self._size)
+        """Continue from the m, v and t of `state_dict`. Raises CheckpointError if they are another model's."""
         if not isinstance(state, Mapping):
             raise CheckpointError(f"Adam: expected a state of names and arrays, got {describe(state)}")
         if missing := [name for name in ("m", "v", "t") if name not in state]:
             raise CheckpointError(f"Adam: the state lacks {', '.join(missing)}")
         for name in ("m", "v"):
-            if getattr(state[name], "shape", None) != (self._size,) or not castable(state[name], self.m):
+            if getattr(state[name], "shape", None) != self.m.shape or not castable(state[name], self.m):
                 got = describe(state[name])
-                raise CheckpointError(f"Adam: {name}: expected {self._size} numbers, got {got}")
+                raise CheckpointError(f"Adam: {name}: expected {self.m.size} numbers, got {got}")
         if not (state["v"] >= 0).all():
             raise CheckpointError("Adam: v: expected means of squares, none below 0")
         t = as_integer("Adam: t", state["t"], 0, INT64, "a number of steps, 0 or more")
-        self.m[...], self.v[...] = (xp.asarray(state[name][share]) for name in ("m", "v"))
+        self.m[...], self.v[...] = (array_module(self.m).asarray(state[name]) for name in ("m", "v"))
         self.t = t
 
 

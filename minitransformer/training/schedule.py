@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from minitransformer.config import INT64, TrainingConfig, as_integer
+from minitransformer.config import TrainingConfig
+from minitransformer.validation import INT64, as_integer
 
 
 def noam_schedule(step: int, d_model: int, warmup_steps: int = 4000) -> float:

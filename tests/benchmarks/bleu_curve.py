@@ -17,10 +17,11 @@ from typing import Any
 from sides import parser
 
 import minitransformer as mt
-from minitransformer.backend import can_fork, generator, n_cores
-from minitransformer.training.averaging import mean_weights
-from minitransformer.training.measure import measure
-from minitransformer.training.run_folder import MODEL
+from minitransformer.backend import generator
+from minitransformer.runs.evaluation import measure
+from minitransformer.runs.run_folder import MODEL
+from minitransformer.runs.weights import mean_of_checkpoints
+from minitransformer.system import can_fork, n_cores
 
 
 def rows(folder: mt.RunFolder, last: int, beam: int, alpha: float, every: int) -> Iterator[dict[str, Any]]:
@@ -33,7 +34,7 @@ def rows(folder: mt.RunFolder, last: int, beam: int, alpha: float, every: int) -
     replicas = mt.Replicas(model, n_cores() if can_fork() else 1)
     with replicas.processes():
         for i in range(len(paths) - 1, -1, -every)[::-1]:
-            mean, steps = mean_weights(paths[max(0, i + 1 - last) : i + 1])
+            mean, steps = mean_of_checkpoints(paths[max(0, i + 1 - last) : i + 1])
             if steps[-1] not in noted:  # saved when the run was stopped
                 continue
             model.load_state_dict({name.removeprefix(MODEL): x.astype("float32") for name, x in mean.items()})

@@ -15,7 +15,7 @@ from io import StringIO
 import numpy as np
 from sides import Table, middle, parser, spread
 
-from minitransformer.training.ranks import Ranks
+from minitransformer.parallel.ranks import Ranks
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
             size -= size % ranks.n
             grad, own = np.ones(size, "float32"), np.empty(size // ranks.n, "float32")
             ways = {
-                "ranks": lambda x=grad: (ranks.add_up(x), ranks.all_gather(x)),
+                "ranks": lambda x=grad: (ranks.reduce_scatter(x), ranks.all_gather(x)),
                 "reduce_scatter": lambda x=grad, own=own: (
                     ranks.comm.Reduce_scatter_block(x, own),
                     ranks.comm.Allgather(own, x),

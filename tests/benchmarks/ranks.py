@@ -20,7 +20,7 @@ from numpy_side import Step
 from shapes import SHAPES, Shape
 from sides import Table, Worker, parser, spread, take_turns
 
-from minitransformer.training.ranks import Ranks
+from minitransformer.parallel.ranks import Ranks
 
 
 class RankStep(Step):

@@ -176,7 +176,6 @@ class StandIn(types.ModuleType):
             runtime=runtime,
             Device=lambda i=0: types.SimpleNamespace(use=lambda: None, pci_bus_id=f"bus {i}"),
             get_current_stream=lambda: types.SimpleNamespace(ptr=0, synchronize=waited),
-            nccl=types.SimpleNamespace(available=False),
         )
         as_strided = self._wrapped("as_strided", np.lib.stride_tricks.as_strided)
         self.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=as_strided))

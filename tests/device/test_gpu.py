@@ -25,21 +25,15 @@ from small_runs import small_run
 
 import minitransformer as mt
 from minitransformer import checks, kernels
-from minitransformer.backend import (
-    blas_threads,
-    device_module,
-    generator,
-    gpu_memory_mb,
-    n_cores,
-    to_device,
-    to_host,
-)
+from minitransformer.backend import device_module, generator, gpu_memory_mb, to_device, to_host
 from minitransformer.gradcheck import gradcheck
 from minitransformer.layers import Dropout
 from minitransformer.module import Module
+from minitransformer.runs.interrupt import Interrupted
+from minitransformer.runs.weights import load_model
+from minitransformer.system import blas_threads, n_cores
 from minitransformer.tasks import task_class
 from minitransformer.training.batching import Batch
-from minitransformer.training.trainer import Interrupted, load_model
 
 
 def gpu() -> Any:

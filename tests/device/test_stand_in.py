@@ -14,8 +14,8 @@ from support import T_K, T_Q, V_SRC, B, random_ids, tiny_config
 
 import minitransformer as mt
 from minitransformer.inference.greedy import decode
+from minitransformer.runs.weights import load_model
 from minitransformer.training.batching import Batch
-from minitransformer.training.trainer import load_model
 
 # no attention_bias: b_K's gradient is 0 but for rounding, which Adam would magnify
 CHANGES: list[dict[str, Any]] = [{}, {"norm": "pre", "positions": "learned"}]

@@ -12,8 +12,8 @@ from support import tiny_config
 
 import minitransformer as mt
 from minitransformer.cli import main
-from minitransformer.training.checkpoint import load_checkpoint
-from minitransformer.training.progress import Progress
+from minitransformer.runs.checkpoint import load_checkpoint
+from minitransformer.runs.progress import Progress
 
 HUGE = 10**400  # an integer that no float can hold
 SMALL = {"src_vocab_size": 13, "tgt_vocab_size": 13, "d_model": 8, "n_heads": 2}

@@ -57,8 +57,9 @@ from support import V_SRC, V_TGT, randomise, tiny_config
 import minitransformer as mt
 from minitransformer.backend import silent_overflow
 from minitransformer.cli import main
-from minitransformer.config import DROPOUT_PLACES, PRESETS, between
+from minitransformer.config import DROPOUT_PLACES, PRESETS
 from minitransformer.training.schedule import learning_rate
+from minitransformer.validation import between
 
 MODERATE = {"float32": 1e8, "float64": 1e60}  # of the inputs of a layer: it multiplies up to four of them
 FLOATS = st.sampled_from(["float32", "float64"])
@@ -533,7 +534,7 @@ def run_files() -> dict[str, bytes]:
 
 
 def quiet() -> Any:
-    from minitransformer.training.progress import Progress
+    from minitransformer.runs.progress import Progress
 
     return Progress(1, quiet=True)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from law_cases import arrays, assert_same, both_norms, every_module, examples, few, gradients, translations
 
 import minitransformer as mt
-from minitransformer.training.progress import Progress
+from minitransformer.runs.progress import Progress
 
 LEGACY = np.random  # the global state that nothing may touch
 

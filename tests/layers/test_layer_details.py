@@ -229,7 +229,7 @@ def test_messages_of_dropout(p):
 
 def test_messages_of_widths_that_do_not_fit():
     message = message_of(mt.ConfigError, layers.sinusoids, 5, 7)
-    assert message == "d_model: sinusoidal positions pair sines with cosines, so it must be even, got 7"
+    assert message == "d_model: expected an even number for sinusoidal positions, got 7"
     for widths in ({}, {"d_k": 2}, {"d_v": 2}):
         message = message_of(mt.ConfigError, layers.MultiHeadAttention, 8, 3, **widths)
         assert message == "n_heads: expected a divisor of d_model=8, or d_k and d_v, got 3"

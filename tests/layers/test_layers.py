@@ -84,7 +84,7 @@ def test_sinusoids_are_interleaved_with_base_10000():
 
 
 def test_sinusoids_need_an_even_width():
-    with pytest.raises(mt.ConfigError, match="must be even, got 7"):
+    with pytest.raises(mt.ConfigError, match="an even number for sinusoidal positions, got 7"):
         layers.SinusoidalPositions(5, 7)
 
 

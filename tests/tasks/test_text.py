@@ -326,7 +326,7 @@ def test_a_run_that_was_stopped_continues_bit_for_bit(files, tmp_path):
     trainers = [mt.Trainer(settings, mt.RunFolder(tmp_path / name)) for name in ("whole", "cut")]
     trainers[0].run()
     steps = iter(range(100))
-    with pytest.raises(mt.training.trainer.Interrupted):
+    with pytest.raises(mt.runs.Interrupted):
         trainers[1].run(stop_requested=lambda: next(steps) == 6)
     folder = mt.RunFolder(tmp_path / "cut")
     again = mt.Trainer(folder.settings(), folder)

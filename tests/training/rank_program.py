@@ -5,7 +5,6 @@ Rank 0 writes what it found with pickle, where the last argument says.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pickle
 import signal
@@ -14,19 +13,18 @@ import threading
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_info
 
 import minitransformer as mt
+from minitransformer.inference.translation import decode
+from minitransformer.parallel import ShardedAdam, exchange, job
+from minitransformer.parallel.ranks import Ranks
+from minitransformer.runs.interrupt import Interrupted
 from minitransformer.tasks import Sort
-from minitransformer.training import job, make_batch
-from minitransformer.training.evaluation import decode
-from minitransformer.training.exchange import Exchange
-from minitransformer.training.ranks import Ranks
-from minitransformer.training.trainer import Interrupted
+from minitransformer.training import make_batch
 
 LOSS_FN = mt.LabelSmoothedCrossEntropy(0.1)
 STEPS, N_BATCHES, LR = 20, 5, 0.01
@@ -61,7 +59,7 @@ def steps(
 ) -> dict[str, Any]:
     """Some training steps, and all that is there afterwards. `one_batch`: as one, with all sentences in it."""
     model = mt.Transformer(mt.TransformerConfig(13, 13, **CONFIG, dropout=dropout), 1, "float64", device)
-    replicas, adam = mt.Replicas(model, n_replicas, ranks=ranks), mt.Adam(model, adam_eps=1e-6, ranks=ranks)
+    replicas, adam = mt.Replicas(model, n_replicas, ranks=ranks), ShardedAdam(model, ranks, adam_eps=1e-6)
     found = []
     with replicas.processes() if n_replicas > 1 else nullcontext():
         for step in range(STEPS):
@@ -93,16 +91,16 @@ def training(out: str) -> None:
         "without work": steps(ranks, n_batches=ranks.n - 1),
         "replicas": steps(ranks, n_replicas=2, dropout=0.0),
     }
-    exchange = type(ranks._exchange)
+    at_once = exchange._by_mpi
+    for slow in range(2):
 
-    class Slow(exchange):
-        def __call__(self, *arrays):
-            time.sleep(0.002 * (ranks.rank == Slow.which))
-            super().__call__(*arrays)
+        def slowly(*arrays: Any, slow: int = slow) -> None:
+            time.sleep(0.002 * (ranks.rank == slow))
+            at_once(*arrays)
 
-    for Slow.which in range(2):
-        ranks._exchange = Slow(ranks.comm)
-        found[f"rank {Slow.which} is slow"] = steps(ranks)
+        exchange._by_mpi = slowly
+        found[f"rank {slow} is slow"] = steps(ranks)
+    exchange._by_mpi = at_once
     keep(ranks, out, everywhere=ranks.objects(found), **operations(ranks))
 
 
@@ -112,7 +110,7 @@ def operations(ranks: Ranks) -> dict[str, Any]:
     for size in (0, 1, 2, 17, 10_000):
         grads = [np.random.default_rng([r, size]).normal(size=size).astype("float32") for r in range(ranks.n)]
         mine = grads[ranks.rank].copy()
-        ranks.add_up(mine)
+        ranks.reduce_scatter(mine)
         share = ranks.share(size)
         rest = np.delete(mine, share), np.delete(grads[ranks.rank], share)
         np.testing.assert_array_equal(*rest)
@@ -123,9 +121,11 @@ def operations(ranks: Ranks) -> dict[str, Any]:
     found["numbers"] = ranks.objects(ranks.numbers(ranks.rank, ranks.rank / 3))
     found["any"] = [ranks.any(ranks.rank == r) for r in range(ranks.n + 1)]
     calls: list[int] = []
-    found["from_first"] = ranks.objects((ranks.from_first(lambda: calls.append(1) or ranks.rank), len(calls)))
+    found["broadcast_from_root"] = ranks.objects(
+        (ranks.broadcast_from_root(lambda: calls.append(1) or ranks.rank), len(calls))
+    )
     try:
-        ranks.from_first(lambda: {}[ranks.rank])
+        ranks.broadcast_from_root(lambda: {}[ranks.rank])
     except KeyError as error:
         found["error"] = ranks.objects(error.args)
     found["places"] = ranks.objects((ranks.rank, ranks.on_machine, ranks.n_cores))
@@ -202,41 +202,6 @@ def package(out: str) -> None:
     keep(ranks, out, files=ranks.objects(mt.__file__))
 
 
-class Nccl:
-    """CuPy's NCCL, as far as ranks use it, with MPI in its place: numbers go from address to address."""
-
-    available, NCCL_INT8 = True, 0
-
-    def __init__(self, comm: Any) -> None:
-        self.comm = comm.Dup()
-        self.requests: list[Any] | None = None
-
-    def get_unique_id(self) -> tuple[int, ...]:
-        return (1, 2, 3)
-
-    def NcclCommunicator(self, n: int, name: tuple[int, ...], rank: int) -> Nccl:
-        assert (n, name, rank) == (self.comm.size, (1, 2, 3), self.comm.rank)
-        return self
-
-    def groupStart(self) -> None:
-        assert self.requests is None
-        self.requests = []
-
-    def send(self, address: int, count: int, datatype: int, peer: int, stream: int) -> None:
-        self.requests.append(self.comm.Isend(self.memory(address, count), peer))
-
-    def recv(self, address: int, count: int, datatype: int, peer: int, stream: int) -> None:
-        self.requests.append(self.comm.Irecv(self.memory(address, count), peer))
-
-    def memory(self, address: int, count: int) -> Any:
-        return (ctypes.c_byte * count).from_address(address)
-
-    def groupEnd(self) -> None:
-        for request in self.requests:
-            request.Wait()
-        self.requests = None
-
-
 def device(out: str) -> None:
     """The same steps on the stand-in for a GPU, by each way of exchanging arrays, and on the CPU."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "device"))
@@ -247,22 +212,18 @@ def device(out: str) -> None:
     ranks, kernels.usable = Ranks.of_this_job(), lambda *x: False
     cupy = sys.modules["cupy"] = stand_in.StandIn()
     sys.modules["cupy.cuda"] = cupy.cuda
-    by_mpi, found, ways = Exchange._by_mpi, {"cpu": steps(ranks, dropout=0.0)}, {}
-    for way in ("host", "straight", "nccl"):
+    by_mpi, found, ways = exchange._by_mpi, {"cpu": steps(ranks, dropout=0.0)}, {}
+    for way in ("host", "straight"):
         os.environ["MPIR_CVAR_ENABLE_GPU"] = str(int(way == "straight"))
-        if way == "nccl":
-            cupy.cuda.nccl = Nccl(ranks.comm)
-            cupy.cuda.Device = lambda: SimpleNamespace(pci_bus_id=ranks.rank)
         sent: set[str] = set()
 
-        def noted(self, others, outgoing, incoming, sent=sent):
+        def noted(comm, others, outgoing, incoming, sent=sent):
             sent.add(type(outgoing[0]).__name__)
-            by_mpi(self, others, outgoing, incoming)
+            by_mpi(comm, others, outgoing, incoming)
 
-        Exchange._by_mpi = noted  # type: ignore[method-assign]
-        stand_in.counts.waits = 0
+        exchange._by_mpi = noted
         found[way] = steps(Ranks(ranks.comm), dropout=0.0, device="cuda")
-        ways[way] = sent, stand_in.counts.waits
+        ways[way] = sent
     keep(ranks, out, found=found, ways=ways)
 
 

@@ -7,8 +7,8 @@ import pytest
 
 import minitransformer as mt
 from minitransformer import cli
+from minitransformer.runs.checkpoint import load_checkpoint
 from minitransformer.tasks import Sort
-from minitransformer.training.checkpoint import load_checkpoint
 
 TASK = Sort(n_symbols=7, max_length=5, epoch_size=40, test_size=9)
 TINY = {
@@ -111,11 +111,11 @@ def test_while_nothing_is_right_yet_the_loss_decides(tmp_path):
     valid = [r["valid"] for r in trainer.folder.metrics() if "valid" in r]
     assert [figures["exact_match"] for figures in valid] == [0] * 4
     assert [figures["loss"] for figures in valid] == sorted((f["loss"] for f in valid), reverse=True)
-    assert trainer.step == trainer.best["step"] == 12
+    assert trainer.step == trainer.state.best["step"] == 12
 
 
 def test_a_task_whose_best_figure_is_not_there_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(Sort, "best_by", "exact_mtach")
+    monkeypatch.setattr(Sort, "selection_metric", "exact_mtach")
     with pytest.raises(mt.ConfigError, match=r"'exact_mtach'.*'exact_match'"):
         trained(tmp_path / "run")
 
@@ -136,7 +136,7 @@ def test_the_best_weights_are_those_of_the_best_evaluation(tmp_path):
     step = max(scores, key=lambda step: (*scores[step], -step))
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     best = {"step": step, "value": scores[step][0], "loss": -scores[step][1]}
-    assert result["best"] == trainer.best == best
+    assert result["best"] == trainer.state.best == best
     assert scores[step] > min(scores.values()), "a run in which nothing is best shows nothing"
     arrays, _ = load_checkpoint(tmp_path / "run" / f"checkpoint-{step:08d}.npz")
     for name, p in mt.load_model(tmp_path / "run", weights="best").parameters().items():
@@ -146,15 +146,15 @@ def test_the_best_weights_are_those_of_the_best_evaluation(tmp_path):
 def test_training_ends_when_patience_does(tmp_path, monkeypatch):
     """Evaluations of 0.1, 0.4, 0.2, 0.4, 0.3, 0.9: the third in a row without a better one is the last."""
     scores = iter([0.1, 0.4, 0.2, 0.4, 0.3, 0.9])
-    real = mt.training.trainer.measure
+    real = mt.runs.trainer.measure
 
     def told(replicas, task, name, pairs):
         given = {"exact_match": next(scores), "loss": 1.0} if name == "valid" else {}
         return {**real(replicas, task, name, pairs), **given}
 
-    monkeypatch.setattr("minitransformer.training.trainer.measure", told)
+    monkeypatch.setattr("minitransformer.runs.trainer.measure", told)
     trainer = trained(tmp_path / "run", steps=60, patience=3)
-    assert trainer.step == 15 and trainer.best == {"step": 6, "value": 0.4, "loss": 1.0}
+    assert trainer.step == 15 and trainer.state.best == {"step": 6, "value": 0.4, "loss": 1.0}
     assert [r["step"] for r in trainer.folder.metrics() if "valid" in r] == [3, 6, 9, 12, 15]
     arrays, _ = load_checkpoint(tmp_path / "run" / "checkpoint-00000006.npz")
     for name, p in mt.load_model(tmp_path / "run", weights="best").parameters().items():
@@ -166,12 +166,12 @@ def test_the_best_and_the_patience_outlive_a_stop(tmp_path):
     folder = mt.RunFolder(tmp_path / "cut")
     interrupted = mt.Trainer(whole.settings, folder)
     steps = iter(range(100))
-    with pytest.raises(mt.training.trainer.Interrupted):
+    with pytest.raises(mt.runs.Interrupted):
         interrupted.run(stop_requested=lambda: next(steps) == 10)
     again = mt.Trainer(folder.settings(TASK), folder)
     again.resume()
     again.run()
-    assert (again.step, again.best) == (whole.step, whole.best)
+    assert (again.step, again.state.best) == (whole.step, whole.state.best)
     assert (tmp_path / "cut" / "best.npz").read_bytes() == (tmp_path / "whole" / "best.npz").read_bytes()
 
 

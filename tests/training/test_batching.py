@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import minitransformer as mt
 from minitransformer.tasks import BOS, EOS, PAD, SequenceTask
-from minitransformer.training import BatchStream, by_length, make_batch, shared
+from minitransformer.training import BatchStream, by_length, make_batch, split_batch
 
 SYMBOLS = st.lists(st.integers(3, 99), max_size=13)
 PAIRS = st.lists(st.tuples(SYMBOLS, SYMBOLS), min_size=1, max_size=40)
@@ -134,7 +134,7 @@ def test_batches_of_an_epoch_are_not_sorted_by_length():
 @given(PAIRS, st.integers(1, 9))
 def test_parts_of_a_batch_are_its_sentences(pairs, n):
     batch = make_batch(pairs)
-    found = shared(batch, n)
+    found = split_batch(batch, n)
     assert len(found) == min(n, len(pairs))
     sizes = [len(part.src_ids) for part in found]
     assert max(sizes) - min(sizes) <= 1 and sum(sizes) == len(pairs)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minitransformer as mt
-from minitransformer.training import checkpoint as checkpoint_module
-from minitransformer.training.checkpoint import load_checkpoint, save_checkpoint, write_text
+from minitransformer.runs import checkpoint as checkpoint_module
+from minitransformer.runs.checkpoint import load_checkpoint, save_checkpoint, write_text
 
 
 def example():

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minitransformer as mt
+from minitransformer.inference import translation as translation_module
 from minitransformer.tasks import BOS, EOS, PAD
-from minitransformer.training import evaluation as evaluation_module
 
 SYMBOLS = st.integers(3, 6)  # few, so that answers are right by chance
 CASES = st.lists(
@@ -36,7 +36,7 @@ def a_model_that_answers(monkeypatch, answers, max_len=64):
             ids[i, : len(row)] = row
         return ids
 
-    monkeypatch.setattr(evaluation_module, "greedy_decode", greedy_decode)
+    monkeypatch.setattr(translation_module, "greedy_decode", greedy_decode)
     return SimpleNamespace(config=SimpleNamespace(max_len=max_len, pad_id=PAD))
 
 
@@ -108,15 +108,15 @@ def test_translations_are_those_of_greedy_decoding_in_order():
 
 def test_many_sources_are_translated_in_several_batches(monkeypatch):
     model = random_model(5, max_len=6)
-    monkeypatch.setattr(evaluation_module, "LONGER_THAN_SOURCE", 1)
+    monkeypatch.setattr(translation_module, "LONGER_THAN_SOURCE", 1)
     rng = np.random.default_rng(5)
     sources = [rng.integers(3, 11, rng.integers(1, 6)).tolist() for _ in range(41)]
     expected = mt.translate(model, sources)
-    monkeypatch.setattr(evaluation_module, "BATCH_TOKENS", 30)
+    monkeypatch.setattr(translation_module, "BATCH_TOKENS", 30)
     calls = []
-    decode = evaluation_module.greedy_decode
+    decode = translation_module.greedy_decode
     monkeypatch.setattr(
-        evaluation_module, "greedy_decode", lambda *arguments: calls.append(1) or decode(*arguments)
+        translation_module, "greedy_decode", lambda *arguments: calls.append(1) or decode(*arguments)
     )
     assert mt.translate(model, sources) == expected
     assert len(calls) > 5

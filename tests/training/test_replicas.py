@@ -15,9 +15,10 @@ import pytest
 from support import V_SRC, V_TGT, randomise, tiny_config
 
 import minitransformer as mt
-from minitransformer import backend, parts
-from minitransformer.training import make_batch, processes_that_pay
-from minitransformer.training.evaluation import decode
+from minitransformer import parts, system
+from minitransformer.inference.translation import decode
+from minitransformer.parallel import default_processes
+from minitransformer.training import make_batch
 
 LOSS = mt.LabelSmoothedCrossEntropy(0.1)
 
@@ -96,7 +97,7 @@ def test_each_replica_has_a_process_of_its_own(monkeypatch):
         here, *forks = replicas._each("_pid", [()] * 3)
         assert here == os.getpid() and len({here, *forks}) == 3
         assert forks == replicas._processes.pids
-        assert replicas.peak_memory_mb() > backend.peak_memory_mb()
+        assert replicas.peak_memory_mb() > system.peak_memory_mb()
     for pid in forks:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
@@ -148,8 +149,8 @@ def test_processes_end_with_a_program_that_does_not_close_them(tmp_path):
     script = tmp_path / "program.py"
     script.write_text(
         "import os, signal, time, minitransformer as mt\n"
-        "from minitransformer.training.evaluation import decode\n"
-        "from minitransformer.training.processes import Processes\n"
+        "from minitransformer.runs.evaluation import decode\n"
+        "from minitransformer.parallel.processes import Processes\n"
         "serve = Processes._serve\n"
         "Processes._serve = lambda *given: (time.sleep(1), serve(*given))\n"  # the signal comes before a fork is ready
         "model = mt.Transformer(mt.TransformerConfig.preset('toy', 11))\n"
@@ -179,23 +180,23 @@ def test_replicas_decode_what_the_model_decodes(n):
 
 def test_without_threadpoolctl_or_a_fork_all_work_stays_in_this_process(monkeypatch):
     for there, platform in ((None, "linux"), (object(), "darwin"), (object(), "win32")):
-        monkeypatch.setattr(backend, "find_spec", lambda name, there=there: there)
-        monkeypatch.setattr(backend.sys, "platform", platform)
-        assert not backend.can_fork()
+        monkeypatch.setattr(system, "find_spec", lambda name, there=there: there)
+        monkeypatch.setattr(system.sys, "platform", platform)
+        assert not system.can_fork()
         replicas = mt.Replicas(model_and_batches(0)[0], 2)
         with replicas.processes():
             assert replicas._processes is None
-    monkeypatch.setattr(backend.sys, "platform", "linux")
-    assert backend.can_fork()
+    monkeypatch.setattr(system.sys, "platform", "linux")
+    assert system.can_fork()
     monkeypatch.setattr(
-        backend.multiprocessing, "current_process", lambda: SimpleNamespace(daemon=True)
+        system.multiprocessing, "current_process", lambda: SimpleNamespace(daemon=True)
     )  # a worker of a Pool
-    assert not backend.can_fork()
+    assert not system.can_fork()
 
 
 def test_memory_is_not_known_where_the_system_does_not_say():
-    assert backend.peak_memory_mb() > 10
-    assert backend.peak_memory_mb([2**22 + 1]) is None  # no such process
+    assert system.peak_memory_mb() > 10
+    assert system.peak_memory_mb([2**22 + 1]) is None  # no such process
 
 
 def test_a_run_is_a_function_of_its_seed_and_not_of_processes_being_available(monkeypatch):
@@ -207,10 +208,10 @@ def test_a_run_is_a_function_of_its_seed_and_not_of_processes_being_available(mo
     weights = []
     for available in (True, True, False):
         monkeypatch.setattr(
-            "minitransformer.training.replicas.can_fork", lambda x, available=available: available
+            "minitransformer.parallel.replicas.can_fork", lambda x, available=available: available
         )
         trainer = mt.Trainer(mt.RunSettings.of(task, settings, seed=3))
-        trainer.run(mt.training.progress.Progress(9, quiet=True))
+        trainer.run(mt.runs.Progress(9, quiet=True))
         weights.append(trainer.model.flatten().data.copy())
     np.testing.assert_array_equal(weights[0], weights[1])
     np.testing.assert_array_equal(weights[0], weights[2])
@@ -245,14 +246,14 @@ def test_recomputing_in_training_changes_no_bit_of_the_gradients():
     ],
 )
 def test_as_many_processes_as_pay(monkeypatch, d_model, tokens, most_parameters, cores, expected):
-    monkeypatch.setattr("minitransformer.training.replicas.n_cores", lambda: cores)
-    monkeypatch.setattr("minitransformer.training.replicas.can_fork", lambda x: True)
+    monkeypatch.setattr("minitransformer.parallel.replicas.n_cores", lambda: cores)
+    monkeypatch.setattr("minitransformer.parallel.replicas.can_fork", lambda x: True)
     if most_parameters is not None:
-        monkeypatch.setattr("minitransformer.training.replicas.GRADIENTS", most_parameters)
+        monkeypatch.setattr("minitransformer.parallel.replicas.GRADIENTS", most_parameters)
     model = mt.Transformer(tiny_config(d_model=d_model, d_k=4, d_v=4))
-    assert processes_that_pay(model, tokens) == expected
-    monkeypatch.setattr("minitransformer.training.replicas.can_fork", lambda x: False)
-    assert processes_that_pay(model, tokens) == 1
+    assert default_processes(model, tokens) == expected
+    monkeypatch.setattr("minitransformer.parallel.replicas.can_fork", lambda x: False)
+    assert default_processes(model, tokens) == 1
 
 
 def test_the_update_is_shared_by_threads_where_the_model_is_large(monkeypatch):

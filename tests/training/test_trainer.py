@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minitransformer as mt
+from minitransformer.runs.checkpoint import load_checkpoint
+from minitransformer.runs.interrupt import Interrupted
 from minitransformer.tasks import Copy, Reverse, Sort
 from minitransformer.training.batching import make_batch
-from minitransformer.training.checkpoint import load_checkpoint
-from minitransformer.training.trainer import Interrupted
 
 TASK = Sort(n_symbols=7, min_length=2, max_length=5, epoch_size=23, test_size=4)
 TINY = {
@@ -211,7 +211,7 @@ def test_the_reported_loss_is_the_mean_over_the_tokens_since_the_last_report(tmp
         seen.append((loss, sum(int((batch.tgt_out != 0).sum()) for batch in batches)))
         return loss, norm
 
-    monkeypatch.setattr("minitransformer.training.trainer.train_step", noted)
+    monkeypatch.setattr("minitransformer.runs.trainer.train_step", noted)
     trainer = new_run(tmp_path / "run", accumulate=2)
     trainer.run()
     start = 0
@@ -237,7 +237,7 @@ def test_every_batch_of_a_run_draws_its_own_dropout(monkeypatch):
         drawn.extend(copy.deepcopy(rng).random() for rng in rngs)
         return mt.train_step(model, loss_fn, optimizer, batches, lr, clip_norm, rngs)
 
-    monkeypatch.setattr("minitransformer.training.trainer.train_step", noted)
+    monkeypatch.setattr("minitransformer.runs.trainer.train_step", noted)
     for seed in (3, 4):
         mt.Trainer(mt.RunSettings.of(TASK, {**TINY, "accumulate": 3, "dropout": 0.2}, seed)).run()
     assert len(drawn) == len(set(drawn)) == 2 * 13 * 3
@@ -264,7 +264,7 @@ def test_training_learns():
     result = trainer.run()
     assert before["exact_match"] < 0.1
     assert result["exact_match"] >= 0.96
-    assert trainer.ended and result["steps"] < 400
+    assert trainer.state.ended and result["steps"] < 400
 
 
 def test_training_ends_when_the_task_is_solved(tmp_path):

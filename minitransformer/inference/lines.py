@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from minitransformer.errors import InputError
+from minitransformer.inference.beam import Hypothesis
 from minitransformer.tasks.vocabulary import Symbols
-from minitransformer.training.evaluation import n_best
-from minitransformer.training.replicas import Replicas
 
 
 class Translation(NamedTuple):
@@ -19,18 +18,17 @@ class Translation(NamedTuple):
 
 
 def translate_lines(
-    replicas: Replicas,
+    search: Callable[[list[list[int]]], list[list[Hypothesis]]],
     vocabulary: Symbols,
     lines: Sequence[str],
-    beam: int = 4,
-    alpha: float = 0.6,
+    max_len: int,
     first: int = 1,
 ) -> list[list[Translation]]:
-    """What beam search finds for each line, the best first; nothing for a line without words.
+    """The translations that `search` finds for each line, the best first; none for a line without words.
 
-    Raises InputError for a line that the model cannot read, with its number, `first` being that of the first.
+    `search` is `n_best` of a model, for whose `max_len` the lines must be short enough. Raises InputError for a line
+    that the model cannot read, with its number, `first` being that of the first.
     """
-    max_len = replicas.models[0].config.max_len
     sources: dict[int, list[int]] = {}
     for i, line in enumerate(lines):
         if not line.strip():
@@ -44,8 +42,6 @@ def translate_lines(
                 f"line {first + i}: expected less than {max_len} symbols (the model's max_len), got {len(sources[i])}"
             )
     translations: list[list[Translation]] = [[] for _ in lines]
-    for i, found in zip(
-        sources, replicas.in_shares(n_best, list(sources.values()), beam, alpha), strict=True
-    ):
+    for i, found in zip(sources, search(list(sources.values())), strict=True):
         translations[i] = [Translation(vocabulary.decode(ids), score) for ids, score in found]
     return translations

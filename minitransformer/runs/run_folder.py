@@ -13,71 +13,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from minitransformer.backend import Array
-from minitransformer.config import TrainingConfig, TransformerConfig, from_settings, one_of, require
+from minitransformer.config import TransformerConfig
 from minitransformer.errors import CheckpointError, ConfigError, MinitransformerError
-from minitransformer.tasks import PAD, Task, task_class
-from minitransformer.training.checkpoint import load_checkpoint, save_checkpoint, write_bytes, write_text
+from minitransformer.runs.checkpoint import load_checkpoint, save_checkpoint, write_bytes, write_text
+from minitransformer.runs.settings import RunSettings
+from minitransformer.tasks import Task
+from minitransformer.validation import from_settings, one_of
 
 try:
     from fcntl import LOCK_EX, LOCK_NB, lockf
 except ImportError:  # Windows
     lockf = None  # type: ignore[assignment]
 
-MODEL = "model."  # what the names of weights begin with, in all these files
 WEIGHTS = ("last", "best", "average")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """What config.json holds."""
-
-    task: Task
-    model: TransformerConfig
-    training: TrainingConfig
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        require(type(self.seed) is int and self.seed >= 0, "seed", "a whole number, 0 or more", self.seed)
-
-    @classmethod
-    def of(cls, task: Task, settings: dict[str, Any] | None = None, seed: int = 0) -> RunSettings:
-        """The task's own settings, with `settings` of the model and the training changed."""
-        V = len(task.vocabulary)
-        of_task = {"src_vocab_size": V, "tgt_vocab_size": V, "pad_id": PAD}
-        model, training = {**task.model, **of_task}, dict(task.training)
-        of_model = TransformerConfig.__annotations__
-        for name, value in (settings or {}).items():
-            require(name not in of_task, name, f"to be left to the task ({of_task.get(name)})", value)
-            one_of("setting", name, [*of_model, *TrainingConfig.__annotations__])
-            (model if name in of_model else training)[name] = value
-        return cls(
-            task, from_settings(TransformerConfig, model), from_settings(TrainingConfig, training), seed
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "task": self.task.name,
-            "task_settings": asdict(self.task) if is_dataclass(self.task) else {},
-            "model": asdict(self.model),
-            "training": asdict(self.training),
-            "seed": self.seed,
-        }
-
-    @classmethod
-    def from_dict(cls, config: dict[str, Any], task: Task | None = None) -> RunSettings:
-        """The inverse of `as_dict`; `task` stands in for one that the command line does not know by name."""
-        return cls(
-            task or from_settings(task_class(config["task"]), config["task_settings"]),
-            from_settings(TransformerConfig, config["model"]),
-            from_settings(TrainingConfig, config["training"]),
-            config["seed"],
-        )
 
 
 class RunFolder:
@@ -132,7 +85,7 @@ class RunFolder:
         return any((self.path / name).exists() for name in names) or bool(self.checkpoints())
 
     def settings(self, task: Task | None = None) -> RunSettings:
-        """What config.json says. Raises CheckpointError if there is none or it cannot be read.
+        """The settings in config.json. Raises CheckpointError if there is none or it cannot be read.
 
         `task` stands in for one that the command line does not know by name.
         """
@@ -165,7 +118,8 @@ class RunFolder:
 
     def save(self, step: int, arrays: dict[str, Array], meta: dict[str, Any], keep: int = 2) -> None:
         """Write the checkpoint of `step`, then delete all but the last `keep`."""
-        (self.path / "average.npz").unlink(missing_ok=True)  # of weights that are no longer the last
+        # It would be of weights that are no longer the last.
+        (self.path / "average.npz").unlink(missing_ok=True)
         save_checkpoint(self.path / f"checkpoint-{step:08d}.npz", arrays, meta)
         for old in self.checkpoints()[:-keep]:
             old.unlink()

@@ -19,11 +19,12 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any, TypeVar
 
-from minitransformer.backend import Array, array_module, cores
+from minitransformer.backend import Array, array_module
 from minitransformer.errors import ConfigError, describe
+from minitransformer.parallel.exchange import exchange
+from minitransformer.parallel.job import place_in_job
 from minitransformer.parts import parts
-from minitransformer.training.exchange import Exchange
-from minitransformer.training.job import place_in_job
+from minitransformer.system import cores
 
 T = TypeVar("T")
 
@@ -38,15 +39,14 @@ class Ranks:
         self.comm = comm
         self.n: int = 1 if comm is None else comm.size
         self.rank: int = 0 if comm is None else comm.rank
-        self.on_machine = 0  # which of its machine's ranks this is
-        self._sharers = 1  # how many of these have the same cores
+        # which of its machine's ranks this is, and how many of these have the same cores
+        self.on_machine, self._sharers = 0, 1
         if self.n > 1:
             from mpi4py import MPI
 
             here = comm.Split_type(MPI.COMM_TYPE_SHARED)
             self.on_machine = here.rank
             self._sharers = sum(bool(cores() & theirs) for theirs in here.allgather(cores()))
-        self._exchange = Exchange(comm)
         self._received: Array = None
 
     @classmethod
@@ -56,10 +56,12 @@ class Ranks:
         if n == 1:
             return cls()
         try:
-            with warnings.catch_warnings():  # of launchers: what is wrong with them is said below
+            # Warnings about launchers: what is wrong with them is said below.
+            with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)
                 from mpi4py import MPI
-        except (ImportError, RuntimeError) as error:  # the latter: there is no MPI library
+        # RuntimeError: there is no MPI library.
+        except (ImportError, RuntimeError) as error:
             raise ConfigError(
                 f"a job of {n} processes needs mpi4py: pip install 'minitransformer[mpi]' ({error})"
             ) from None
@@ -68,7 +70,8 @@ class Ranks:
                 f"the launcher started {n} processes, but mpi4py's MPI library sees {MPI.COMM_WORLD.size}: start them "
                 f"with the mpiexec of that library, {MPI.Get_library_version().split(',')[0].splitlines()[0]}"
             )
-        return cls(MPI.COMM_WORLD.Dup())  # COMM_WORLD itself is left to `as_one`
+        # COMM_WORLD itself is left to `as_one`.
+        return cls(MPI.COMM_WORLD.Dup())
 
     def first(self, n: int) -> Ranks:
         """The first `n` of these ranks, to one of them (to another, the others); each has as many cores as here."""
@@ -87,8 +90,8 @@ class Ranks:
         """Which of `size` numbers this rank adds up, and updates."""
         return parts(size, self.n)[self.rank]
 
-    def add_up(self, grad: Array) -> None:
-        """Reduce-scatter: in this rank's share of `grad`, the sum over all ranks. The rest is left as it is."""
+    def reduce_scatter(self, grad: Array) -> None:
+        """Put the sum over all ranks into this rank's share of `grad`, and leave the rest as it is."""
         if self.n == 1:
             return
         shares = [grad[part] for part in parts(grad.size, self.n)]
@@ -96,18 +99,19 @@ class Ranks:
         if self._received is None or (self._received.shape, self._received.dtype) != (shape, grad.dtype):
             self._received = array_module(grad).empty(shape, grad.dtype)
         received = [self._received[r] for r in range(self.n)]
-        self._exchange(shares, received)
+        exchange(self.comm, shares, received)
         before, after = received[: self.rank], received[self.rank + 1 :]
         for x in before[1:]:
             before[0] += x
-        for x in [*before[:1], *after]:  # a + b is b + a: in the order of the ranks, as in Replicas
+        # a + b is b + a: in the order of the ranks, as in Replicas
+        for x in [*before[:1], *after]:
             own += x
 
     def all_gather(self, x: Array) -> None:
         """Fill `x` with each rank's share from that rank."""
         if self.n > 1:
             shares = [x[part] for part in parts(x.size, self.n)]
-            self._exchange([shares[self.rank]] * self.n, shares)
+            exchange(self.comm, [shares[self.rank]] * self.n, shares)
 
     def numbers(self, *mine: float) -> list[list[float]]:
         """The numbers that each rank gave (as many by each), in the order of the ranks."""
@@ -133,7 +137,7 @@ class Ranks:
         """Whether it is true on any rank."""
         return any(flag for (flag,) in self.numbers(mine))
 
-    def from_first(self, function: Callable[[], T]) -> T:
+    def broadcast_from_root(self, function: Callable[[], T]) -> T:
         """function(), called on rank 0 alone: its answer, or its exception, on all."""
         if self.n == 1:
             return function()

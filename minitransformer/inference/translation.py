@@ -1,23 +1,19 @@
-"""A model's answers to sentences of any lengths, and how many of them are right."""
+"""Translations of lists of sentences, of any number and lengths: in batches, greedy or by beam search."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from minitransformer.backend import Array, silent_overflow, to_host
-from minitransformer.config import INT64, as_integer, as_list
-from minitransformer.errors import InputError
 from minitransformer.inference.beam import Hypothesis, beam_search, check_search, up_to
 from minitransformer.inference.greedy import greedy_decode
 from minitransformer.models.transformer import Transformer
-from minitransformer.tasks.task import Pair
-from minitransformer.tasks.vocabulary import BOS, EOS
-from minitransformer.training.batching import by_length, make_batch
+from minitransformer.training.batching import BOS, EOS, by_length, make_batch
+from minitransformer.validation import INT64, as_integer, as_list
 
 BATCH_TOKENS = 4096
-LONGER_THAN_SOURCE = 50  # §6.1: output of at most the input's length + 50
+# §6.1: output of at most the input's length + 50
+LONGER_THAN_SOURCE = 50
 
 
 def translate(
@@ -37,12 +33,13 @@ def translate(
 def decode(
     model: Transformer, sources: Sequence[Sequence[int]], beam: int = 1, alpha: float = 0.6
 ) -> list[list[int]]:
-    """The same, each with its EOS, unless it grew too long before it ended."""
+    """Translations as in `translate`, but each with its EOS, unless it grew too long before it ended."""
     if check_search(beam, alpha) > 1:
         return [found[0].ids for found in n_best(model, sources, beam, alpha)]
     translations: list[list[int]] = [[] for _ in sources]
     for indices, src_ids, limits in _batches(model, sources, BATCH_TOKENS):
-        with silent_overflow():  # of a model that diverges; its answers are wrong anyway
+        # The logits of a model that diverges may overflow; its answers are wrong anyway.
+        with silent_overflow():
             rows = to_host(greedy_decode(model, src_ids, BOS, EOS, max(limits))).tolist()
         for i, row, limit in zip(indices, rows, limits, strict=True):
             translations[i] = up_to(EOS, row[:limit])
@@ -52,7 +49,7 @@ def decode(
 def n_best(
     model: Transformer, sources: Sequence[Sequence[int]], beam: int = 4, alpha: float = 0.6
 ) -> list[list[Hypothesis]]:
-    """What beam search finds for sources of any lengths, in their order, the best first."""
+    """The hypotheses that beam search finds for sources of any lengths, in their order, the best first."""
     found: list[list[Hypothesis]] = [[] for _ in sources]
     for indices, src_ids, limits in _batches(model, sources, BATCH_TOKENS // check_search(beam, alpha)):
         with silent_overflow():
@@ -70,33 +67,3 @@ def _batches(
     for indices in by_length(pairs, tokens):
         limits = [min(len(sources[i]) + 1 + LONGER_THAN_SOURCE, model.config.max_len) for i in indices]
         yield indices, make_batch([pairs[i] for i in indices]).src_ids, limits
-
-
-def evaluate(model: Transformer, pairs: Sequence[Pair]) -> dict[str, Any]:
-    """What share of the model's greedy answers is right: see `score`."""
-    return score(decode(model, [source for source, _ in pairs]), pairs)
-
-
-def score(answers: Sequence[Sequence[int]], pairs: Sequence[Pair]) -> dict[str, Any]:
-    """What share of the answers that `decode` gave to the pairs' sources is right.
-
-    exact_match: answers right to the last symbol and ended in the right place; token_accuracy: positions of
-    the right answer (its end included) that hold the right symbol; exact_match_by_length: by source length.
-    """
-    if not pairs:
-        raise InputError("expected at least one pair to evaluate, got none")
-    n_exact = n_tokens = n_right = 0
-    of_length: dict[int, list[bool]] = defaultdict(list)
-    for (source, target), got in zip(pairs, answers, strict=True):
-        expected = [*target, EOS]
-        exact = got == expected
-        n_exact += exact
-        n_tokens += len(expected)
-        n_right += sum(e == g for e, g in zip(expected, got, strict=False))
-        of_length[len(source)].append(exact)
-    return {
-        "exact_match": n_exact / len(pairs),
-        "token_accuracy": n_right / n_tokens,
-        "n": len(pairs),
-        "exact_match_by_length": {str(k): sum(v) / len(v) for k, v in sorted(of_length.items())},
-    }

@@ -7,37 +7,25 @@ the result does not depend on which process was faster.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import chain
 from typing import Any, TypeVar
 
-from minitransformer.backend import (
-    Array,
-    Generator,
-    blas_threads,
-    can_fork,
-    n_cores,
-    on_gpu,
-    peak_memory_mb,
-    silent_overflow,
-    sum_in_order,
-    to_floats,
-    zeros,
-)
+from minitransformer.backend import Array, Generator, on_gpu, silent_overflow, sum_in_order, zeros
 from minitransformer.models.recompute import Keep
 from minitransformer.models.transformer import Transformer
-from minitransformer.parts import in_parts, on_threads, parts
+from minitransformer.parallel.processes import Processes
+from minitransformer.parallel.ranks import ALONE, Ranks
+from minitransformer.parts import in_parts, on_threads
+from minitransformer.system import blas_threads, can_fork, n_cores, peak_memory_mb
 from minitransformer.training.batching import Batch
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
-from minitransformer.training.optimizer import Adam, scale_down, sum_of_squares
-from minitransformer.training.processes import Processes
-from minitransformer.training.ranks import ALONE, Ranks
 
-WORK = 1 << 14  # numbers in the activations of a replica: with fewer, the processes wait for each other
+# Numbers in the activations of a replica: with fewer, the processes wait for each other.
+WORK = 1 << 14
+# Numbers in a model's gradient, beyond which another one takes too much memory (128 MB).
+GRADIENTS = 1 << 25
 T = TypeVar("T")
-GRADIENTS = 1 << 25  # numbers in a model's gradient, beyond which another one takes too much memory (128 MB)
 
 
 class Replicas:
@@ -53,7 +41,8 @@ class Replicas:
             model.share()
         self.models = [model, *(model.replica() for _ in range(n - 1))]
         self._processes: Processes | None = None
-        self._grads: list[Array] = []  # of the models, while processes run: they cannot change then
+        # the models' gradients, while processes run: they cannot change then
+        self._grads: list[Array] = []
         # The sum of the gradients and the update pass over so much memory, in so large arrays, that threads pay.
         cores = 1 if on_gpu(model.flatten().data) else ranks.n_cores
         self.n_threads = min(cores, max(1, model.n_parameters() >> 21))
@@ -62,7 +51,7 @@ class Replicas:
     def processes(self) -> Iterator[None]:
         """Work in a process for each replica, with one thread for each of their matrix products.
 
-        Where that cannot be arranged (see backend.can_fork), all is done in this process, with the same results.
+        Where that cannot be arranged (see system.can_fork), all is done in this process, with the same results.
         """
         n = len(self.models)
         forking = n > 1 and can_fork(self.models[0].flatten().data)
@@ -82,7 +71,7 @@ class Replicas:
         return on_threads(self.n_threads) if self.n_threads > 1 else nullcontext()
 
     def peak_memory_mb(self) -> float | None:
-        """That of this process and its helpers, in MB; None where it cannot be known."""
+        """Peak memory of this process and its forks, in MB (10^6 bytes); None where it cannot be known."""
         return peak_memory_mb(self._processes.pids if self._processes else [])
 
     def loss_and_gradients(
@@ -103,7 +92,8 @@ class Replicas:
         answers = self._each("_gradient", [(loss_fn, work[turn], n_tokens) for turn in turns])
         for turn, (_, states) in zip(turns, answers, strict=True):
             for (_, rng), state in zip(work[turn], states, strict=True):
-                if rng is not None:  # what a helper drew, it drew from a copy
+                # A fork drew from a copy of the generator.
+                if rng is not None:
                     rng.bit_generator.state = state
         grads = self._grads or [model.flatten().grad for model in self.models]
         with self.threads():
@@ -153,22 +143,24 @@ class Replicas:
     ) -> Array:
         """Forward and backward of one batch, its loss; when it returns, the caches are gone."""
         model = self.models[i]
-        with silent_overflow():  # it shows in the loss
+        # An overflow shows in the loss.
+        with silent_overflow():
             logits, cache = model.forward(batch.src_ids, batch.tgt_in, rng, self.keep)
             loss, loss_cache = loss_fn.forward(logits, batch.tgt_out, n_tokens)
-            del logits  # as large as its gradient
+            # as large as its gradient
+            del logits
             model.backward(loss_fn.backward(loss_cache), cache)
         return loss.astype("float64")
 
 
 @in_parts
-@silent_overflow()  # it shows in the norm
+@silent_overflow()
 def add(total: Array, x: Array) -> None:
     """total += x."""
     total += x
 
 
-def processes_that_pay(model: Transformer, tokens: int, cores: int | None = None) -> int:
+def default_processes(model: Transformer, tokens: int, cores: int | None = None) -> int:
     """How many processes should share a batch of that many target tokens, on the cores of this machine.
 
     One, with several threads for each matrix product instead, if the work is too little to share, or if the model is
@@ -178,33 +170,3 @@ def processes_that_pay(model: Transformer, tokens: int, cores: int | None = None
     if weights.size > GRADIENTS or not can_fork(weights):
         return 1
     return max(1, min(cores or n_cores(), tokens * model.config.d_model // WORK))
-
-
-def train_step(
-    replicas: Replicas,
-    loss_fn: LabelSmoothedCrossEntropy,
-    optimizer: Adam,
-    batches: Sequence[Batch],
-    lr: float,
-    clip_norm: float | None = None,
-    rngs: Sequence[Generator | None] | None = None,
-) -> tuple[float, float]:
-    """One update from one or more batches: the mean loss of their tokens, and the gradient's norm.
-
-    `rngs`: a generator for the dropout of each batch; without them nothing is dropped. All ranks have all the batches,
-    and the same answer.
-    """
-    ranks, n = replicas.ranks, len(replicas.models)
-    data, grad = replicas.models[0].flatten()
-    own = grad[ranks.share(grad.size)]
-    loss = replicas.loss_and_gradients(loss_fn, batches, rngs or [None] * len(batches))
-    with silent_overflow():  # it shows in the norm
-        ranks.add_up(grad)
-        squares = [sum_of_squares(own[part]) for part in parts(own.size, n)]
-        found = ranks.numbers(*to_floats(loss, *squares))  # the one place where a step waits for a GPU
-        norm = math.sqrt(sum_in_order(chain.from_iterable(mine for _, *mine in found)))
-        scale_down(own, norm, clip_norm)
-        with replicas.threads():
-            optimizer.step(lr)
-        ranks.all_gather(data)
-    return sum_in_order(loss for loss, *_ in found), norm

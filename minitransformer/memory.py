@@ -1,0 +1,122 @@
+"""The memory of a module's parameters: one flat buffer for all, memory that forks share, copies that share it."""
+
+from __future__ import annotations
+
+import copy
+import mmap
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+from minitransformer.backend import Array, DTypeLike, array_module, on_gpu, zeros
+from minitransformer.parameter import Constant, Parameter, arrays_of, parameters_of
+
+L = TypeVar("L")
+M = TypeVar("M", bound="FlatMemory")
+
+
+class Flat(NamedTuple):
+    """All parameters of a module in one buffer, and all gradients in its twin."""
+
+    data: Array  # (n_parameters,)
+    grad: Array  # (n_parameters,)
+
+
+class FlatMemory:
+    """The part of a Module that moves its parameters into one buffer."""
+
+    _views: _Views | None = None
+
+    def flatten(self) -> Flat:
+        """Put all parameters into one flat buffer, and all gradients into another; return the two.
+
+        Each Parameter becomes a view, so the global norm, Adam and averaging are one operation each. Done once:
+        called again, it returns the same buffers, unless a parameter has come or moved since.
+        """
+        parameters = list(parameters_of(self).values())
+        if self._views is not None and self._views.hold(parameters):
+            return self._views.flat
+        if not parameters:
+            return Flat(zeros((0,)), zeros((0,)))
+        return self._move(parameters, lambda n, dtype, like: zeros((n,), dtype, like))
+
+    def share(self) -> Flat:
+        """Flatten into memory that this process will share with those forked from it."""
+        return self._move(list(parameters_of(self).values()), shared_zeros)
+
+    def _move(self, parameters: list[Parameter], allocate: Callable[..., Array]) -> Flat:
+        first, size = parameters[0].data, sum(p.size for p in parameters)
+        self._views = _Views(Flat(*(allocate(size, first.dtype, first) for _ in range(2))), parameters)
+        # one at a time: no second copy of them all
+        for p, data, grad in self._views.places():
+            data[...], grad[...] = p.data, p.grad
+            p.rebind(data, grad)
+        return self._views.flat
+
+    def replica(self: M) -> M:
+        """A copy that shares this module's weights, but adds up gradients of its own, in memory as in `share`.
+
+        A change of a weight is seen by both, until one of them, or a part of one, is moved: to another dtype
+        or device, or into a flat buffer of its own.
+        """
+        flat, parameters = self.flatten(), parameters_of(self).values()
+        shared = [*flat, *(leaf.data for leaf in arrays_of(self)), *(p.grad for p in parameters)]
+        twin = _copy_sharing(self, shared)
+        own = Flat(flat.data, shared_zeros(flat.grad.size, flat.grad.dtype, flat.grad))
+        twin._views = _Views(own, list(parameters_of(twin).values()))
+        for p, data, grad in twin._views.places():
+            p.rebind(data, grad)
+        return twin
+
+
+class _Views:
+    """A flat buffer and the parameters that live in it."""
+
+    def __init__(self, flat: Flat, parameters: list[Parameter]) -> None:
+        self.flat, self.parameters = flat, parameters
+
+    def hold(self, parameters: list[Parameter]) -> bool:
+        """Whether `parameters` are all that live in the buffer, and still do."""
+        return len(parameters) == len(self.parameters) and all(
+            p is q and p.data.base is self.flat.data for p, q in zip(parameters, self.parameters, strict=True)
+        )
+
+    def places(self) -> Iterator[tuple[Parameter, Array, Array]]:
+        """Each parameter and its part of the two buffers."""
+        start = 0
+        for p in self.parameters:
+            stop = start + p.size
+            yield p, self.flat.data[start:stop].reshape(p.shape), self.flat.grad[start:stop].reshape(p.shape)
+            start = stop
+
+
+def shared_zeros(n: int, dtype: DTypeLike, like: Array) -> Array:
+    """`n` zeros that the processes forked from this one share with it (on a GPU, which cannot be forked: zeros)."""
+    if on_gpu(like) or n == 0:
+        return zeros((n,), dtype, like)
+    n_bytes = n * zeros((), dtype).itemsize
+    return array_module(like).frombuffer(mmap.mmap(-1, n_bytes), dtype)
+
+
+def converted(layer: L, dtype: DTypeLike, copied: dict[int, Any] | None = None) -> L:
+    """A copy of any object with a forward and a backward, in another dtype, its gradients zero.
+
+    All objects that had to be copied can be looked up in `copied` afterwards.
+    """
+    arrays = [x for p in parameters_of(layer).values() for x in (p.data, p.grad)]
+    buffers = [x.base for x in arrays if x.base is not None]
+    twin = _copy_sharing(layer, arrays + buffers, copied)
+    for p in parameters_of(twin).values():
+        data = p.data.astype(dtype, order="C")
+        p.rebind(data, zeros(data.shape, dtype, like=data))
+    for leaf in arrays_of(twin):
+        if isinstance(leaf, Constant):
+            leaf.data = array_module(leaf.data).asarray(leaf.exact.astype(dtype))
+    return twin
+
+
+def _copy_sharing(layer: L, arrays: list[Array], copied: dict[int, Any] | None = None) -> L:
+    """A deep copy that shares `arrays` with the original."""
+    copied = {} if copied is None else copied
+    # deepcopy takes these for copied already
+    copied |= {id(x): x for x in arrays}
+    return copy.deepcopy(layer, copied)

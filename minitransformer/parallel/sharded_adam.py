@@ -1,0 +1,59 @@
+"""Adam divided among ranks: each keeps m and v for its share of the numbers, and updates that share alone.
+
+Elsewhere this is called a sharded optimizer, or stage 1 of ZeRO (Rajbhandari et al. 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from minitransformer.backend import Array, to_host, zeros
+from minitransformer.errors import CheckpointError, describe
+from minitransformer.memory import Flat
+from minitransformer.module import Module
+from minitransformer.parallel.ranks import Ranks
+from minitransformer.training.optimizer import Adam
+
+
+class ShardedAdam(Adam):
+    """Adam for this rank's share of the parameters. On one rank its share is all of them.
+
+    All ranks call each method; the update is complete when they have gathered one another's shares of the weights.
+    """
+
+    def __init__(
+        self, model: Module, ranks: Ranks, betas: tuple[float, float] = (0.9, 0.98), adam_eps: float = 1e-9
+    ) -> None:
+        self.ranks = ranks
+        super().__init__(model, betas, adam_eps)
+
+    def numbers(self) -> Flat:
+        """This rank's share of the numbers, and their gradients."""
+        data, grad = self.model.flatten()
+        share = self.ranks.share(data.size)
+        return Flat(data[share], grad[share])
+
+    def state_dict(self) -> dict[str, Array]:
+        """All of m and v, gathered from all ranks, and t."""
+        return {"m": self._gathered(self.m), "v": self._gathered(self.v), "t": to_host(self.t)}
+
+    def _gathered(self, own: Array) -> Array:
+        """`own` of every rank, on the CPU."""
+        size = self.model.flatten().data.size
+        whole = zeros((size,), own.dtype)
+        whole[self.ranks.share(size)] = to_host(own)
+        self.ranks.all_gather(whole)
+        return whole
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Continue from this rank's share of what `state_dict` returned, on this or another number of ranks."""
+        if isinstance(state, Mapping):
+            state = {name: self._own(name, x) if name in ("m", "v") else x for name, x in state.items()}
+        super().load_state_dict(state)
+
+    def _own(self, name: str, x: Array) -> Array:
+        """This rank's share of all of `x`."""
+        size = self.model.flatten().data.size
+        if getattr(x, "shape", None) != (size,):
+            raise CheckpointError(f"Adam: {name}: expected {size} numbers, got {describe(x)}")
+        return x[self.ranks.share(size)]

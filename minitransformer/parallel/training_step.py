@@ -1,0 +1,46 @@
+"""One training step: the gradients of all replicas on all ranks, their sum, and one update of the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import chain
+
+from minitransformer.backend import Generator, silent_overflow, sum_in_order, to_floats
+from minitransformer.parallel.replicas import Replicas
+from minitransformer.parts import parts
+from minitransformer.training.batching import Batch
+from minitransformer.training.loss import LabelSmoothedCrossEntropy
+from minitransformer.training.optimizer import Adam, scale_down, sum_of_squares
+
+
+def train_step(
+    replicas: Replicas,
+    loss_fn: LabelSmoothedCrossEntropy,
+    optimizer: Adam,
+    batches: Sequence[Batch],
+    lr: float,
+    clip_norm: float | None = None,
+    rngs: Sequence[Generator | None] | None = None,
+) -> tuple[float, float]:
+    """One update from one or more batches: the mean loss of their tokens, and the gradient's norm.
+
+    `rngs`: a generator for the dropout of each batch; without them nothing is dropped. All ranks have all the batches,
+    and the same answer.
+    """
+    ranks, n = replicas.ranks, len(replicas.models)
+    data, grad = replicas.models[0].flatten()
+    own = grad[ranks.share(grad.size)]
+    loss = replicas.loss_and_gradients(loss_fn, batches, rngs or [None] * len(batches))
+    # An overflow shows in the norm.
+    with silent_overflow():
+        ranks.reduce_scatter(grad)
+        squares = [sum_of_squares(own[part]) for part in parts(own.size, n)]
+        # the one place where a step waits for a GPU
+        found = ranks.numbers(*to_floats(loss, *squares))
+        norm = math.sqrt(sum_in_order(chain.from_iterable(mine for _, *mine in found)))
+        scale_down(own, norm, clip_norm)
+        with replicas.threads():
+            optimizer.step(lr)
+        ranks.all_gather(data)
+    return sum_in_order(loss for loss, *_ in found), norm

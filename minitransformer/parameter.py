@@ -1,0 +1,120 @@
+"""Parameter and Constant, the arrays of a module, and the walk over its attributes that finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from minitransformer.backend import Array, DTypeLike, array_module, is_float
+
+
+class Parameter:
+    """A learned array `data` and its gradient `grad`, of one shape and dtype.
+
+    Assigning writes into the memory that is there (`p.data = x` is `p.data[...] = x`), so that a parameter may
+    live in a buffer shared by the whole model. Gradients are added: `p.grad += ...`.
+    """
+
+    def __init__(self, data: Array) -> None:
+        self._data = data
+        # until somebody asks for it
+        self._grad: Array | None = None
+
+    @property
+    def data(self) -> Array:
+        return self._data
+
+    @data.setter
+    def data(self, value: Array) -> None:
+        # after `p.data -= ...` all is done
+        if value is not self._data:
+            array_module(value).copyto(self._data, value, casting="same_kind")
+
+    @property
+    def grad(self) -> Array:
+        if self._grad is None:
+            self._grad = array_module(self._data).zeros_like(self._data)
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Array) -> None:
+        # after `p.grad += ...` all is done
+        if value is not self._grad:
+            array_module(value).copyto(self.grad, value, casting="same_kind")
+
+    def convert(self, change: Callable[[Array], Array]) -> None:
+        """Replace the arrays by what `change` makes of them."""
+        self._data = change(self._data)
+        self._grad = None if self._grad is None else change(self._grad)
+
+    def rebind(self, data: Array, grad: Array) -> None:
+        """Live in other memory from now on: another dtype, another device, or a part of a larger buffer."""
+        self._data, self._grad = data, grad
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self._data.shape)
+
+    @property
+    def size(self) -> int:
+        return int(self._data.size)
+
+    def __repr__(self) -> str:
+        return f"Parameter(shape={self.shape}, dtype={self._data.dtype})"
+
+
+class Constant:
+    """An array that follows its module to another dtype or device but is not learned.
+
+    `exact` stays as it was given, so that float64 is exact again after float32.
+    """
+
+    def __init__(self, exact: Array, dtype: DTypeLike) -> None:
+        self.exact = exact
+        self.data = exact.astype(dtype)
+
+
+def parameters_of(layer: Any) -> dict[str, Parameter]:
+    """Path -> Parameter for any object with a forward and a backward: see `Module.parameters`."""
+    found: dict[int, tuple[str, Parameter]] = {}
+    for path, leaf in _leaves(layer):
+        if isinstance(leaf, Parameter):
+            found.setdefault(id(leaf), (path, leaf))
+    return dict(found.values())
+
+
+def arrays_of(layer: Any) -> Iterator[Parameter | Constant]:
+    """The Parameters and Constants below `layer`; what is tied comes more than once."""
+    return (leaf for _, leaf in _leaves(layer) if isinstance(leaf, Parameter | Constant))
+
+
+def loose_arrays(layer: Any) -> list[str]:
+    """The paths of the arrays of floats in `layer` that are neither Parameter nor Constant."""
+    return [path for path, leaf in _leaves(layer) if is_float(leaf)]
+
+
+def is_layer(node: Any) -> bool:
+    """Whether `node` has the two methods of the contract."""
+    return not isinstance(node, type) and hasattr(node, "forward") and hasattr(node, "backward")
+
+
+def _leaves(layer: Any) -> list[tuple[str, Any]]:
+    """All that is no layer and no collection among the attributes below `layer`, with its path."""
+    found: list[tuple[str, Any]] = []
+
+    def walk(children: Iterable[tuple[Any, Any]], path: str) -> None:
+        for name, child in children:
+            # Parameters first: they are most of what there is, and every training step walks the model.
+            if isinstance(child, Parameter):
+                found.append((f"{path}{name}", child))
+            elif is_layer(child):
+                walk(vars(child).items(), f"{path}{name}.")
+            elif isinstance(child, dict):
+                walk(child.items(), f"{path}{name}.")
+            elif isinstance(child, list | tuple):
+                walk(enumerate(child), f"{path}{name}.")
+            else:
+                found.append((f"{path}{name}", child))
+
+    walk(vars(layer).items(), "")
+    return found

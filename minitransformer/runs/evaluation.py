@@ -1,0 +1,98 @@
+"""How good a model is on held-out sentence pairs: its loss, and how many of its answers are right."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from minitransformer.backend import generator, silent_overflow, sum_in_order, to_floats
+from minitransformer.errors import InputError
+from minitransformer.inference.translation import BATCH_TOKENS, decode
+from minitransformer.models.transformer import Transformer
+from minitransformer.parallel.replicas import Replicas
+from minitransformer.tasks.task import Task
+from minitransformer.training.batching import EOS, Batch, Pair, by_length, make_batch
+from minitransformer.training.loss import LabelSmoothedCrossEntropy
+
+# The held-out sets are the same for every seed of the training.
+EVALUATION_SEED = 0
+# Numbers in a batch's logits, about: 16 MB.
+LOGITS = 1 << 22
+
+
+def held_out(task: Task) -> dict[str, list[Pair]]:
+    """The task's evaluation sets, by name. Raises InputError if "valid" is not among them, or one of them is empty."""
+    sets = task.evaluation_sets(generator(EVALUATION_SEED))
+    for name in {"valid", *sets}:
+        if not sets.get(name):
+            raise InputError(f"task {task.name}: expected pairs in the evaluation set {name!r}, got none")
+    return sets
+
+
+def final_sets(sets: dict[str, list[Pair]]) -> list[str]:
+    """The names of the sets that measure a model: all but "valid", if there are others."""
+    return [name for name in sets if name != "valid"] or ["valid"]
+
+
+def evaluate(model: Transformer, pairs: Sequence[Pair]) -> dict[str, Any]:
+    """What share of the model's greedy answers is right: see `score`."""
+    return score(decode(model, [source for source, _ in pairs]), pairs)
+
+
+def score(answers: Sequence[Sequence[int]], pairs: Sequence[Pair]) -> dict[str, Any]:
+    """What share of the answers that `decode` gave to the pairs' sources is right.
+
+    exact_match: answers right to the last symbol and ended in the right place; token_accuracy: positions of
+    the right answer (its end included) that hold the right symbol; exact_match_by_length: by source length.
+    """
+    if not pairs:
+        raise InputError("expected at least one pair to evaluate, got none")
+    n_exact = n_tokens = n_right = 0
+    of_length: dict[int, list[bool]] = defaultdict(list)
+    for (source, target), got in zip(pairs, answers, strict=True):
+        expected = [*target, EOS]
+        exact = got == expected
+        n_exact += exact
+        n_tokens += len(expected)
+        n_right += sum(e == g for e, g in zip(expected, got, strict=False))
+        of_length[len(source)].append(exact)
+    return {
+        "exact_match": n_exact / len(pairs),
+        "token_accuracy": n_right / n_tokens,
+        "n": len(pairs),
+        "exact_match_by_length": {str(k): sum(v) / len(v) for k, v in sorted(of_length.items())},
+    }
+
+
+def measure(
+    replicas: Replicas, task: Task, name: str, pairs: Sequence[Pair], beam: int = 1, alpha: float = 0.6
+) -> dict[str, Any]:
+    """The figures of the evaluation set `name`, which holds `pairs`.
+
+    loss: nats a token, the right answer so far being read, without label smoothing (its exponential is the
+    perplexity of table 3). The others, of the model's own answers (greedy, or with a beam): those of `score`, and
+    what the task adds.
+    """
+    tokens = min(BATCH_TOKENS, LOGITS // replicas.models[0].config.tgt_vocab_size)
+    batches = [make_batch([pairs[i] for i in indices]) for indices in by_length(pairs, tokens)]
+    n_tokens = sum(batch.n_tokens for batch in batches)
+    answers = replicas.in_shares(decode, [source for source, _ in pairs], beam, alpha)
+    return {
+        "loss": sum_in_order(replicas.in_shares(batch_losses, batches, n_tokens)),
+        **score(answers, pairs),
+        **task.figures(name, answers),
+    }
+
+
+def batch_losses(model: Transformer, batches: Sequence[Batch], n_tokens: int) -> list[float]:
+    """Each batch's part of the mean loss over `n_tokens`, without dropout and label smoothing."""
+    loss_fn = LabelSmoothedCrossEntropy(0, model.config.pad_id)
+    losses = []
+    for batch in batches:
+        # The logits of a model that diverges may overflow.
+        with silent_overflow():
+            logits, _ = model.forward(batch.src_ids, batch.tgt_in, keep="nothing")
+            loss, _ = loss_fn.forward(logits, batch.tgt_out, n_tokens)
+        losses += to_floats(loss)
+    return losses

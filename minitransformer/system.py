@@ -1,0 +1,91 @@
+"""The machine: its cores, the threads of its matrix products, whether it can fork, and its memory."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
+
+from minitransformer.backend import Array, on_gpu
+
+
+def cores() -> set[int]:
+    """The processor cores that this process may use, as the system numbers them."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def n_cores() -> int:
+    """How many processor cores this process may use."""
+    return len(cores())
+
+
+def can_fork(x: Array = None) -> bool:
+    """Whether processes may do this one's matrix products, with arrays like `x`, side by side.
+
+    Takes the CPU, Linux (macOS's own matrix product does not survive a fork) and the package threadpoolctl: a
+    matrix product that used all cores by itself would get in the way of the others. A worker of a
+    multiprocessing.Pool may not fork.
+    """
+    here = sys.platform == "linux" and not multiprocessing.current_process().daemon
+    return here and not on_gpu(x) and find_spec("threadpoolctl") is not None
+
+
+@contextmanager
+def blas_threads(n: int) -> Iterator[None]:
+    """A block in which a matrix product runs on `n` threads, where the package threadpoolctl can see to it."""
+    if find_spec("threadpoolctl") is None:
+        yield
+        return
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(n, user_api="blas"):
+        yield
+
+
+def single_blas_thread() -> AbstractContextManager[None]:
+    """A block in which a matrix product runs on one thread."""
+    return blas_threads(1)
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep memory that was freed, for the next temporary of that size.
+
+    glibc returns every large array to the system and faults it in again, page by page, at the next
+    operation; a training step allocates the same sizes over and over. Does nothing where there is no glibc.
+    """
+    m_trim_threshold, m_top_pad, m_mmap_threshold, m_arena_max = -1, -2, -3, -8
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(m_mmap_threshold, 16 << 20)  # larger ones go back: they would leave large holes
+        libc.mallopt(m_arena_max, 1)  # what one thread frees, another may use
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
+        libc.mallopt(m_top_pad, 64 << 20)
+    except (OSError, AttributeError):
+        pass
+
+
+def peak_memory_mb(forks: Sequence[int] = ()) -> float | None:
+    """The most memory this process has held so far, in MB (10^6 bytes), and what its forks have for themselves.
+
+    `forks` are process ids. None where it cannot be known.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    own = peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+    try:
+        return own + sum(map(_private_memory_mb, forks))
+    except OSError:  # kernels before 4.14, and some sandboxes, do not say
+        return None
+
+
+def _private_memory_mb(pid: int) -> float:
+    with open(f"/proc/{pid}/smaps_rollup") as lines:  # forks are made on Linux only
+        kilobytes = [int(line.split()[1]) for line in lines if line.startswith("Private_")]
+    return sum(kilobytes) * 1024 / 1e6
