@@ -75,7 +75,7 @@ class MultiHeadAttention(Module):
         return K, V
 
     def attend(self, query: Array, K: Array, V: Array, mask: Array | None = None) -> Array:
-        """y from K and V computed earlier, for so few queries that equation 1 needs no blocks."""
+        """y from K and V computed earlier, without dropout, for so few queries that attention needs no blocks."""
         Q = split_heads(linear(query, self.W_Q, self.b_Q), self.n_heads)
         heads = attention_weights(Q, K, mask) @ V
         return linear(merge_heads(heads), self.W_O, self.b_O)
