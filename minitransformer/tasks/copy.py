@@ -1,4 +1,4 @@
-"""Copy: the answer is the sequence itself (the first example of many a Transformer)."""
+"""Copy: the answer is the sequence itself (the usual first test of a Transformer)."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Reverse(SequenceTask):
     n_symbols: int = 50
     max_length: int = 25
     longest: int = 30
-    # a few batches: sorted by length to save padding, yet every few steps see all lengths
+    # a few batches: they are sorted by length to save padding, yet every few steps see all lengths
     epoch_size: int = 160
 
     def answer(self, sequence: np.ndarray) -> np.ndarray:

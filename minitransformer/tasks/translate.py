@@ -1,4 +1,4 @@
-"""Translate: a small English, and the Spanish that says the same."""
+"""Translate: simple English sentences into Spanish."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ T = TypeVar("T")
 
 
 class Determiner(NamedTuple):
-    """the -> el, la, los, las"""
+    """A determiner: the -> el, la, los, las."""
 
     english: tuple[str, str]  # singular, plural
     spanish: tuple[str, str, str, str]  # masculine and feminine singular, masculine and feminine plural
 
 
 class Adjective(NamedTuple):
-    """red -> rojo, roja, rojos, rojas"""
+    """An adjective: red -> rojo, roja, rojos, rojas."""
 
     english: str
-    spanish: tuple[str, str, str, str]  # as a determiner's
+    spanish: tuple[str, str, str, str]  # as in Determiner
 
 
 class Noun(NamedTuple):
-    """house -> casa, feminine. The ending does not always tell: el mapa, la flor."""
+    """A noun: house -> casa, feminine. The ending does not always show the gender: el mapa, la flor."""
 
     english: tuple[str, str]  # singular, plural
     spanish: tuple[str, str]
@@ -39,7 +39,7 @@ class Noun(NamedTuple):
 
 
 class Verb(NamedTuple):
-    """fall, falls -> cae, caen"""
+    """A verb: falls, fall -> cae, caen."""
 
     english: tuple[str, str]  # third person singular, plural; the plural is the infinitive, too
     spanish: tuple[str, str]
@@ -110,7 +110,7 @@ WITH_OBJECT = (
     Verb(("carries", "carry"), ("lleva", "llevan")),
     Verb(("has", "have"), ("tiene", "tienen")),
 )
-# which adjectives a noun has, in the order of English
+# which kinds of adjectives a noun may have, in English order
 ADJECTIVES: tuple[tuple[Sequence[Adjective], ...], ...] = (
     (),
     (QUALITIES,),
@@ -120,7 +120,7 @@ ADJECTIVES: tuple[tuple[Sequence[Adjective], ...], ...] = (
 
 
 class NounPhrase(NamedTuple):
-    """the small red house -> la casa roja pequeña"""
+    """A noun phrase: the small red house -> la casa roja pequeña."""
 
     determiner: Determiner
     adjectives: tuple[Adjective, ...]
@@ -143,7 +143,7 @@ class NounPhrase(NamedTuple):
 
 
 class Sentence(NamedTuple):
-    """What is said, in neither language."""
+    """The meaning of a sentence, which both languages can express."""
 
     subject: NounPhrase
     negated: bool
@@ -166,7 +166,7 @@ class Sentence(NamedTuple):
 
 
 def random_sentence(rng: Generator) -> Sentence:
-    """A sentence that is right in both languages. It need make no sense: houses may sing.
+    """A random sentence that is grammatical in both languages. It need not make sense: houses may sing.
 
     Objects are things: a person, and often an animal, would need the preposition "a" in Spanish.
     """
