@@ -38,7 +38,7 @@ Case: TypeAlias = Callable[[Sizes, Generator], "tuple[Module, tuple[Any, ...]]"]
 
 
 def case(build: Build, *inputs: Callable[[Sizes, Generator], Any]) -> Case:
-    """The layer that `build` makes, and its inputs, each made by a function of its own, or all by one."""
+    """A case: the layer that `build` makes, and its inputs, each made by a function of its own, or all by one."""
 
     def make(s: Sizes, rng: Generator) -> tuple[Module, tuple[Any, ...]]:
         made = [function(s, rng) for function in inputs]
@@ -58,7 +58,7 @@ def input_embedding(positions: str) -> Build:
 
 
 def whole_model(**changes: Any) -> Build:
-    """The model with its loss, some settings changed."""
+    """The model with its loss, with some settings changed."""
     return lambda s, rng: TransformerWithLoss(tiny_config(s, **changes), rng)
 
 

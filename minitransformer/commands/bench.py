@@ -13,7 +13,7 @@ from minitransformer.config import PRESETS
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
+    """Add the command `bench`."""
     sub = commands.add("bench", time_steps, "measure the speed of a training step on this machine", _epilog())
     sub.add_argument("--preset", metavar="NAME", default="toy", help="the model, see below (default: toy)")
     sub.add_argument("--batch", metavar="N", type=int, default=32, help="sentences of a step (default: 32)")

@@ -1,4 +1,4 @@
-"""`minitransformer gradcheck`: a line for each layer."""
+"""`minitransformer gradcheck`: checks every layer, and prints a line for each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from minitransformer.gradcheck import TOLERANCE, GradcheckReport
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
+    """Add the command `gradcheck`."""
     sub = commands.add(
         "gradcheck", check_all, "compare every backward pass with numerical derivatives", _epilog()
     )

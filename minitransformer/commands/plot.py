@@ -10,7 +10,7 @@ from minitransformer.runs.weights import load_model
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
+    """Add the command `plot`."""
     sub = commands.add(
         "plot", plot, "draw the loss, the learning rate and the attention of a run (extra: app)"
     )
