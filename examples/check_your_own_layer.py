@@ -61,6 +61,5 @@ if __name__ == "__main__":
     x = np.random.default_rng(0).normal(size=(3, 5, 8))
     for layer in (RMSNorm(8), AlmostRMSNorm(8), Bias(8)):
         print(mt.gradcheck(layer, x, method="complex"), end="\n\n")
-    print(
-        mt.gradcheck(RMSNorm(8), x, method="central")
-    )  # a second opinion; also works if forward is not analytic
+    # a second opinion, which also works if forward is not analytic
+    print(mt.gradcheck(RMSNorm(8), x, method="central"))

@@ -25,10 +25,7 @@ from minitransformer.training.optimizer import Adam
 from minitransformer.validation import check_size, head_widths, require
 
 TOY_VOCABULARY, PAPERS_VOCABULARY = 54, 37_000
-SECONDS, LEAST_STEPS = (
-    4.0,
-    5,
-)  # if the number of steps is not given: for how long to run, and the fewest steps
+SECONDS, LEAST_STEPS = 4.0, 5  # for how long to time steps if their number is not given, and the fewest
 WARM_UP = 2  # steps before the first that is timed
 REST = "rest of the step"
 

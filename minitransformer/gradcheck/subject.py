@@ -159,7 +159,7 @@ class Subject:
             self.broken.append(rule)
 
     def change(self, move: Callable[[float], None]) -> Function:
-        """L as a function f(t), minus L at 0. `move(t)` moves the variables to their place at t; f leaves them there."""
+        """L as a function f(t), minus L at 0. `move(t)` puts the variables in their places at t; f leaves them so."""
 
         def f(t: float) -> float:
             move(t)

@@ -18,10 +18,8 @@ from typing import Any
 
 from minitransformer.errors import MinitransformerError
 
-SIGNALS = (
-    signal.SIGINT,
-    signal.SIGTERM,
-)  # a terminal sends them to all processes, but only the first one obeys
+# A terminal sends these to all processes, but only the first one obeys.
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Processes:
