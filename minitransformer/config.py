@@ -27,7 +27,7 @@ TIES = (True, "source_target", "target_output", False)
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """The shape of a Transformer. Immutable; raises ConfigError for what cannot be built."""
+    """The shape of a Transformer. Immutable; raises ConfigError for a model that cannot be built."""
 
     src_vocab_size: int
     tgt_vocab_size: int
@@ -129,7 +129,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a model is trained (§5). Immutable; raises ConfigError for what cannot be run."""
+    """How a model is trained (§5). Immutable; raises ConfigError for a training that cannot be run."""
 
     steps: int = 100_000  # updates, at most
     batch_tokens: int = 25_000  # padded tokens of a batch, of its source or of its target, whichever has more

@@ -31,7 +31,7 @@ class Sizes(NamedTuple):
 
 
 def random_mask(rng: Generator, *shape: int) -> Array:
-    """A boolean mask with about a third of it off, and one row all off."""
+    """A boolean mask with about a third of its entries False, and one row all False."""
     mask = rng.random(shape) > 0.3
     mask[(0,) * (len(shape) - 1)] = False
     return mask

@@ -57,7 +57,7 @@ def trained(sub: argparse.ArgumentParser) -> None:
         "--weights",
         choices=WEIGHTS,
         default="last",
-        help="those after the last step (default), the best on the validation set, or the average of several",
+        help="the last weights (default), the best on the validation set, or the average of several checkpoints",
     )
 
 
@@ -66,7 +66,11 @@ def search(sub: argparse.ArgumentParser, beam: int) -> None:
     how = "1 is greedy" + ", the default" * (beam == 1)
     sub.add_argument("--beam", metavar="K", type=int, default=beam, help=f"width of the beam search ({how})")
     sub.add_argument(
-        "--alpha", metavar="A", type=float, default=0.6, help="its length penalty (default: the paper's 0.6)"
+        "--alpha",
+        metavar="A",
+        type=float,
+        default=0.6,
+        help="length penalty of the search (default: the paper's 0.6)",
     )
 
 

@@ -34,13 +34,13 @@ def add(commands: Commands) -> None:
         "average", average, "average the weights of a run's last checkpoints (§6.1)", _average_epilog()
     )
     sub.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
-    sub.add_argument("--last", metavar="N", type=int, help="how many (default: 5, if there are as many)")
+    sub.add_argument("--last", metavar="N", type=int, help="how many (default: 5, or all if fewer)")
 
 
 def _average_epilog() -> str:
     return (
-        "They go into the run folder, where --weights average finds them. A run keeps as many checkpoints as its\n"
-        "setting keep_checkpoints says; one that a stop has saved counts, too.\n "
+        "The average goes into the run folder, where --weights average finds it. A run keeps as many checkpoints as\n"
+        "its setting keep_checkpoints says, including one that was saved when the run was stopped.\n "
     )
 
 

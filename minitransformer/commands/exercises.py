@@ -15,7 +15,7 @@ def add(commands: Commands) -> None:
     actions = commands.group("exercises", "find the bug: ten short files, each with one fault", "ACTION")
     actions.add("list", list_exercises, "say what the ten files are about")
     sub = actions.add("start", start_exercises, "write the ten files into a folder")
-    sub.add_argument("folder", metavar="FOLDER", type=Path, help="where none of them is yet")
+    sub.add_argument("folder", metavar="FOLDER", type=Path, help="where none of these files exists yet")
     sub = actions.add("check", check_exercises, "say which faults are fixed", _epilog())
     sub.add_argument("folder", metavar="FOLDER", type=Path, help="where the files are")
     sub.add_argument("names", metavar="NAME", nargs="*", help="which to check (default: all ten)")

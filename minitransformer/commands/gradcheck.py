@@ -36,7 +36,7 @@ def _epilog() -> str:
 
 
 def check_all(arguments: argparse.Namespace) -> Answer:
-    """Check every gradient; print a line for each layer as it is done."""
+    """Check every gradient; print a line for each layer as soon as it is done."""
 
     def tell(*columns: str) -> None:
         if not arguments.json:

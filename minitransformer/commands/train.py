@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
     )
     sub.add_argument("--out", metavar="RUN", type=Path, help="the run folder (default: a new runs/TASK)")
     sub.add_argument("--resume", action="store_true", help="continue the run in its folder where it stopped")
-    sub.add_argument("--seed", type=int, help="decides the weights, the data and the dropout (default 0)")
+    sub.add_argument("--seed", type=int, help="seed of the weights, the data and the dropout (default 0)")
     device(sub)
 
 

@@ -78,7 +78,7 @@ def right_share(what: str, got: float, expected: float, n: int) -> None:
 
 
 def with_parameters(layer: Any, rng: Any, *names: str) -> Any:
-    """A copy of the layer in float64, all parameters random; Wrong unless they are those called `names`."""
+    """A copy of the layer in float64, all parameters random. Raises Wrong unless `names` are their names."""
     layer = converted(layer, "float64")
     parameters = parameters_of(layer)
     if sorted(parameters) != sorted(names):

@@ -33,7 +33,7 @@ class AttentionCache(NamedTuple):
 
 
 class ScaledDotProductAttention(Module):
-    """§3.2.1, equation 1.
+    """Scaled dot-product attention (§3.2.1, equation 1).
 
     forward   weights = softmax(Q Kᵀ / sqrt(d_k)) where the mask is True, 0 elsewhere
               dropped = Dropout(weights),   context = dropped V

@@ -179,6 +179,6 @@ def keys_of(index: Index, weights: Array) -> Index:
 
 
 def zeros_for_heads(shape: tuple[int, ...], like: Array) -> Array:
-    """Zeros (B, h, T, d) in the memory order of (B, T, h · d), so that putting heads together copies nothing."""
+    """Zeros (B, h, T, d) in the memory order of (B, T, h · d), so that merging the heads copies nothing."""
     B, h, T = shape
     return zeros((B, T, h, like.shape[-1]), like.dtype, like).swapaxes(1, 2)

@@ -21,7 +21,7 @@ class MultiHeadAttentionCache(NamedTuple):
 
 
 class MultiHeadAttention(Module):
-    """§3.2.2: h attentions side by side, each on its own projection of the input.
+    """Multi-head attention (§3.2.2): h attentions side by side, each on its own projection of the input.
 
     forward   head_i = Attention(query W_Q[i], key W_K[i], value W_V[i]),   y = [head_1 … head_h] W_O
     backward  dcontext = dy W_Oᵀ,   dW_O = contextᵀ dy;   dQ, dK, dV from each head (equation 1)

@@ -109,7 +109,7 @@ class Transformer(Module):
         """Read one more target token of each sentence (or hypothesis), ids: (B,); return the next logits, (B, V).
 
         They are those of forward on all tokens read so far, at the cost of one token. Extends `state`. Raises
-        InputError unless there is one id for each row, and when there is no more room.
+        InputError unless there is one id of the vocabulary for each row, and when there is no more room.
         """
         ids = ids_for(self, as_array(ids, "ids")[..., None], "ids", self.config.tgt_vocab_size)
         if len(ids) != state.n_rows:

@@ -83,7 +83,7 @@ class Ranks:
 
     @property
     def n_cores(self) -> int:
-        """How many processor cores this rank has for itself."""
+        """How many processor cores this rank has to itself."""
         return max(1, len(cores()) // self._n_sharing)
 
     def share(self, size: int) -> slice:

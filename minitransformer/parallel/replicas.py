@@ -71,7 +71,7 @@ class Replicas:
         return on_threads(self.n_threads) if self.n_threads > 1 else nullcontext()
 
     def peak_memory_mb(self) -> float | None:
-        """Peak memory of this process and its forks, in MB (10^6 bytes); None where it cannot be known."""
+        """Peak memory of this process and its workers, in MB (10^6 bytes); None where the system does not report it."""
         return peak_memory_mb(self._processes.pids if self._processes else [])
 
     def loss_and_gradients(

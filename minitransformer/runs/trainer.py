@@ -191,7 +191,7 @@ class Trainer:
         }
         if evaluating:
             batch = make_batch(self.sets["valid"][:1])
-            # The last update may have made the weights so large that they overflow.
+            # The last update may have made the weights so large that the logits overflow.
             with silent_overflow():
                 logits, _ = self.model.forward(batch.src_ids, batch.tgt_in, keep="nothing")
                 self._require_finite(logits=to_floats(logits.sum())[0])

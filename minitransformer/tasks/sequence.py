@@ -19,7 +19,7 @@ from minitransformer.validation import SIZES_BELOW, check_size, check_types, req
 
 @dataclass(frozen=True)
 class SequenceTask(Task):
-    """Answer a random sequence of numbers with another. A subclass says how, in `answer`.
+    """A task that answers a random sequence of numbers with another; a subclass defines `answer`.
 
     Numbers are first_symbol … first_symbol + n_symbols - 1, lengths min_length … max_length, all equally
     likely. Held out means never trained on, by construction: a sequence whose numbers add up to a multiple

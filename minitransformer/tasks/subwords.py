@@ -68,7 +68,7 @@ class Subwords:
         return int(self._pieces.get_piece_size())
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the pieces of `text`; an unknown character is UNKNOWN. Raises InputError for an empty text."""
+        """Ids of the pieces of `text`; an unknown character is UNKNOWN. Raises InputError unless it is a text."""
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"expected a text, got {describe(text)}")
         try:

@@ -128,7 +128,7 @@ class NounPhrase(NamedTuple):
     plural: bool
 
     def english(self) -> list[str]:
-        """Adjectives stand before the noun and have one form; "a" is "an" before a vowel."""
+        """The English words: adjectives stand before the noun and have one form; "a" is "an" before a vowel."""
         determiner = self.determiner.english[self.plural]
         words = [*(word.english for word in self.adjectives), self.noun.english[self.plural]]
         if determiner == "a" and words[0][0] in "aeiou":
@@ -136,7 +136,7 @@ class NounPhrase(NamedTuple):
         return [determiner, *words]
 
     def spanish(self) -> list[str]:
-        """Adjectives stand after the noun, the nearest first, and all agree with it in gender and number."""
+        """The Spanish words: adjectives stand after the noun, the nearest first, and agree in gender and number."""
         form = 2 * self.plural + self.noun.feminine
         adjectives = (word.spanish[form] for word in reversed(self.adjectives))
         return [self.determiner.spanish[form], self.noun.spanish[self.plural], *adjectives]
@@ -151,7 +151,7 @@ class Sentence(NamedTuple):
     object: NounPhrase | None
 
     def english(self) -> list[str]:
-        """Negation takes an auxiliary verb, which agrees with the subject in place of the verb: does not fall."""
+        """The English words: negation takes an auxiliary, which agrees with the subject in place of the verb."""
         third_person, infinitive = self.verb.english
         if self.negated:
             verb = ["do" if self.subject.plural else "does", "not", infinitive]
@@ -160,7 +160,7 @@ class Sentence(NamedTuple):
         return [*self.subject.english(), *verb, *(self.object.english() if self.object else [])]
 
     def spanish(self) -> list[str]:
-        """Negation is one word before the verb: no cae."""
+        """The Spanish words: negation is one word before the verb."""
         verb = ["no"] * self.negated + [self.verb.spanish[self.subject.plural]]
         return [*self.subject.spanish(), *verb, *(self.object.spanish() if self.object else [])]
 
@@ -201,7 +201,7 @@ VOCABULARY = Vocabulary(dict.fromkeys(_words()))
 
 @dataclass(frozen=True)
 class Translate(Task):
-    """English to Spanish: "the small red house does not fall" -> "la casa roja pequeña no cae".
+    """Translation from English to Spanish: "the small red house does not fall" -> "la casa roja pequeña no cae".
 
     Both languages share one vocabulary, as in §5.1 of the paper. Held out means never trained on, by
     construction: a sentence whose English words' ids add up to a multiple of 10 is in the test set, one whose

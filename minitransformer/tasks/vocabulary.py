@@ -41,7 +41,7 @@ class Vocabulary:
         return len(self.symbols)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the symbols in `text`, which blanks separate. Raises InputError for an unknown one, or if none."""
+        """Ids of the symbols in `text`, which blanks separate. Raises InputError for no symbols or unknown ones."""
         if not isinstance(text, str):
             raise InputError(f"expected a text of symbols separated by blanks, got {describe(text)}")
         words = text.split()
