@@ -12,7 +12,7 @@ from pathlib import Path
 from minitransformer.exercises import EXERCISES, FAULTY
 
 CHAPTER = Path(__file__).parents[2] / "docs" / "textbook" / "13-find-the-bug.md"
-SOLUTIONS = Path(__file__).parents[1] / "exercises_solutions"
+SOLUTIONS = Path(__file__).parents[1] / "exercises" / "solutions"
 
 
 def test_each_exercise_has_its_file_two_hints_and_a_solution():
