@@ -1,6 +1,6 @@
 """Chapter 13 shows each exercise of the command once, in the command's order, with the solution that is tested.
 
-That the solutions are right is tested in tests/test_exercises.py.
+That the solutions are right is tested in tests/exercises/test_exercises.py.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def test_the_solutions_show_all_that_changes():
         classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
         shown = []
         for cls, method in re.findall(
-            rf"exercises_solutions/{name}\.py\n:pyobject: (\w+)(?:\.(\w+))?\n", text
+            rf"exercises/solutions/{name}\.py\n:pyobject: (\w+)(?:\.(\w+))?\n", text
         ):
             inside = (node for node in classes[cls].body if getattr(node, "name", "") == method)
             node = next(inside) if method else classes[cls]
