@@ -15,7 +15,11 @@ The paper's table of contents, as modules:
     §5.4    regularization                         layers/dropout.py  training/loss.py
     §6.1    decoding                               inference/greedy.py  inference/beam.py
                                                    inference/sampling.py
+            averaged checkpoints                   training/averaging.py
     §6.2    model variations, table 3              config.py
+
+What the paper leaves to the reader: one step on several processes (parallel/), a training run (runs/), and the command
+(commands/).
 
 Every layer keeps the contract of `module.py`; `gradcheck` compares a backward pass, yours included, with numerical
 derivatives.

@@ -81,7 +81,7 @@ class AttentionInBlocks(Module):
         indices = blocks(Q, K, self.rows)
         several = len(indices) > 1
         cache = BlocksCache(Q, K, V, mask, snapshot(rng) if several else None, None, DropoutCache(None))
-        context = heads_side_by_side(Q.shape[:3], V)
+        context = zeros_for_heads(Q.shape[:3], V)
         for index in indices:
             weights = block_weights(cache, index)
             dropped, cache_dropout = self.dropout.forward(weights, rng)
@@ -91,7 +91,7 @@ class AttentionInBlocks(Module):
     def backward(self, dcontext: Array, cache: BlocksCache) -> tuple[Array, Array, Array]:
         Q, K, V, _, rng, weights, cache_dropout = cache
         rng = snapshot(rng)  # draws what it drew in forward
-        dQ, dK, dV = (heads_side_by_side(x.shape[:3], x) for x in (Q, K, V))
+        dQ, dK, dV = (zeros_for_heads(x.shape[:3], x) for x in (Q, K, V))
         for index in blocks(Q, K, self.rows):
             if cache.weights is None:
                 weights = block_weights(cache, index)
@@ -178,7 +178,7 @@ def keys_of(index: Index, weights: Array) -> Index:
     return (*index[:2], slice(weights.shape[-1]))
 
 
-def heads_side_by_side(shape: tuple[int, ...], like: Array) -> Array:
+def zeros_for_heads(shape: tuple[int, ...], like: Array) -> Array:
     """Zeros (B, h, T, d) in the memory order of (B, T, h · d), so that putting heads together copies nothing."""
     B, h, T = shape
     return zeros((B, T, h, like.shape[-1]), like.dtype, like).swapaxes(1, 2)
