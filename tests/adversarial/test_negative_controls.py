@@ -16,8 +16,8 @@ Where the design of this package stands in a fault's way, it is planted all the 
 - Warm-up that runs too fast: the trainer counts its steps itself; the fault is planted where it comes from, in Adam.
 
 Not here is what is no fault of this code: checks without power (ones as
-upstream gradient, T = 1, initial parameters: tests/helpers/support.py avoids them), dead data links, slow decoding and long
-training (no right or wrong), and NumPy code that meets CuPy (that takes a GPU).
+upstream gradient, T = 1, initial parameters: tests/helpers/support.py avoids them), dead data links, slow decoding and
+long training (no right or wrong), and NumPy code that meets CuPy (that takes a GPU).
 """
 
 from __future__ import annotations

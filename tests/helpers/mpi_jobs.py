@@ -1,4 +1,4 @@
-"""MPI jobs for tests: ranks that run adversarial/rank_program.py under mpiexec, if it is there."""
+"""MPI jobs for tests: ranks that run a program under mpiexec, if it is there; by default rank_program.py."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def has_mpi() -> bool:
 mpi = pytest.mark.skipif(not has_mpi(), reason="needs mpi4py and mpiexec: pip install mpi4py mpich")
 
 
-def started(n: int, *arguments: Any, **variables: str) -> subprocess.Popen:
+def started(n: int, *arguments: Any, program: Path = PROGRAM, **variables: str) -> subprocess.Popen:
     environment = {name: x for name, x in os.environ.items() if name not in sum(LAUNCHERS, ())}
     environment |= {"OPENBLAS_NUM_THREADS": "1", **variables}
     environment["PYTHONPATH"] += os.pathsep + str(PROGRAM.parent)  # what conftest.py put there stays first
     # Open MPI's objections: to the user root, and to more ranks than cores
     environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
                     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}  # fmt: skip
-    command = [MPIEXEC, "-n", n, sys.executable, PROGRAM, *arguments]
+    command = [MPIEXEC, "-n", n, sys.executable, program, *arguments]
     return subprocess.Popen(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
@@ -51,9 +51,9 @@ def finished(process: subprocess.Popen) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def job(n: int, *arguments: Any, **variables: str) -> tuple[int, str, str]:
-    """Exit status, standard output and standard error of `n` ranks that run rank_program.py."""
-    return finished(started(n, *arguments, **variables))
+def job(n: int, *arguments: Any, program: Path = PROGRAM, **variables: str) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of `n` ranks that run `program`."""
+    return finished(started(n, *arguments, program=program, **variables))
 
 
 def relative_difference(x: np.ndarray, y: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Rules about the code itself: which way imports point, and where NumPy may be imported."""
+"""Rules about the code itself: which way imports point, where NumPy may be imported, which tests a file has."""
 
 from __future__ import annotations
 
@@ -47,6 +47,14 @@ COMPUTING = ("layers/", "models/", "training/", "inference/")
 PROCESSES = {"parallel", "multiprocessing", "mpi4py", "threading", "concurrent", "signal", "socket"}
 # Arrays enter and leave here, and in tasks/, figures/ and commands/.
 USES_NUMPY = {"backend.py", "system.py", "runs/checkpoint.py"}
+
+TESTS = Path(__file__).parents[1]
+# The folders of tests/ that have no room of the package beside them.
+ABOUT_THE_WHOLE = {
+    "adversarial", "benchmarks", "device", "fixtures", "golden", "helpers", "laws", "project", "textbook"
+}  # fmt: skip
+# Files of tests in mirrored folders that test no file of the same name, and why.
+WITHOUT_A_SOURCE = {"runs/test_older_runs.py": "the runs that earlier versions wrote, which lie in fixtures/"}
 
 
 def imports(path: Path) -> set[str]:
@@ -149,3 +157,27 @@ def test_every_extra_that_is_named_exists() -> None:
     named = {name for text in texts for found in re.findall(r"(?:minitransformer|pip install \"?\.)\[([\w,]+)\]", text)
              for name in found.split(",")}  # fmt: skip
     assert {"app", "cuda12", "cuda13"} <= named <= extras, named - extras
+
+
+def source_of(test: Path) -> Path:
+    """What a file of tests is about: the file of that name, or of a file with its folder's name, the folder itself."""
+    *folder, name = test.relative_to(TESTS).parts
+    stem = name.removeprefix("test_").removesuffix(".py")
+    return PACKAGE.joinpath(*folder, "__init__.py" if folder == [stem] else f"{stem}.py")
+
+
+def test_every_file_of_tests_has_a_source_file() -> None:
+    rooms = {path.parent.relative_to(PACKAGE).parts[0] for path in PACKAGE.glob("*/*.py")}
+    files = [
+        *TESTS.glob("test_*.py"),
+        *(file for room in rooms for file in (TESTS / room).rglob("test_*.py")),
+    ]
+    alone = {file.relative_to(TESTS).as_posix() for file in files if not source_of(file).is_file()}
+    assert len(files) > 70 and alone == set(WITHOUT_A_SOURCE)
+    folders = {path.name for path in TESTS.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == rooms | ABOUT_THE_WHOLE
+
+
+def test_the_root_of_the_tests_has_no_helpers() -> None:
+    others = {path.name for path in TESTS.glob("*.py") if not path.name.startswith("test_")}
+    assert others == {"conftest.py"}

@@ -10,8 +10,8 @@ A single layer checks its mask and nothing else (architecture: input is checked 
 wrong sizes and shapes raise something; finite numbers of moderate size (MODERATE below) give finite numbers,
 forward and backward; softmax, log-softmax and the loss do so for finite numbers of any size.
 
-Here each group of doors gets a few examples; HYPOTHESIS_PROFILE=fuzz gives it many, tests/adversarial/fuzz/run.py as many as fit
-into the time.
+Here each group of doors gets a few examples; HYPOTHESIS_PROFILE=fuzz gives it many, tests/adversarial/fuzz/run.py as
+many as fit into the time.
 """
 
 from __future__ import annotations
