@@ -39,8 +39,6 @@ def test_keys_and_values_have_their_biases():
 
 
 def test_messages_of_widths_that_do_not_fit():
-    message = message_of(mt.ConfigError, layers.sinusoids, 5, 7)
-    assert message == "d_model: expected an even number for sinusoidal positions, got 7"
     for widths in ({}, {"d_k": 2}, {"d_v": 2}):
         message = message_of(mt.ConfigError, layers.MultiHeadAttention, 8, 3, **widths)
         assert message == "n_heads: expected a divisor of d_model=8, or d_k and d_v, got 3"
@@ -66,21 +64,27 @@ def test_multi_head_is_h_attentions_side_by_side(bias):
 
 
 @pytest.mark.parametrize(
-    "mask",
+    ("mask", "got"),
     [
-        np.ones((B, 1, T_Q, T_K), int),
-        np.zeros((B, 1, T_Q, T_K), np.float32),
-        np.ones((B, 1, T_K, T_Q), bool),
-        np.ones((B, T_K), bool),
-        np.ones((1, B, 1, T_Q, T_K), bool),
+        (np.ones((B, 1, T_Q, T_K), int), "int64 of shape (2, 1, 5, 7)"),
+        (np.zeros((B, 1, T_Q, T_K), np.float32), "float32 of shape (2, 1, 5, 7)"),
+        (np.ones((T_Q, T_K)), "float64 of shape (5, 7)"),
+        (np.ones((B, 1, T_K, T_Q), bool), "bool of shape (2, 1, 7, 5)"),
+        (np.ones((T_K, T_Q), bool), "bool of shape (7, 5)"),
+        (np.ones((B, T_K), bool), "bool of shape (2, 7)"),
+        (np.ones((1, B, 1, T_Q, T_K), bool), "bool of shape (1, 2, 1, 5, 7)"),
+        (np.ones((1, 1, 1, T_Q, T_K), bool), "bool of shape (1, 1, 1, 5, 7)"),
     ],
 )
-def test_a_mask_of_the_wrong_type_or_shape_is_refused(mask):
+def test_a_mask_of_the_wrong_type_or_shape_is_refused(mask, got):
     rng = np.random.default_rng(4)
     layer = MultiHeadAttention(D_MODEL, H, D_K, D_V)
     query, key = rng.normal(size=(B, T_Q, D_MODEL)), rng.normal(size=(B, T_K, D_MODEL))
-    with pytest.raises(mt.InputError, match=r"mask: expected booleans .* \(2, 3, 5, 7\), got"):
-        layer.forward(query, key, key, mask)
+    message = message_of(mt.InputError, layer.forward, query, key, key, mask)
+    expected = "mask: expected booleans (True = may be attended to) that broadcast to (B, h, T_q, T_k) = "
+    assert message == f"{expected}(2, 3, 5, 7), got {got}"
+    message = message_of(mt.InputError, layer.forward, query, key, key, [[True]])
+    assert message == "mask: expected an array of booleans, got list"
 
 
 def test_heads_split_and_merge_are_inverse():

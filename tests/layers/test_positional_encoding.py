@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from messages import message_of
 from support import D_MODEL, T_Q, B, randomise
 
 import minitransformer as mt
@@ -22,8 +23,9 @@ def test_sinusoids_are_interleaved_with_base_10000():
 
 
 def test_sinusoids_need_an_even_width():
-    with pytest.raises(mt.ConfigError, match="an even number for sinusoidal positions, got 7"):
-        layers.SinusoidalPositions(5, 7)
+    for make in (layers.sinusoids, layers.SinusoidalPositions):
+        message = message_of(mt.ConfigError, make, 5, 7)
+        assert message == "d_model: expected an even number for sinusoidal positions, got 7"
 
 
 def test_integers_fractions_and_binary_numbers_of_positions():
