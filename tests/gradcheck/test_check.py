@@ -1,6 +1,7 @@
 """The check itself: kinks are no errors, one wrong digit is, and no mistake has a place to hide.
 
-That it finds the faults of public Transformers is shown in tests/adversarial/test_negative_controls.py."""
+That it finds the faults of public Transformers is shown in tests/adversarial/test_negative_controls.py.
+"""
 
 from __future__ import annotations
 

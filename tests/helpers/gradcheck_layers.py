@@ -52,8 +52,6 @@ def x(*shape: int, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape)
 
 
-# ---- kinks
-
-
 def relu(at_zero: float) -> Layer:
+    """max(0, x), whose derivative at 0 is said to be `at_zero`."""
     return Layer(lambda x: np.maximum(x, 0), lambda x: np.where(x == 0, at_zero, x > 0))

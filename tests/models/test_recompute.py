@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
+import messages
 import numpy as np
 import pytest
 from small_models import model_and_ids
@@ -23,12 +24,7 @@ def test_caches_are_kept_unless_told_otherwise():
     assert type(model.decoder.forward(x, x)[1].layers[0]).__name__ == "DecoderLayerCache"
 
 
-def message_of(call: Any, *inputs: Any, **options: Any) -> str:
-    with pytest.raises(mt.InputError) as raised:
-        call(*inputs, **options)
-    return str(raised.value)
-
-
+message_of = partial(messages.message_of, mt.InputError)
 GOOD = np.array([[3, 4, 0], [5, 6, 7]])
 
 

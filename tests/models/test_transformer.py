@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
-from typing import Any
+from functools import partial
 
+import messages
 import numpy as np
 import pytest
 from dropout_masks import masks_drawn
@@ -159,12 +160,7 @@ def test_dropout_acts_at_every_place_of_its_kind_and_at_no_other(place, norm):
 # ---- what a model refuses: messages, whole
 
 
-def message_of(call: Any, *inputs: Any, **options: Any) -> str:
-    with pytest.raises(mt.InputError) as raised:
-        call(*inputs, **options)
-    return str(raised.value)
-
-
+message_of = partial(messages.message_of, mt.InputError)
 GOOD = np.array([[3, 4, 0], [5, 6, 7]])
 
 
