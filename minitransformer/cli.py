@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from contextlib import nullcontext, suppress
+from typing import Any, NoReturn
 
 from minitransformer import __version__
 from minitransformer.backend import out_of_memory
 from minitransformer.commands import bench, evaluate, exercises, gradcheck, plot, train, translate
 from minitransformer.commands.common import Commands
-from minitransformer.errors import MinitransformerError
-from minitransformer.parallel.job import as_one, say
+from minitransformer.errors import InputError, MinitransformerError
+from minitransformer.files import as_json
+from minitransformer.parallel.job import as_one
 from minitransformer.runs.interrupt import Interrupted
+from minitransformer.streams import drop_output, open_closed, say, write
 
 EXIT_WRONG = 1
 EXIT_BAD_INPUT = 2
@@ -24,17 +25,17 @@ EXIT_INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns 0, or 1 for a wrong gradient or exercise, 2 for bad input, 130 when interrupted."""
-    return as_one(lambda: _run(argv))
+    open_closed()
+    return as_one(lambda: _run(argv), sys.argv[1:] if argv is None else argv)
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    arguments = parser().parse_args(argv)
     try:
+        arguments = parser().parse_args(argv)
         answer, text = arguments.run(arguments)
-        if arguments.json or text is not None:
-            _print(json.dumps(answer) if arguments.json else text)
+        _write_answer(arguments, answer, text)
     except BrokenPipeError:  # the reader closed the pipe, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         return 0
     except (MinitransformerError, OSError, ImportError) as error:
         say(_error(error))
@@ -52,13 +53,13 @@ def _run(argv: Sequence[str] | None) -> int:
     return 0 if answer.get("ok", True) else EXIT_WRONG
 
 
-def _print(text: str) -> None:
-    """Print `text`; in UTF-8, as `translate` always does, if the terminal's encoding lacks a symbol."""
-    try:
-        print(text, flush=True)
-    except UnicodeEncodeError:
-        sys.stdout.buffer.write(f"{text}\n".encode())
-        sys.stdout.buffer.flush()
+def _write_answer(arguments: argparse.Namespace, answer: dict[str, Any], text: str | None) -> None:
+    """Print what the command has found. Where its product is files, nobody needs to be there to read it."""
+    if arguments.json:
+        write(as_json(answer))
+    elif text is not None:
+        with suppress(OSError, InputError) if arguments.makes_files else nullcontext():
+            write(text)
 
 
 def _error(message: object) -> str:
@@ -71,6 +72,9 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_BAD_INPUT, f"{_error(message)} (see {self.prog} --help)\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        (say if file is sys.stderr else write)(message.removesuffix("\n"))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from minitransformer.backend import Array, DTypeLike, array_module, on_gpu, zeros
+from minitransformer.errors import InputError, describe
 from minitransformer.parameter import Constant, Parameter, arrays_of, parameters_of
 
 L = TypeVar("L")
@@ -66,6 +67,39 @@ class FlatMemory:
         for p, data, grad in twin._views.places():
             p.rebind(data, grad)
         return twin
+
+
+class Buffer:
+    """The flat buffer of `module` for something that is sized by it once: an optimizer, replicas.
+
+    It notices when the module has come by other parameters since, or has moved to another dtype or device.
+    """
+
+    def __init__(self, module: FlatMemory, user: str) -> None:
+        self.module, self.user = module, user
+        self._flat, self._parameters = module.flatten(), parameters_of(module)
+
+    def flat(self) -> Flat:
+        """The buffer, wherever it is now. Raises InputError if it does not hold what it held at first."""
+        flat = self.module.flatten()
+        if flat.data is not self._flat.data:
+            if wrong := self._difference(flat):
+                raise InputError(
+                    f"{self.user}: expected the model that it was made for, but {wrong}; make a new one"
+                )
+            self._flat = flat
+        return flat
+
+    def _difference(self, flat: Flat) -> str:
+        now, then = parameters_of(self.module), self._parameters
+        if lost := [name for name in then if name not in now]:
+            return f"{lost[0]} is not there any more"
+        if new := [name for name in now if name not in then]:
+            return f"{new[0]} is new"
+        if other := [a for a, b in zip(now, then, strict=True) if now[a] is not then[a] or a != b]:
+            return f"{other[0]} is another parameter now"
+        kinds = [(x.dtype, on_gpu(x)) for x in (flat.data, self._flat.data)]
+        return "" if kinds[0] == kinds[1] else f"it is {describe(flat.data)} now, or on another device"
 
 
 class _Views:

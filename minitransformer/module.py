@@ -19,6 +19,7 @@ from minitransformer.backend import Array, DTypeLike, array_module, castable, dt
 from minitransformer.errors import CheckpointError, describe
 from minitransformer.memory import FlatMemory
 from minitransformer.parameter import Constant, Parameter, arrays_of, parameters_of
+from minitransformer.validation import as_array_of_numbers
 
 __all__ = ["Constant", "Module", "Parameter"]
 
@@ -76,6 +77,7 @@ class Module(FlatMemory):
         """
         if not isinstance(state, Mapping):
             raise CheckpointError(f"expected a state of names and arrays, got {describe(state)}")
+        state = {name: as_array_of_numbers(name, x) for name, x in state.items()}
         parameters = self.parameters()
         if missing := [name for name in parameters if name not in state]:
             raise CheckpointError(

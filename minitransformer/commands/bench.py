@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import textwrap
 from typing import Any
 
 from minitransformer.bench import bench
 from minitransformer.commands.common import Answer, Commands
 from minitransformer.config import PRESETS
+from minitransformer.streams import say
 
 
 def add(commands: Commands) -> None:
@@ -45,13 +45,11 @@ def _epilog() -> str:
 
 def time_steps(arguments: argparse.Namespace) -> Answer:
     """Time the training step, and its layers."""
-
-    def say(text: str) -> None:
-        if not arguments.json:
-            print(text, file=sys.stderr, flush=True)
-
     names = ("preset", "batch", "length", "steps", "dropout", "processes")
-    found = bench(**{name: getattr(arguments, name) for name in names}, say=say)
+    found = bench(
+        **{name: getattr(arguments, name) for name in names},
+        say=(lambda line: None) if arguments.json else say,
+    )
     return found, (
         "step             {step_ms:.1f} ms, the middle half {step_ms_low:.1f} … {step_ms_high:.1f}  "
         "({steps} steps, processes: {processes})\n"

@@ -28,7 +28,12 @@ class Commands:
         self._parsers = parser.add_subparsers(metavar=metavar, required=True)
 
     def add(
-        self, name: str, run: Callable[[argparse.Namespace], Answer], help: str, epilog: str = ""
+        self,
+        name: str,
+        run: Callable[[argparse.Namespace], Answer],
+        help: str,
+        epilog: str = "",
+        makes_files: bool = False,
     ) -> argparse.ArgumentParser:
         sub: argparse.ArgumentParser = self._parsers.add_parser(
             name,
@@ -38,7 +43,7 @@ class Commands:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         sub.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-        sub.set_defaults(run=run)
+        sub.set_defaults(run=run, makes_files=makes_files)
         return sub
 
     def group(self, name: str, help: str, metavar: str) -> Commands:

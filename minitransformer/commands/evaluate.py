@@ -31,7 +31,11 @@ def add(commands: Commands) -> None:
     device(sub)
 
     sub = commands.add(
-        "average", average, "average the weights of a run's last checkpoints (§6.1)", _average_epilog()
+        "average",
+        average,
+        "average the weights of a run's last checkpoints (§6.1)",
+        _average_epilog(),
+        makes_files=True,
     )
     sub.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
     sub.add_argument("--last", metavar="N", type=int, help="how many (default: 5, or all if fewer)")

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from minitransformer.commands.common import Answer, Commands, program
 from minitransformer.exercises import EXERCISES, about, check, start
+from minitransformer.streams import write
 
 
 def add(commands: Commands) -> None:
     """Add the command `exercises` and its three actions."""
     actions = commands.group("exercises", "find the bug: ten short files, each with one fault", "ACTION")
     actions.add("list", list_exercises, "say what the ten files are about")
-    sub = actions.add("start", start_exercises, "write the ten files into a folder")
+    sub = actions.add("start", start_exercises, "write the ten files into a folder", makes_files=True)
     sub.add_argument("folder", metavar="FOLDER", type=Path, help="where none of these files exists yet")
     sub = actions.add("check", check_exercises, "say which faults are fixed", _epilog())
     sub.add_argument("folder", metavar="FOLDER", type=Path, help="where the files are")
@@ -50,7 +51,7 @@ def check_exercises(arguments: argparse.Namespace) -> Answer:
     for verdict in check(arguments.folder, arguments.names):
         verdicts.append(verdict)
         if not arguments.json:
-            print(verdict, flush=True)
+            write(str(verdict))
     n_fixed = sum(verdict.ok for verdict in verdicts)
     answer = {"ok": n_fixed == len(verdicts), "exercises": [verdict._asdict() for verdict in verdicts]}
     return answer, f"{n_fixed} of {len(verdicts)} fixed"

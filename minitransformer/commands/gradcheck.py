@@ -10,6 +10,7 @@ from minitransformer.checks import CASES, check_gradients
 from minitransformer.checks.run import METHODS
 from minitransformer.commands.common import Answer, Commands
 from minitransformer.gradcheck import TOLERANCE, GradcheckReport
+from minitransformer.streams import write
 
 
 def add(commands: Commands) -> None:
@@ -40,7 +41,7 @@ def check_all(arguments: argparse.Namespace) -> Answer:
 
     def tell(*columns: str) -> None:
         if not arguments.json:
-            print("{:<27}{:>11}  {:>13}  {:>20}  {}".format(*columns).rstrip(), flush=True)
+            write("{:<27}{:>11}  {:>13}  {:>20}  {}".format(*columns).rstrip())
 
     start, outcomes = time.perf_counter(), []
     checks = check_gradients(arguments.layers, arguments.full)

@@ -12,7 +12,10 @@ from minitransformer.runs.weights import load_model
 def add(commands: Commands) -> None:
     """Add the command `plot`."""
     sub = commands.add(
-        "plot", plot, "draw the loss, the learning rate and the attention of a run (extra: app)"
+        "plot",
+        plot,
+        "draw the loss, the learning rate and the attention of a run (extra: app)",
+        makes_files=True,
     )
     trained(sub)
     sub.add_argument(

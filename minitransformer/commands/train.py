@@ -26,7 +26,7 @@ from minitransformer.validation import from_settings, one_of
 
 def add(commands: Commands) -> None:
     """Add the command `train`."""
-    sub = commands.add("train", train, "train a model on a task", _epilog())
+    sub = commands.add("train", train, "train a model on a task", _epilog(), makes_files=True)
     sub.add_argument("task", metavar="TASK", help=", ".join(TASKS))
     sub.add_argument("--config", metavar="FILE", type=Path, help="a JSON object of settings")
     sub.add_argument(
@@ -89,7 +89,7 @@ def settings_of(arguments: argparse.Namespace) -> RunSettings:
     settings: dict[str, Any] = {}
     if arguments.config is not None:
         try:
-            settings = json.loads(arguments.config.read_text(encoding="utf-8"))
+            settings = json.loads(arguments.config.read_text(encoding="utf-8-sig"))
         except (ValueError, RecursionError) as error:  # RecursionError: nested too deep
             raise ConfigError(f"{arguments.config}: not JSON ({error})") from None
         if not isinstance(settings, dict):

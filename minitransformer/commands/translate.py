@@ -15,6 +15,7 @@ from minitransformer.inference.lines import Translation, translate_lines
 from minitransformer.inference.translation import n_best, translate
 from minitransformer.runs.run_folder import RunFolder
 from minitransformer.runs.weights import load_model
+from minitransformer.streams import say, standard_input, write
 from minitransformer.validation import require
 
 
@@ -66,27 +67,26 @@ def translate_input(arguments: argparse.Namespace) -> Answer:
     require(n is None or 1 <= n <= beam, "n-best", f"1 … {beam}, the beam", n)
     vocabulary = folder.settings().task.vocabulary
     model = load_model(folder, arguments.device, arguments.weights)
-    answers: list[list[Translation]] = []
+    source, answers = standard_input(), list[list[Translation]]()
     first = 1  # the number of the next line
     with at_work(model) as replicas:
 
         def search(sources: list[list[int]]) -> list[list[Hypothesis]]:
             return replicas.in_shares(n_best, sources, beam, alpha)
 
-        for lines in _parts_of(sys.stdin.buffer, 1 if sys.stdin.isatty() else 1000):
+        for lines in _parts_of(source, 1 if source.isatty() else 1000):
             found = translate_lines(search, vocabulary, lines, model.config.max_len, first)
             best = [translations[: n or 1] for translations in found]
             if arguments.json:
                 answers += best
             else:
-                printed = (
+                printed = [
                     line for i, x in enumerate(best, first) for line in _translated(i, x, n is not None)
-                )
-                sys.stdout.buffer.write("".join(f"{line}\n" for line in printed).encode())
-                sys.stdout.buffer.flush()
+                ]
+                write("\n".join(printed), utf8=True)
             first += len(lines)
-            if sys.stderr.isatty() and not sys.stdout.isatty():
-                print(f"{first - 1:,} lines translated", file=sys.stderr)
+            if sys.stderr.isatty() and not (sys.stdout and sys.stdout.isatty()):
+                say(f"{first - 1:,} lines translated")
     return {"run": str(folder.path), "lines": [[x._asdict() for x in best] for best in answers]}, None
 
 

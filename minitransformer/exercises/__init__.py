@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import NamedTuple
 
 from minitransformer.errors import InputError
 from minitransformer.exercises.grading import EXERCISES
+from minitransformer.files import write_bytes
 from minitransformer.validation import one_of
 
 __all__ = ["EXERCISES", "Verdict", "about", "check", "start"]
@@ -56,11 +56,11 @@ def about(name: str) -> str:
 def start(folder: Path) -> list[Path]:
     """Copy the ten files into `folder`. Raises InputError, and writes nothing, if one of them is there already."""
     files = [folder / f"{name}.py" for name in EXERCISES]
-    if there := [file for file in files if file.exists()]:
+    if there := [file for file in files if file.exists() or file.is_symlink()]:
         raise InputError(f"{there[0]} is there already, and would be overwritten: choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     for file in files:
-        shutil.copyfile(FAULTY / file.name, file)
+        write_bytes(file, (FAULTY / file.name).read_bytes(), new=True)
     return files
 
 

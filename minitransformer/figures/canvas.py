@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from minitransformer.files import write_file
+
 
 def new_figure(width: float, height: float) -> Any:
     """An empty figure, its size in inches. Raises ImportError, saying what to install, without matplotlib."""
@@ -17,5 +19,5 @@ def new_figure(width: float, height: float) -> Any:
 
 def save(figure: Any, path: Path) -> Path:
     """Write the figure as a PNG to `path`, and return `path`."""
-    figure.savefig(path, dpi=150)
+    write_file(path, lambda file: figure.savefig(file, format="png", dpi=150))
     return path

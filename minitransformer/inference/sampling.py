@@ -32,9 +32,8 @@ def sample(
     """
     if not isinstance(rng, Generator):
         raise InputError(f"rng: expected a generator, as numpy.random.default_rng(0) is, got {describe(rng)}")
-    require(
-        between(temperature, *FLOAT32), "temperature", "a number above 0 that float32 can hold", temperature
-    )
+    expected = "a number above 0 that float32 can hold (greedy_decode is the limit at 0)"
+    require(between(temperature, *FLOAT32), "temperature", expected, temperature)
     if top_k is not None:
         top_k = as_integer("top_k", top_k, 1, INT64, "1 or more, or None")
     in_range = top_p is None or (between(top_p, 0, 2) and 0 < top_p <= 1)

@@ -9,6 +9,7 @@ from minitransformer.backend import Array, Generator, array_module, silent_overf
 from minitransformer.kernels import fused
 from minitransformer.layers.masks import masked_scores
 from minitransformer.module import Module
+from minitransformer.validation import checked, layer_inputs, softmax_inputs
 
 
 class ReLUCache(NamedTuple):
@@ -22,6 +23,7 @@ class ReLU(Module):
     backward  dx = dy where x > 0, else 0    (at the kink x = 0 the derivative is taken to be 0)
     """
 
+    @layer_inputs
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, ReLUCache]:
         y = array_module(x).maximum(x, 0)
         return y, ReLUCache(y)
@@ -30,6 +32,7 @@ class ReLU(Module):
         return dy * (cache.y > 0)
 
 
+@checked(softmax_inputs)
 @fused(kernels.softmax)
 @silent_overflow()
 def softmax(scores: Array, mask: Array | None = None) -> Array:
@@ -48,6 +51,7 @@ def softmax(scores: Array, mask: Array | None = None) -> Array:
     return exps / xp.where(total == 0, 1, total)
 
 
+@layer_inputs
 @fused(kernels.softmax_backward)
 def softmax_backward(dweights: Array, weights: Array) -> Array:
     """dscores = weights · (dweights - Σ dweights · weights): the softmax's Jacobian diag(w) - w wᵀ, applied.
@@ -57,6 +61,7 @@ def softmax_backward(dweights: Array, weights: Array) -> Array:
     return weights * (dweights - sum_last(dweights * weights))
 
 
+@layer_inputs
 @silent_overflow()
 def log_softmax(logits: Array) -> Array:
     """log(exp(logits) / Σ exp(logits)) over the last axis, without ever forming a quotient that can be 0."""

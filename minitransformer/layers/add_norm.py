@@ -9,6 +9,7 @@ from minitransformer.backend import Array, DTypeLike, Generator
 from minitransformer.layers.dropout import Dropout, DropoutCache
 from minitransformer.layers.normalization import LayerNorm, LayerNormCache, RMSNormCache
 from minitransformer.module import Module
+from minitransformer.validation import layer_inputs
 
 
 class AddNormCache(NamedTuple):
@@ -36,6 +37,7 @@ class AddNorm(Module):
         self.dropout = Dropout(dropout)
         self.norm = Norm(d_model, eps, dtype)
 
+    @layer_inputs
     def forward(self, x: Array, s: Array, rng: Generator | None = None) -> tuple[Array, AddNormCache]:
         dropped, cache_dropout = self.dropout.forward(s, rng)
         y, cache_norm = self.norm.forward(x + dropped)

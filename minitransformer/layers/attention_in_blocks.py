@@ -76,8 +76,8 @@ class AttentionInBlocks(Module):
     def forward(
         self, Q: Array, K: Array, V: Array, mask: Array | None = None, rng: Generator | None = None
     ) -> tuple[Array, BlocksCache]:
-        if mask is not None:
-            mask = mask[(None,) * (4 - mask.ndim)]
+        if mask is not None and mask.ndim == 2:
+            mask = mask[None, None]
         indices = blocks(Q, K, self.rows)
         several = len(indices) > 1
         cache = BlocksCache(Q, K, V, mask, snapshot(rng) if several else None, None, DropoutCache(None))

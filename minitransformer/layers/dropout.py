@@ -9,6 +9,7 @@ from minitransformer.backend import Array, Generator, on_gpu
 from minitransformer.errors import ConfigError
 from minitransformer.kernels import fused
 from minitransformer.module import Module
+from minitransformer.validation import layer_inputs
 
 
 @fused(kernels.keep_mask, on_gpu)
@@ -41,6 +42,7 @@ class Dropout(Module):
             raise ConfigError(f"dropout: expected a probability 0 <= p < 1, got {p}")
         self.p = min(round(p * 2**16), 2**16 - 1) / 2**16
 
+    @layer_inputs
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, DropoutCache]:
         if rng is None or self.p == 0:
             return x, DropoutCache(None)

@@ -18,6 +18,7 @@ from minitransformer.backend import (
 from minitransformer.kernels import fused
 from minitransformer.layers.linear import rows
 from minitransformer.module import Module, Parameter
+from minitransformer.validation import checked, embedding_inputs, layer_inputs
 
 
 def embedding_matrix(vocab_size: int, d_model: int, rng: Generator, dtype: DTypeLike) -> Parameter:
@@ -58,6 +59,7 @@ class Embedding(Module):
     ) -> None:
         self.E = E or embedding_matrix(vocab_size, d_model, generator(rng), dtype)
 
+    @checked(embedding_inputs)
     def forward(self, ids: Array, rng: Generator | None = None) -> tuple[Array, EmbeddingCache]:
         return self.E.data[ids] * math.sqrt(self.E.shape[1]), EmbeddingCache(ids)
 
@@ -89,6 +91,7 @@ class OutputProjection(Module):
     ) -> None:
         self.E = E or embedding_matrix(vocab_size, d_model, generator(rng), dtype)
 
+    @layer_inputs
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, OutputProjectionCache]:
         logits = rows(x) @ self.E.data.T
         return logits.reshape(*x.shape[:-1], -1), OutputProjectionCache(x)

@@ -9,6 +9,7 @@ from minitransformer.layers.activations import ReLU, ReLUCache
 from minitransformer.layers.dropout import Dropout, DropoutCache
 from minitransformer.layers.linear import linear, linear_backward
 from minitransformer.module import Module, Parameter
+from minitransformer.validation import layer_inputs
 
 
 class FeedForwardCache(NamedTuple):
@@ -45,6 +46,7 @@ class FeedForward(Module):
         self.relu = ReLU()
         self.dropout = Dropout(dropout)
 
+    @layer_inputs
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, FeedForwardCache]:
         hidden, cache_relu = self.relu.forward(linear(x, self.W_1, self.b_1))
         hidden, cache_dropout = self.dropout.forward(hidden, rng)

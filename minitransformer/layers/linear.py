@@ -16,6 +16,7 @@ from minitransformer.backend import (
     zeros,
 )
 from minitransformer.module import Module, Parameter
+from minitransformer.validation import layer_inputs
 
 
 def rows(x: Array) -> Array:
@@ -58,6 +59,7 @@ class Linear(Module):
         self.W = Parameter(xavier_uniform(generator(rng), d_in, d_out, dtype))
         self.b = Parameter(zeros((d_out,), dtype)) if bias else None
 
+    @layer_inputs
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, LinearCache]:
         return linear(x, self.W, self.b), LinearCache(x)
 

@@ -9,7 +9,7 @@ from minitransformer.layers.attention import attention_weights
 from minitransformer.layers.attention_in_blocks import AttentionInBlocks, BlocksCache
 from minitransformer.layers.linear import linear, linear_backward
 from minitransformer.module import Module, Parameter
-from minitransformer.validation import head_widths
+from minitransformer.validation import head_widths, layer_inputs
 
 
 class MultiHeadAttentionCache(NamedTuple):
@@ -58,6 +58,7 @@ class MultiHeadAttention(Module):
         self.b_O = Parameter(zeros((d_model,), dtype)) if bias else None
         self.attention = AttentionInBlocks(dropout)  # equation 1, with less memory
 
+    @layer_inputs
     def forward(
         self, query: Array, key: Array, value: Array, mask: Array | None = None, rng: Generator | None = None
     ) -> tuple[Array, MultiHeadAttentionCache]:

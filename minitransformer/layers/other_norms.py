@@ -17,6 +17,7 @@ from typing import NamedTuple
 from minitransformer.backend import Array, DTypeLike, Generator, array_module, sum_positions, zeros
 from minitransformer.errors import ConfigError, InputError
 from minitransformer.module import Module, Parameter
+from minitransformer.validation import layer_inputs
 
 
 class NormCache(NamedTuple):
@@ -56,6 +57,7 @@ class BatchNorm(Module):
         self.gamma = Parameter(zeros((d_model,), dtype) + 1)
         self.beta = Parameter(zeros((d_model,), dtype))
 
+    @layer_inputs
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, NormCache]:
         cache = normalize(x, self.axes(x), self.eps)
         return cache.x_hat * self.gamma.data + self.beta.data, cache
@@ -103,6 +105,7 @@ class GroupNorm(Module):
         self.gamma = Parameter(zeros((d_model,), dtype) + 1)
         self.beta = Parameter(zeros((d_model,), dtype))
 
+    @layer_inputs
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, NormCache]:
         cache = normalize(self._grouped(x), self.axes, self.eps)
         return cache.x_hat.reshape(x.shape) * self.gamma.data + self.beta.data, cache

@@ -19,7 +19,7 @@ from minitransformer.backend import (
 )
 from minitransformer.errors import InputError
 from minitransformer.module import Constant, Module, Parameter
-from minitransformer.validation import binary_sizes, checked, require, sinusoid_sizes
+from minitransformer.validation import binary_sizes, checked, layer_inputs, require, sinusoid_sizes
 
 
 def no_positions(max_len: int, d_model: int) -> Array:
@@ -81,6 +81,7 @@ class FixedPositions(Module):
         require(is_float(PE) and PE.ndim == 2, "PE", "an array of numbers (max_len, d_model)", PE)
         self.PE = Constant(PE, dtype)
 
+    @layer_inputs
     def forward(self, x: Array, rng: Generator | None = None, start: int = 0) -> tuple[Array, None]:
         return x + rows_from(self.PE.data, start, x.shape[1]), None
 
@@ -109,6 +110,7 @@ class LearnedPositions(Module):
     def __init__(self, max_len: int, d_model: int, *, rng: Seed = None, dtype: DTypeLike = "float32") -> None:
         self.P = Parameter(normal(generator(rng), (max_len, d_model), d_model**-0.5, dtype))
 
+    @layer_inputs
     def forward(
         self, x: Array, rng: Generator | None = None, start: int = 0
     ) -> tuple[Array, LearnedPositionsCache]:

@@ -14,6 +14,7 @@ from minitransformer.models.pre_norm import PreNormDecoderLayer
 from minitransformer.models.recompute import Keep, backward_block, forward_block
 from minitransformer.models.sublayers import add_norm, feed_forward, layer_norm, multi_head_attention
 from minitransformer.module import Module
+from minitransformer.validation import layer_inputs
 
 
 class DecoderLayerCache(NamedTuple):
@@ -45,6 +46,7 @@ class DecoderLayer(Module):
         self.feed_forward = feed_forward(config, rng, dtype)
         self.add_norm_3 = add_norm(config, dtype)
 
+    @layer_inputs
     def forward(
         self,
         x: Array,
@@ -106,6 +108,7 @@ class Decoder(Module):
         self.layers = [Layer(config, rng=rng, dtype=dtype) for _ in range(config.n_layers)]
         self.norm = layer_norm(config, dtype) if pre_norm else None
 
+    @layer_inputs
     def forward(
         self,
         x: Array,

@@ -13,6 +13,7 @@ from minitransformer.models.pre_norm import PreNormEncoderLayer
 from minitransformer.models.recompute import Keep, backward_block, forward_block
 from minitransformer.models.sublayers import add_norm, feed_forward, layer_norm, multi_head_attention
 from minitransformer.module import Module
+from minitransformer.validation import layer_inputs
 
 
 class EncoderLayerCache(NamedTuple):
@@ -37,6 +38,7 @@ class EncoderLayer(Module):
         self.feed_forward = feed_forward(config, rng, dtype)
         self.add_norm_2 = add_norm(config, dtype)
 
+    @layer_inputs
     def forward(
         self, x: Array, mask: Array | None = None, rng: Generator | None = None
     ) -> tuple[Array, EncoderLayerCache]:
@@ -76,6 +78,7 @@ class Encoder(Module):
         self.layers = [Layer(config, rng=rng, dtype=dtype) for _ in range(config.n_layers)]
         self.norm = layer_norm(config, dtype) if pre_norm else None
 
+    @layer_inputs
     def forward(
         self, x: Array, mask: Array | None = None, rng: Generator | None = None, keep: Keep = "caches"
     ) -> tuple[Array, EncoderCache]:

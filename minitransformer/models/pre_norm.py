@@ -21,6 +21,7 @@ from minitransformer.layers.normalization import LayerNormCache, RMSNormCache
 from minitransformer.models.decoder_state import LayerState
 from minitransformer.models.sublayers import feed_forward, layer_norm, multi_head_attention
 from minitransformer.module import Module
+from minitransformer.validation import layer_inputs
 
 
 class PreNormEncoderLayerCache(NamedTuple):
@@ -48,6 +49,7 @@ class PreNormEncoderLayer(Module):
         self.feed_forward = feed_forward(config, rng, dtype)
         self.dropout = Dropout(config.dropout_at("residual"))
 
+    @layer_inputs
     def forward(
         self, x: Array, mask: Array | None = None, rng: Generator | None = None
     ) -> tuple[Array, PreNormEncoderLayerCache]:
@@ -105,6 +107,7 @@ class PreNormDecoderLayer(Module):
         self.feed_forward = feed_forward(config, rng, dtype)
         self.dropout = Dropout(config.dropout_at("residual"))
 
+    @layer_inputs
     def forward(
         self,
         x: Array,

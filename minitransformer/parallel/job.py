@@ -7,11 +7,15 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from typing import Any
 
-PATIENCE = 5.0  # seconds that a failed rank waits for the others to fail, too
+from minitransformer.errors import ConfigError
+from minitransformer.streams import say
+
+PATIENCE = 5.0  # seconds that a rank which failed waits for the others to fail, too
 
 # The variables in which launchers set the rank and the number of ranks: mpiexec of MPICH, Intel MPI and MVAPICH, and
 # srun --mpi=pmi2; mpiexec of Open MPI; srun --mpi=pmix. (In a batch script Slurm sets its own, but none of PMI's.)
@@ -23,21 +27,41 @@ LAUNCHERS = [
 
 
 def place_in_job() -> tuple[int, int]:
-    """This process's rank and the number of ranks, as set by the launcher; (0, 1) without one."""
+    """This process's rank and the number of ranks, as set by the launcher; (0, 1) without one.
+
+    Raises ConfigError if there are several ranks, and this process's rank is not the number of one of them.
+    """
     for rank, n in LAUNCHERS:
-        if os.environ.get(rank, "").isdigit() and os.environ.get(n, "").isdigit():
-            return int(os.environ[rank]), int(os.environ[n])
+        n_ranks = os.environ.get(n, "")
+        if rank in os.environ and n_ranks.isascii() and n_ranks.isdigit() and int(n_ranks) > 1:
+            number = os.environ[rank]
+            if not (number.isascii() and number.isdigit() and int(number) < int(n_ranks)):
+                raise ConfigError(
+                    f"{rank}: expected a rank 0 … {int(n_ranks) - 1}, as {n}={n_ranks}, got {number!r}; outside a job, "
+                    f"unset both"
+                )
+            return int(number), int(n_ranks)
     return 0, 1
 
 
-def as_one(run: Callable[[], int]) -> int:
+def as_one(run: Callable[[], int], command: Sequence[str] = ()) -> int:
     """Run the whole program, `run`, in each process of a job, and return its exit status. Only rank 0 prints.
 
-    If a rank fails and the others do not, they would wait for it for ever. So it prints why, and ends the job.
+    If a rank fails and the others do not, they would wait for it for ever. So it prints why, and ends the job. Ranks
+    that were started with different commands would wait for each other, too: they are refused.
     """
-    rank, n = place_in_job()
-    if n == 1:
+    try:
+        rank, n = place_in_job()
+    except ConfigError as error:
+        say(f"minitransformer: error: {error}")
+        return 2
+    # What MPI knows nothing of is no job: variables that were left behind must not silence anybody.
+    if n == 1 or not _known_to_mpi(n):
         return run()
+    if (commands := _commands(command)) is not None:
+        if rank == 0:
+            say(f"minitransformer: error: expected the same command on all ranks, got {commands}")
+        return 2
     with ExitStack() as silence:
         said = sys.stderr if rank == 0 else silence.enter_context(redirect_stderr(io.StringIO()))
         if rank > 0:
@@ -49,27 +73,36 @@ def as_one(run: Callable[[], int]) -> int:
             status = 1
     if status == 0:
         return status
-    MPI: Any = sys.modules.get("mpi4py.MPI")
+    from mpi4py import MPI
+
     reason = said.getvalue().strip().rpartition("\n")[2] if isinstance(said, io.StringIO) else "see above"
-    if MPI is None:  # no way to ask the other ranks, or to end them
-        if rank > 0 and reason:
-            say(
-                f"minitransformer: rank {rank} of {n} has failed, and if others wait for it, stop the job: {reason}"
-            )
-    elif not _all_end(MPI.COMM_WORLD):
+    if not _all_end(MPI.COMM_WORLD):
         say(f"minitransformer: rank {rank} of {n} has failed, which ends the job: {reason}")
         time.sleep(0.3)  # for mpiexec to pass the message on before it ends all ranks
         MPI.COMM_WORLD.Abort(status)
     return status
 
 
-def say(line: str) -> None:
-    """Write a line to standard error in one piece, so that the lines of several ranks do not mix.
+def _known_to_mpi(n: int) -> bool:
+    """Whether mpi4py is there and its MPI library sees `n` ranks. (Ranks.of_this_job says what is wrong if not.)"""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            from mpi4py import MPI
+    except (ImportError, RuntimeError):
+        return False
+    return bool(MPI.COMM_WORLD.size == n)
 
-    (`print` writes the text and the end of the line separately, and another rank's text can come between them.)
-    """
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+
+def _commands(mine: Sequence[str]) -> str | None:
+    """The first two commands that differ among the ranks, in words; None if all ranks have the same."""
+    from mpi4py import MPI
+
+    first, *others = MPI.COMM_WORLD.allgather([str(word) for word in mine])
+    for rank, theirs in enumerate(others, 1):
+        if theirs != first:
+            return f"{' '.join(first)!r} on rank 0, {' '.join(theirs)!r} on rank {rank}"
+    return None
 
 
 def _all_end(comm: Any) -> bool:

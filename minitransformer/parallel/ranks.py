@@ -52,7 +52,7 @@ class Ranks:
     @classmethod
     def of_this_job(cls) -> Ranks:
         """All ranks of the MPI job that this process belongs to, if any. Raises ConfigError without mpi4py."""
-        _, n = place_in_job()
+        rank, n = place_in_job()
         if n == 1:
             return cls()
         try:
@@ -63,7 +63,7 @@ class Ranks:
         # RuntimeError: there is no MPI library.
         except (ImportError, RuntimeError) as error:
             raise ConfigError(
-                f"a job of {n} processes needs mpi4py: pip install 'minitransformer[mpi]' ({error})"
+                f"rank {rank} of a job of {n} needs mpi4py: pip install 'minitransformer[mpi]' ({error})"
             ) from None
         if MPI.COMM_WORLD.size != n:
             raise ConfigError(

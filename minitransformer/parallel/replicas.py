@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from minitransformer.backend import Array, Generator, on_gpu, silent_overflow, sum_in_order, zeros
+from minitransformer.memory import Buffer
 from minitransformer.models.recompute import Keep
 from minitransformer.models.transformer import Transformer
 from minitransformer.parallel.processes import Processes
@@ -40,6 +41,7 @@ class Replicas:
         if n > 1:
             model.share()
         self.models = [model, *(model.replica() for _ in range(n - 1))]
+        self._buffer = Buffer(model, "Replicas")
         self._processes: Processes | None = None
         # the models' gradients, while processes run: until they end, these arrays cannot be moved
         self._grads: list[Array] = []
@@ -85,6 +87,7 @@ class Replicas:
         Both are those of one batch with all the sentences, since each part is divided by the number of tokens of all.
         (With several ranks, each has the loss and the gradient of its own batches, still to be summed over the ranks.)
         """
+        self._buffer.flat()
         n_tokens = sum(batch.n_tokens for batch in batches)
         work = list(zip(batches, rngs, strict=True))
         turns = self._turns(self.ranks.rank)

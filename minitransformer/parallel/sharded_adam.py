@@ -29,7 +29,7 @@ class ShardedAdam(Adam):
 
     def numbers(self) -> Flat:
         """This rank's share of the numbers, and their gradients."""
-        data, grad = self.model.flatten()
+        data, grad = super().numbers()
         share = self.ranks.share(data.size)
         return Flat(data[share], grad[share])
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from minitransformer.errors import CheckpointError
+from minitransformer.files import open_regular, write_file
 
 META = "meta.json"  # the entry of the file that holds `meta`, as the bytes of a JSON text
 
@@ -21,32 +21,31 @@ def save_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[
     if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
         raise CheckpointError(f"checkpoints hold numbers only, never pickled objects; got {objects[0]!r}")
     text = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        np.savez(file, **{META: text, **arrays})  # type: ignore[arg-type, unused-ignore]
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    write_file(path, lambda file: np.savez(file, **{META: text, **arrays}))  # type: ignore[arg-type, unused-ignore]
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The `arrays` and the `meta` of a checkpoint. Raises CheckpointError if it is missing or damaged."""
+    """The arrays and the numbers of a checkpoint. Raises CheckpointError if it is missing or damaged.
+
+    Arrays hold finite numbers; `meta` is a JSON object. Nothing is unpacked that is larger than the file itself.
+    """
     try:
-        with open(path, "rb") as opened:  # here, because np.load leaves a damaged file open
-            if not zipfile.is_zipfile(opened):
-                raise ValueError("not an .npz file")
-            opened.seek(0)
+        with open_regular(path) as opened:  # here, because np.load leaves a damaged file open
+            _check_sizes(opened)
             with np.load(opened, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         meta = json.loads(arrays.pop(META).tobytes())
         if not isinstance(meta, dict):
             raise ValueError(f"{META} is not a JSON object")
+        for name, x in arrays.items():
+            if x.dtype.kind not in "fiu" or not np.isfinite(x).all():
+                raise ValueError(f"{name}: expected finite numbers, got {_odd(x)}")
     except FileNotFoundError:
         raise CheckpointError(f"{path}: expected a checkpoint, found no such file") from None
     except MemoryError as error:
         raise CheckpointError(f"{path}: too large for this machine's memory, or damaged ({error})") from None
-    except PermissionError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error})") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for files that they cannot read
         raise CheckpointError(
             f"{path}: damaged or not a checkpoint ({error}); move it away to go on from an earlier one"
@@ -54,33 +53,20 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return arrays, meta
 
 
-def write_text(path: Path, text: str, new: bool = False) -> None:
-    """Write a text in UTF-8, as `write_bytes` does."""
-    write_bytes(path, text.encode("utf-8"), new)
+def _check_sizes(file: IO[bytes]) -> None:
+    """Raise ValueError unless the file is a .npz file and its arrays, unpacked, are no larger than it is."""
+    if not zipfile.is_zipfile(file):
+        raise ValueError("not an .npz file")
+    size = file.seek(0, 2)
+    with zipfile.ZipFile(file) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > size:
+        raise ValueError(f"{unpacked:,} bytes packed into {size:,}")
+    file.seek(0)
 
 
-def write_bytes(path: Path, content: bytes, new: bool = False) -> None:
-    """Write a small file in one piece: at any time `path` is either the old or the new file, never half of it.
-
-    With `new`, raises FileExistsError if there is an old one, even if it was made a moment ago.
-    """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    _write(temporary, "wb", content)
-    if not new:
-        os.replace(temporary, path)
-        return
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links, as memory sticks and some mounts have
-        _write(path, "xb", content)
-    finally:
-        os.unlink(temporary)
-
-
-def _write(path: Path, mode: str, content: bytes) -> None:
-    with open(path, mode) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def _odd(x: np.ndarray) -> str:
+    """The dtype of an array, or a number in it that is not finite, in words."""
+    if x.dtype.kind not in "fiu":
+        return f"{x.dtype}"
+    return f"{x[~np.isfinite(x)].ravel()[0]} among {x.size:,}"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Any
+
+from minitransformer.streams import say
 
 
 class Progress:
@@ -23,7 +26,8 @@ class Progress:
     def advance(self) -> None:
         """Count one more step."""
         if self._bar is not None:
-            self._bar.update(1)
+            with suppress(OSError):  # the terminal has gone
+                self._bar.update(1)
 
     def report(self, record: dict[str, Any]) -> None:
         """Print a record of metrics.jsonl."""
@@ -45,7 +49,7 @@ class Progress:
             return
         if self._bar is not None:
             self._bar.clear()
-        print(text, file=sys.stderr, flush=True)
+        say(text)
 
     def close(self) -> None:
         if self._bar is not None:

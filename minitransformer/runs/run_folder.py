@@ -7,19 +7,33 @@ checkpoint-N.npz     the state after step N; the last few are kept
 best.npz             the weights that did best on the validation set
 average.npz          the mean of the weights of several checkpoints, from `minitransformer average`
 result.json          the final figures, once the run has ended
+lock                 empty; locked by the process that trains here
+
+Other files are nobody's business here: only these names are read, replaced or deleted.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from minitransformer.backend import Array
-from minitransformer.config import TransformerConfig
-from minitransformer.errors import CheckpointError, ConfigError, MinitransformerError
-from minitransformer.runs.checkpoint import load_checkpoint, save_checkpoint, write_bytes, write_text
+from minitransformer.config import TrainingConfig, TransformerConfig
+from minitransformer.errors import CheckpointError, ConfigError, MinitransformerError, describe
+from minitransformer.files import (
+    append_line,
+    as_json,
+    open_regular,
+    read_text,
+    sweep,
+    write_bytes,
+    write_text,
+)
+from minitransformer.runs.checkpoint import load_checkpoint, save_checkpoint
 from minitransformer.runs.settings import RunSettings
 from minitransformer.tasks import Task
 from minitransformer.validation import from_settings, one_of
@@ -30,6 +44,7 @@ except ImportError:  # Windows
     lockf = None  # type: ignore[assignment]
 
 WEIGHTS = ("last", "best", "average")
+CHECKPOINT = re.compile(r"checkpoint-\d{8,}\.npz")
 T = TypeVar("T")
 
 
@@ -47,32 +62,42 @@ class RunFolder:
         )
         if self.exists():
             raise taken
+        files = settings.task.files()
+        if self.path.is_symlink() and not self.path.exists():
+            raise ConfigError(f"{self.path} is a link that leads nowhere; choose another folder with --out")
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"{self.path} is a file; choose a folder with --out")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_text(self.path / "config.json", json.dumps(settings.as_dict(), indent=2) + "\n", new=True)
-        except FileExistsError:  # another process has just begun a run here
+            config = settings.as_dict() | {"files": {name: _digest(x) for name, x in files.items()}}
+            write_text(self.path / "config.json", as_json(config, indent=2) + "\n", new=True)
+        except FileExistsError:  # of a run that was begun in the same moment
             raise taken from None
         except OSError as error:
             raise ConfigError(f"cannot make the run folder {self.path}: {error.strerror}") from None
-        for name, content in settings.task.files().items():
+        for name, content in files.items():
             write_bytes(self.path / name, content)
 
     def claim(self) -> None:
-        """Lock the folder until `release`, or until this process ends. Raises ConfigError if another process has it."""
-        if lockf is None:
-            return
-        # A lock of `lockf` belongs to this process and not to its forks: when it is killed, the lock is gone at once.
-        file = open(self.path / "config.json", "rb+")  # noqa: SIM115
-        try:
-            lockf(file, LOCK_EX | LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            file.close()
-            raise ConfigError(
-                f"{self.path}: another process is training this run; wait for it, or stop it first"
-            ) from None
-        except OSError:  # a file system that has no locks
-            pass
-        self._claimed = file
+        """Until `release`, or its end, this process alone trains here. Raises ConfigError if another one does.
+
+        What earlier processes left half written is removed.
+        """
+        if lockf is not None:
+            # A lock of `lockf` is this process's and not its forks': when it is killed, the lock is gone at once. It
+            # would be gone, too, if this process closed the file after reading it elsewhere; nobody reads this one.
+            file = open(self.path / "lock", "ab")  # noqa: SIM115
+            try:
+                lockf(file, LOCK_EX | LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                file.close()
+                raise ConfigError(
+                    f"{self.path}: another process is training this run; wait for it, or stop it first"
+                ) from None
+            except OSError:  # a file system that has no locks
+                pass
+            self._claimed = file
+        sweep(self.path)
 
     def release(self) -> None:
         """Unlock what `claim` has locked."""
@@ -82,44 +107,61 @@ class RunFolder:
     def exists(self) -> bool:
         """Whether the folder holds any files of a run."""
         names = ("config.json", "metrics.jsonl", "result.json")
-        return any((self.path / name).exists() for name in names) or bool(self.checkpoints())
+        return self.path.is_dir() and (
+            any((self.path / name).exists() for name in names) or bool(self.checkpoints())
+        )
 
     def settings(self, task: Task | None = None) -> RunSettings:
         """The settings in config.json. Raises CheckpointError if there is none or it cannot be read.
 
         `task` is the run's task, if the command line does not know it by name.
         """
-        settings = self._read_config(lambda config: RunSettings.from_dict(config, task))
+        settings, digests = self._read_config(
+            lambda config: (RunSettings.from_dict(config, task), dict(config.get("files", {})))
+        )
         settings.task.load(self.path)
+        for name, digest in digests.items():
+            path = self.path / name
+            content = open_regular(path).read() if path.exists() else settings.task.files().get(name, b"")
+            if _digest(content) != digest:
+                raise CheckpointError(
+                    f"{path}: expected the file that this run began with, got another one, or a damaged one; restore "
+                    f"it, or move it away, if what it is made from is as it was"
+                )
         return settings
 
     def model_settings(self) -> tuple[TransformerConfig, str]:
         """The settings and the dtype of the model alone, which need no task."""
-        return self._read_config(
-            lambda config: (from_settings(TransformerConfig, config["model"]), config["training"]["dtype"])
-        )
+
+        def parse(config: Any) -> tuple[TransformerConfig, str]:
+            training = from_settings(TrainingConfig, config["training"])
+            return from_settings(TransformerConfig, config["model"]), training.dtype
+
+        return self._read_config(parse)
 
     def _read_config(self, parse: Callable[[Any], T]) -> T:
         path = self.path / "config.json"
         try:
-            return parse(json.loads(path.read_text(encoding="utf-8")))
-        except MinitransformerError:
-            raise
+            return parse(json.loads(read_text(path)))
+        except MinitransformerError as error:
+            raise type(error)(f"{path}: {error}") from None
         except (FileNotFoundError, NotADirectoryError):
             raise CheckpointError(f"{self.path}: expected a run folder, found no config.json in it") from None
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise CheckpointError(f"{path}: damaged ({error!r})") from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise CheckpointError(f"{path}: damaged ({describe(error)})") from None
 
     def checkpoints(self) -> list[Path]:
-        """All checkpoints, the oldest first."""
-        return sorted(self.path.glob("checkpoint-*.npz"), key=lambda path: (len(path.name), path.name))
+        """All checkpoints, the oldest first. (A file of another name is not one, even if it begins alike.)"""
+        paths = [path for path in self.path.glob("checkpoint-*.npz") if CHECKPOINT.fullmatch(path.name)]
+        return sorted(paths, key=lambda path: (len(path.name), path.name))
 
     def save(self, step: int, arrays: dict[str, Array], meta: dict[str, Any], keep: int = 2) -> None:
-        """Write the checkpoint of `step`, then delete all but the last `keep`."""
-        (self.path / "average.npz").unlink(missing_ok=True)  # which is of weights that are no longer the last
+        """Write the checkpoint of `step`, then delete all but the last `keep`, and the average of earlier ones."""
         save_checkpoint(self.path / f"checkpoint-{step:08d}.npz", arrays, meta)
+        # Nothing is deleted before what replaces it is on disk.
+        (self.path / "average.npz").unlink(missing_ok=True)
         for old in self.checkpoints()[:-keep]:
             old.unlink()
 
@@ -128,26 +170,43 @@ class RunFolder:
         save_checkpoint(self.path / f"{which}.npz", arrays, meta)
 
     def load(self, weights: str = "last") -> tuple[dict[str, Array], dict[str, Any]]:
-        """Arrays and `meta` of the newest checkpoint or other WEIGHTS. Raises CheckpointError if missing or damaged."""
+        """The newest checkpoint, or other WEIGHTS.
+
+        Raises CheckpointError if there is none, if it is damaged, or if config.json has another model's settings.
+        """
         one_of("weights", weights, WEIGHTS)
-        if weights != "last":
-            path = self.path / f"{weights}.npz"
-            if weights == "average" and not path.exists():
-                raise CheckpointError(
-                    f"{path}: expected averaged weights; make them with: minitransformer average {self.path}"
-                )
-            return load_checkpoint(path)
-        paths = self.checkpoints()
-        if not paths:
+        path = self.path / f"{weights}.npz"
+        if weights == "average" and not path.exists():
             raise CheckpointError(
-                f"{self.path}: expected a checkpoint, found none; train it first (--resume)"
+                f"{path}: expected averaged weights; make them with: minitransformer average {self.path}"
             )
-        return load_checkpoint(paths[-1])
+        if weights == "last":
+            if not (paths := self.checkpoints()):
+                raise CheckpointError(
+                    f"{self.path}: expected a checkpoint, found none; train it first (--resume)"
+                )
+            path = paths[-1]
+        arrays, meta = load_checkpoint(path)
+        if isinstance(written := meta.get("settings"), dict):
+            self.compare(path, written.get("model"), self._read_config(lambda config: config["model"]))
+        return arrays, meta
+
+    def compare(self, path: Path, written: Any, settings: Any) -> None:
+        """Raise CheckpointError, naming the first that differs, unless `settings` are as when `path` was written."""
+        if not isinstance(written, Mapping) or not isinstance(settings, Mapping):
+            raise CheckpointError(f"{path}: damaged: expected settings in it, got {describe(written)}")
+        for name, value in written.items():
+            if isinstance(value, Mapping):
+                self.compare(path, value, settings.get(name))
+            elif name in settings and settings[name] != value:
+                raise CheckpointError(
+                    f"{self.path / 'config.json'}: {name}: expected {value!r}, with which {path.name} was written, got "
+                    f"{describe(settings[name])}; restore it, or begin a new run"
+                )
 
     def log(self, record: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        append_line(self.path / "metrics.jsonl", as_json(record))
 
     def metrics(self) -> list[dict[str, Any]]:
         """The records in metrics.jsonl, except a last line that a killed run left unfinished.
@@ -158,11 +217,9 @@ class RunFolder:
         if not path.exists():
             return []
         try:
-            records = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
-            if not all(
-                isinstance(record, dict) and isinstance(record.get("step"), int) for record in records
-            ):
-                raise ValueError("a line has no step")
+            records = [json.loads(line) for line in read_text(path).split("\n")[:-1]]
+            if odd := [i for i, record in enumerate(records, 1) if not _is_report(record)]:
+                raise ValueError(f"line {odd[0]} is no report of a step")
             return records
         except (ValueError, OSError, RecursionError) as error:
             raise CheckpointError(f"{path}: damaged ({error}); move it away to go on without it") from None
@@ -170,8 +227,24 @@ class RunFolder:
     def forget_after(self, step: int) -> None:
         """Drop the metrics of later steps: a resumed run will write them again."""
         kept = [record for record in self.metrics() if record["step"] <= step]
-        write_text(self.path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
+        write_text(self.path / "metrics.jsonl", "".join(as_json(record) + "\n" for record in kept))
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Write result.json."""
-        write_text(self.path / "result.json", json.dumps(result, indent=2) + "\n")
+        write_text(self.path / "result.json", as_json(result, indent=2) + "\n")
+
+
+def _digest(content: bytes) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _is_report(record: Any) -> bool:
+    """Whether a line of metrics.jsonl has a step, and numbers (or null) where numbers are meant."""
+    if not isinstance(record, dict) or type(record.get("step")) is not int:
+        return False
+    valid = record.get("valid", {})
+    if not isinstance(valid, dict):
+        return False
+    figures = [record.get("loss"), record.get("lr"), *map(valid.get, ("loss", "exact_match", "bleu"))]
+    return all(x is None or (isinstance(x, int | float) and not isinstance(x, bool)) for x in figures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
@@ -47,6 +48,12 @@ class RunSettings:
             "training": asdict(self.training),
             "seed": self.seed,
         }
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings that a resumed run must share: as JSON gives them back, without the number of processes."""
+        settings: dict[str, Any] = json.loads(json.dumps(self.as_dict()))
+        del settings["training"]["processes"]
+        return settings
 
     @classmethod
     def from_dict(cls, config: dict[str, Any], task: Task | None = None) -> RunSettings:

@@ -42,19 +42,23 @@ def save_state(
     state: RunState,
     model: Module,
     moments: Mapping[str, Array],
-    data: str,
+    about: Mapping[str, Any],
     keep: int,
 ) -> None:
-    """Write a checkpoint into a run's folder, and delete all but the last `keep`."""
+    """Write a checkpoint into a run's folder, and delete all but the last `keep`.
+
+    `about` says what the run is: its settings, and the digest of its data. A resumed run has to have the same.
+    """
     arrays = saved_weights(model) | {f"{MOMENTS}{name}": x for name, x in moments.items()}
-    folder.save(state.step, arrays, asdict(state) | {"data": data}, keep)
+    folder.save(state.step, arrays, {**asdict(state), **about}, keep)
 
 
-def newest_state(folder: RunFolder, data: str) -> tuple[RunState, dict[str, Array], dict[str, Array]] | None:
+def newest_state(
+    folder: RunFolder, about: Mapping[str, Any]
+) -> tuple[RunState, dict[str, Array], dict[str, Array]] | None:
     """The numbers, the weights and Adam's moments in a folder's newest checkpoint; None if there is none yet.
 
-    Raises CheckpointError if it is damaged, or if the run was trained on other sentence pairs than those with the
-    digest `data`.
+    Raises CheckpointError if it is damaged, or of a run with other settings or other sentence pairs than `about` says.
     """
     if not folder.checkpoints():
         return None
@@ -62,7 +66,14 @@ def newest_state(folder: RunFolder, data: str) -> tuple[RunState, dict[str, Arra
     numbers = asdict(RunState())
     if wrong := [name for name, x in numbers.items() if not _like(meta.get(name), x)]:
         raise CheckpointError(f"{folder.path}: the newest checkpoint lacks a sound {', '.join(wrong)}")
-    if meta.get("data") != data:
+    if "settings" in meta:  # older versions did not write them
+        folder.compare(folder.checkpoints()[-1], meta["settings"], about["settings"])
+    if meta["step"] > about["settings"]["training"]["steps"]:
+        raise CheckpointError(
+            f"{folder.path}: the newest checkpoint is of step {meta['step']:,}, beyond the run's last, "
+            f"{about['settings']['training']['steps']:,}"
+        )
+    if meta.get("data") != about["data"]:
         raise CheckpointError(
             f"{folder.path}: data: expected the sentence pairs that this run began with, got others; restore its "
             f"files, or begin a new run"

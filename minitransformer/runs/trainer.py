@@ -73,8 +73,8 @@ class Trainer:
         self.sets = held_out(settings.task)
         every_pair = [*self.stream.pairs(), *chain(*self.sets.values())]
         longest = 1 + max(len(side) for pair in every_pair for side in pair)
-        self.data = digest(every_pair)
-        self.ranks.agree({"sentence pairs": len(every_pair), "SHA-256 of their ids": self.data})
+        self.about = {"data": digest(every_pair), "settings": settings.as_json()}
+        self.ranks.agree({"sentence pairs": len(every_pair), "SHA-256 of their ids": self.about["data"]})
         fits = longest <= settings.model.max_len
         require(fits, "max_len", f"at least {longest} for the sequences of this task", settings.model.max_len)
         self.state = RunState()
@@ -220,7 +220,7 @@ class Trainer:
         if self.state.is_better(value, loss):
             self.state.best = {"step": self.step, "value": value, "loss": loss}
             if self.folder is not None:
-                self.folder.save_weights("best", saved_weights(self.model), {"step": self.step})
+                self.folder.save_weights("best", saved_weights(self.model), {"step": self.step, **self.about})
         waited = self.step - self.state.best["step"]
         if config.solved_at is not None and valid["exact_match"] >= config.solved_at:
             self.state.ended = True
@@ -263,13 +263,14 @@ class Trainer:
         if self.folder is not None:
             place, keep = self.stream, self.settings.training.keep_checkpoints
             state = replace(self.state, epoch=place.epoch, index=place.index, seconds=self.seconds)
-            save_state(self.folder, state, self.model, moments, self.data, keep)
-        self.ranks.wait()  # so that no rank ends the job while rank 0 writes
+            save_state(self.folder, state, self.model, moments, self.about, keep)
+        # Nobody ends the job while rank 0 writes.
+        self.ranks.wait()
 
     def resume(self) -> None:
         """Continue from the folder's newest checkpoint; from the start if there is none yet."""
         self.resumed, found = self.ranks.broadcast_from_root(
-            lambda: (False, None) if self.folder is None else (True, newest_state(self.folder, self.data))
+            lambda: (False, None) if self.folder is None else (True, newest_state(self.folder, self.about))
         )
         if found is not None:
             self.state, weights, moments = found

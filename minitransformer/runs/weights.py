@@ -43,8 +43,10 @@ def average_checkpoints(folder: RunFolder, n: int = 5) -> list[int]:
             f"a larger keep_checkpoints"
         )
     mean, steps = mean_of_checkpoints(paths)
+    _, last = folder.load()
     weights = {f"{WEIGHTS}{name}": x.astype(dtype) for name, x in mean.items()}
-    folder.save_weights("average", weights, {"steps": steps})
+    about = {name: last[name] for name in ("settings", "data") if name in last}
+    folder.save_weights("average", weights, {"steps": steps} | about)
     return steps
 
 
@@ -60,7 +62,7 @@ def mean_of_checkpoints(paths: list[Path]) -> tuple[dict[str, Array], list[int]]
         nonlocal reading
         for reading in paths:
             arrays, meta = load_checkpoint(reading)
-            if "step" not in meta:
+            if type(meta.get("step")) is not int:
                 raise InputError("no step in it")
             steps.append(meta["step"])
             yield below(WEIGHTS, arrays)

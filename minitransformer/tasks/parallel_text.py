@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import zlib
 from itertools import zip_longest
+from pathlib import Path
 from typing import NamedTuple
 
 from minitransformer.errors import InputError
+from minitransformer.files import open_regular
 
 SHOWN = 5  # how many bad lines a message names
 
@@ -56,7 +58,10 @@ def read_parallel(src: str, tgt: str) -> tuple[list[SentencePair], list[BadLine]
 def read_lines(path: str) -> list[bytes]:
     """The lines of a file, each ended by a line feed."""
     try:
-        with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
+        with (
+            open_regular(Path(path)) as opened,
+            gzip.open(opened) if path.endswith(".gz") else opened as file,
+        ):
             lines = file.read().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path}: damaged, or not gzipped ({error})") from None

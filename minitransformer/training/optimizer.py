@@ -9,12 +9,13 @@ from minitransformer import kernels
 from minitransformer.backend import Array, array_module, castable, silent_overflow, to_floats, to_host
 from minitransformer.errors import CheckpointError, describe
 from minitransformer.kernels import fused
-from minitransformer.memory import Flat
+from minitransformer.memory import Buffer, Flat
 from minitransformer.module import Module
 from minitransformer.parts import in_parts
 from minitransformer.validation import (
     FLOAT32,
     INT64,
+    as_array_of_numbers,
     as_integer,
     between,
     checked,
@@ -61,18 +62,19 @@ class Adam:
         self.betas = betas
         self.adam_eps = float(adam_eps)
         self.t = 0
+        self._buffer = Buffer(model, "Adam")
         p, _ = self.numbers()
         self.m, self.v = (array_module(p).zeros_like(p) for _ in range(2))
 
     def numbers(self) -> Flat:
-        """The numbers that this optimizer updates, and their gradients."""
-        return self.model.flatten()
+        """The numbers that it updates, and their gradients. Raises InputError if the model has changed since."""
+        return self._buffer.flat()
 
     @checked(learning_rate_of)
     def step(self, lr: float) -> None:
         """Move every parameter against its gradient. Raises InputError unless `lr` is a number, 0 or more."""
-        self.t += 1
         p, g = self.numbers()
+        self.t += 1
         beta1, beta2 = map(float, self.betas)
         adam(p, self.m, self.v, g, lr, self.t, beta1, beta2, self.adam_eps)
 
@@ -84,6 +86,7 @@ class Adam:
         """Continue from the m, v and t of `state_dict`. Raises CheckpointError if they are another model's."""
         if not isinstance(state, Mapping):
             raise CheckpointError(f"Adam: expected a state of names and arrays, got {describe(state)}")
+        state = {name: as_array_of_numbers(name, x) for name, x in state.items()}
         if missing := [name for name in ("m", "v", "t") if name not in state]:
             raise CheckpointError(f"Adam: the state lacks {', '.join(missing)}")
         for name in ("m", "v"):

@@ -160,8 +160,13 @@ def command(*arguments: str) -> int:
         sys.modules["mpi4py"] = None  # type: ignore[assignment]
     if rank == 1 and fate == "another version":
         mt.__version__ = "0.0.7"
-    if rank == 1 and fate == "another seed":
-        arguments = (*arguments, "--seed", "6")
+    if rank == 1 and fate == "another setting":
+        mt.tasks.Copy.epoch_size = 77
+        mt.tasks.Copy.__init__.__defaults__ = tuple(
+            77 if x == 10_000 else x for x in mt.tasks.Copy.__init__.__defaults__
+        )
+    if rank == 1 and fate == "another command":
+        arguments = (*arguments, "--resume")
     if rank == 1 and fate == "other data":  # as much of it, in another order
         pairs = mt.tasks.Copy.training_pairs
         mt.tasks.Copy.training_pairs = lambda *given: pairs(*given)[::-1]  # type: ignore[method-assign]

@@ -21,7 +21,7 @@ from minitransformer.bench import LEAST_STEPS, SECONDS, WARM_UP, preset_of_lengt
 from minitransformer.config import TransformerConfig
 from minitransformer.models import Transformer
 from minitransformer.parallel import Ranks, Replicas, ShardedAdam, train_step
-from minitransformer.parallel.job import say
+from minitransformer.streams import say
 from minitransformer.system import keep_freed_memory
 from minitransformer.training import PAD, LabelSmoothedCrossEntropy, split_batch
 

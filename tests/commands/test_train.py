@@ -33,6 +33,7 @@ def test_train_json_is_the_result(capsys, tmp_path):
         "checkpoint-00000006.npz",
         "checkpoint-00000012.npz",
         "best.npz",
+        "lock",
     }
     assert set(contents(tmp_path / "run")) == files
 

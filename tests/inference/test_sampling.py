@@ -264,7 +264,9 @@ def test_sampling_changes_neither_model_nor_input():
     np.testing.assert_array_equal(src_ids, before[2])
 
 
-TEMPERATURE = "temperature: expected a number above 0 that float32 can hold, got"
+TEMPERATURE = (
+    "temperature: expected a number above 0 that float32 can hold (greedy_decode is the limit at 0), got"
+)
 TOP_K, TOP_P = (
     "top_k: expected 1 or more, or None, got",
     "top_p: expected a probability 0 < p <= 1, or None, got",

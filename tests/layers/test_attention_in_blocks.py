@@ -47,7 +47,7 @@ def mask_of(kind, rng):
     return {
         "none": None,
         "random": random_mask(rng, B, 1, T_Q, T_K),
-        "per head": rng.random((H, T_Q, T_K)) > 0.5,
+        "per head": rng.random((1, H, T_Q, T_K)) > 0.5,
     }[kind]
 
 

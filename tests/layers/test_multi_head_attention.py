@@ -63,17 +63,26 @@ def test_multi_head_is_h_attentions_side_by_side(bias):
     np.testing.assert_allclose(y, expected, rtol=1e-11, atol=1e-13)
 
 
+HINT = "; write mask[None, None] for (T_q, T_k), mask[:, None, None] for a row of keys for each sentence"
+
+
 @pytest.mark.parametrize(
     ("mask", "got"),
     [
         (np.ones((B, 1, T_Q, T_K), int), "int64 of shape (2, 1, 5, 7)"),
         (np.zeros((B, 1, T_Q, T_K), np.float32), "float32 of shape (2, 1, 5, 7)"),
         (np.ones((T_Q, T_K)), "float64 of shape (5, 7)"),
-        (np.ones((B, 1, T_K, T_Q), bool), "bool of shape (2, 1, 7, 5)"),
-        (np.ones((T_K, T_Q), bool), "bool of shape (7, 5)"),
-        (np.ones((B, T_K), bool), "bool of shape (2, 7)"),
-        (np.ones((1, B, 1, T_Q, T_K), bool), "bool of shape (1, 2, 1, 5, 7)"),
-        (np.ones((1, 1, 1, T_Q, T_K), bool), "bool of shape (1, 1, 1, 5, 7)"),
+        ([[True]], "[[True]]"),
+        (np.ones((B, 1, T_K, T_Q), bool), f"bool of shape (2, 1, 7, 5){HINT}"),
+        (np.ones((T_K, T_Q), bool), f"bool of shape (7, 5){HINT}"),
+        (np.ones((B, T_K), bool), f"bool of shape (2, 7){HINT}"),
+        (np.ones((H, T_Q, T_K), bool), f"bool of shape (3, 5, 7){HINT}"),
+        (np.ones((B, T_Q, T_K), bool), f"bool of shape (2, 5, 7){HINT}"),
+        (np.ones((1, T_K), bool), f"bool of shape (1, 7){HINT}"),
+        (np.ones(T_K, bool), f"bool of shape (7,){HINT}"),
+        (np.ones((), bool), f"bool of shape (){HINT}"),
+        (np.ones((1, B, 1, T_Q, T_K), bool), f"bool of shape (1, 2, 1, 5, 7){HINT}"),
+        (np.ones((1, 1, 1, T_Q, T_K), bool), f"bool of shape (1, 1, 1, 5, 7){HINT}"),
     ],
 )
 def test_a_mask_of_the_wrong_type_or_shape_is_refused(mask, got):
@@ -81,10 +90,19 @@ def test_a_mask_of_the_wrong_type_or_shape_is_refused(mask, got):
     layer = MultiHeadAttention(D_MODEL, H, D_K, D_V)
     query, key = rng.normal(size=(B, T_Q, D_MODEL)), rng.normal(size=(B, T_K, D_MODEL))
     message = message_of(mt.InputError, layer.forward, query, key, key, mask)
-    expected = "mask: expected booleans (True = may be attended to) that broadcast to (B, h, T_q, T_k) = "
+    expected = "mask: expected booleans (True = may be attended to), each axis 1 or as in (B, h, T_q, T_k) = "
     assert message == f"{expected}(2, 3, 5, 7), got {got}"
-    message = message_of(mt.InputError, layer.forward, query, key, key, [[True]])
-    assert message == "mask: expected an array of booleans, got list"
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_two_axes_that_could_mean_two_things_are_refused(n):
+    """With as many sentences as queries, (T_q, T_k) might as well be a row of keys for each sentence."""
+    layer, x = MultiHeadAttention(D_MODEL, 2), np.random.default_rng(4).normal(size=(n, n, D_MODEL))
+    message = message_of(mt.InputError, layer.forward, x, x, x, np.tri(n, dtype=bool))
+    assert f"got bool of shape ({n}, {n}), which could mean two things here{HINT}" in message
+    for mask in (np.tri(n, dtype=bool)[None, None], np.tri(n, dtype=bool)[:, None, None]):
+        layer.forward(x, x, x, mask)
+    layer.forward(x[:1], x[:1], x[:1], np.tri(n, dtype=bool))
 
 
 def test_heads_split_and_merge_are_inverse():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,8 +17,9 @@ from mpi_jobs import finished, has_mpi, job, mpi, started
 from training_runs import assert_same_outcome
 
 import minitransformer as mt
-from minitransformer.parallel.job import LAUNCHERS, place_in_job, say
+from minitransformer.parallel.job import LAUNCHERS, place_in_job
 from minitransformer.parallel.ranks import Ranks
+from minitransformer.streams import say
 
 COMMAND = """
 n_layers=1 d_model=8 n_heads=2 d_ff=12 max_len=12 dropout=0.1 steps=120 batch_tokens=66 warmup_steps=20 log_every=3
@@ -38,6 +42,28 @@ def test_a_job_is_known_by_what_its_launcher_says(monkeypatch):
             inside.setenv(rank, "2")
             inside.setenv(n, "4")
             assert place_in_job() == (2, 4)
+            for wrong in ("4", "-1", "two", "²", ""):
+                inside.setenv(rank, wrong)
+                message = f"{rank}: expected a rank 0 … 3, as {n}=4, got {wrong!r}; outside a job, unset both"
+                with pytest.raises(mt.ConfigError, match=re.escape(message)):
+                    place_in_job()
+
+
+@pytest.mark.parametrize(("rank", "n"), LAUNCHERS)
+def test_variables_that_were_left_behind_silence_nobody(rank, n):
+    """MPI knows of one process only: this one."""
+    if not has_mpi():
+        pytest.skip("needs mpi4py and mpiexec")
+    environment = {**os.environ, rank: "1", n: "2"}
+    command = [sys.executable, "-m", "minitransformer", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if rank == "PMIX_RANK":  # MPICH, which looks for what launched it, ends the process itself, and says why
+        assert done.stdout == f"minitransformer {mt.__version__}\n" or "MPI_Init" in done.stderr
+        return
+    assert done.stdout == f"minitransformer {mt.__version__}\n" and done.returncode == 0
+    environment[rank] = "second"
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +123,8 @@ def test_a_signal_to_mpiexec_saves_and_ends_the_job(tmp_path, number, fate):
     ("fate", "message"),
     [
         ("another version", "minitransformer: expected the same on all ranks, got '"),
-        ("another seed", "seed: expected the same on all ranks, got 5 on rank 0, 6 on rank 1"),
+        ("another setting", "epoch_size: expected the same on all ranks, got 10000 on rank 0, 77 on rank 1"),
+        ("another command", "expected the same command on all ranks, got 'train copy --out "),
         ("other data", "SHA-256 of their ids: expected the same on all ranks, got '"),
     ],
 )
@@ -115,12 +142,10 @@ NO_MPI = "needs mpi4py: pip install 'minitransformer[mpi]'"
 def test_without_mpi4py_each_rank_says_so(tmp_path):
     """On a line of its own: `say` writes a line in one piece (see below)."""
     status, out, err = command(2, tmp_path / "run", MINITRANSFORMER_TEST="no mpi4py")
-    first, second = sorted(err.splitlines())
-    assert (status, out) == (2, "") and NO_MPI in first and NO_MPI in second
-    assert first.startswith("minitransformer: error: a job of 2 processes ")
-    assert second.startswith(
-        "minitransformer: rank 1 of 2 has failed, and if others wait for it, stop the job: "
-    )
+    assert (status, out) == (2, "")
+    for rank, line in enumerate(sorted(err.splitlines())):
+        assert line.startswith(f"minitransformer: error: rank {rank} of a job of 2 {NO_MPI}")
+    assert err.count("\n") == 2
     assert not (tmp_path / "run").exists()
 
 
@@ -140,4 +165,4 @@ def test_a_rank_that_lacks_mpi4py_is_not_silent_while_the_others_wait(tmp_path):
     said = process.stderr.readline()
     process.send_signal(signal.SIGTERM)
     assert finished(process)[0] != 0 and not path.exists()
-    assert said.startswith("minitransformer: rank 1 of 2 has failed") and NO_MPI in said
+    assert said.startswith(f"minitransformer: error: rank 1 of a job of 2 {NO_MPI}")

@@ -18,6 +18,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = [
     "errors",
     "renamed",
+    "streams",
+    "files",
     "backend",
     "system",
     "kernels",

@@ -1,6 +1,7 @@
 """What a checkpoint of a run holds, and which weights are the best so far."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def test_a_checkpoint_that_lacks_a_number_is_refused(tmp_path):
     trainer = new_run(tmp_path / "run")
     trainer.run()
     arrays, meta = trainer.folder.load()
-    for name in meta:
+    for name in meta.keys() - {"settings"}:  # which older versions did not write
         trainer.folder.save(14, arrays, {key: value for key, value in meta.items() if key != name})
         with pytest.raises(mt.CheckpointError, match=name):
             resumed_run(tmp_path / "run")
@@ -50,11 +51,61 @@ def test_the_checkpoint_of_another_model_is_refused(tmp_path):
     other = new_run(tmp_path / "b", d_ff=12)
     other.run()
     arrays, meta = load_checkpoint(mt.RunFolder(tmp_path / "a").checkpoints()[-1])
-    other.folder.save(14, arrays, meta)
-    with pytest.raises(mt.CheckpointError, match="shape"):
-        resumed_run(tmp_path / "b")
-    with pytest.raises(mt.CheckpointError, match="shape"):
-        mt.load_model(other.folder)
+    for written, message in ((meta, "d_ff: expected 10"), (without(meta, "settings"), "shape")):
+        other.folder.save(14, arrays, written)
+        with pytest.raises(mt.CheckpointError, match=message):
+            resumed_run(tmp_path / "b")
+        with pytest.raises(mt.CheckpointError, match=message):
+            mt.load_model(other.folder)
+
+
+def without(meta, name):
+    return {key: value for key, value in meta.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [("model", "n_heads", 1), ("training", "learning_rate", 0.5), ("task_settings", "n_symbols", 6)],
+)
+def test_settings_that_were_changed_since_are_refused(tmp_path, part, name, value):
+    """Heads, because weights of the same shapes mean something else then."""
+    trainer = new_run(tmp_path / "run")
+    trainer.run()
+    file = tmp_path / "run" / "config.json"
+    config = json.loads(file.read_text())
+    assert config[part][name] != value
+    config[part][name] = value
+    file.write_text(json.dumps(config))
+    message = rf"config\.json: {name}: expected .*with which checkpoint-\d+\.npz was written, got {value}"
+    with pytest.raises(mt.CheckpointError, match=message):
+        resumed_run(tmp_path / "run")
+    if part == "model":
+        with pytest.raises(mt.CheckpointError, match=message):
+            mt.load_model(tmp_path / "run")
+
+
+def test_a_checkpoint_beyond_the_last_step_is_refused(tmp_path):
+    trainer = new_run(tmp_path / "run")
+    trainer.run()
+    arrays, meta = trainer.folder.load()
+    trainer.folder.save(9999, arrays, {**meta, "step": 9999})
+    with pytest.raises(mt.CheckpointError, match=r"step 9,999, beyond the run's last, \d+$"):
+        resumed_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["model.", "adam.m", "adam.v"])
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_weights_and_moments_that_are_not_finite_are_refused(tmp_path, name, number):
+    trainer = new_run(tmp_path / "run")
+    trainer.run()
+    arrays, meta = trainer.folder.load()
+    key = next(key for key in arrays if key.startswith(name))
+    arrays[key].ravel()[0] = number
+    trainer.folder.save(meta["step"], arrays, meta)
+    with pytest.raises(mt.CheckpointError, match=f"{re.escape(key)}: expected finite numbers, got {number}"):
+        resumed_run(tmp_path / "run")
+    with pytest.raises(mt.CheckpointError, match="finite"):
+        mt.load_model(tmp_path / "run")
 
 
 def test_while_nothing_is_right_yet_the_loss_decides(tmp_path):

@@ -1,0 +1,145 @@
+"""Files that are either whole or not there: the one door through which runs, pictures and exercises are written.
+
+A file is written under a name of its own, made new, flushed, and only then renamed. A link that stands in its place is
+replaced, never followed; what was begun is removed if it fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import math
+import os
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+# NAME.PID.tmp: a file that process PID is writing
+TEMPORARY = re.compile(r"\.(\d+)\.tmp$")
+NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+
+def write_file(path: Path, fill: Callable[[IO[bytes]], object], new: bool = False) -> None:
+    """Have `fill` write a file, which is then either the old or the new one, never half of it.
+
+    With `new`, raises FileExistsError if there is an old one, even one that came a moment ago. An OSError names `path`.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()  # of an earlier process with this number
+        with open(temporary, "xb") as file:
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
+        if new:
+            _link(temporary, path)
+        else:
+            os.replace(temporary, path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):
+            error.filename = str(path)
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def write_bytes(path: Path, content: bytes, new: bool = False) -> None:
+    """Write `content` by `write_file`."""
+    write_file(path, lambda file: file.write(content), new)
+
+
+def write_text(path: Path, text: str, new: bool = False) -> None:
+    """Write a text in UTF-8 by `write_file`."""
+    write_bytes(path, text.encode("utf-8"), new)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a text file. Raises OSError if a link stands in its place."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | NOFOLLOW, 0o666)
+    with open(descriptor, "a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files of processes that have ended."""
+    for path in folder.glob("*.tmp"):
+        found = TEMPORARY.search(path.name)
+        if found and not _is_alive(int(found[1])):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """Open a file to read. Raises OSError for a pipe, a device or a folder, which could block or never end."""
+    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "no file, but a folder, a pipe or a device", str(path))
+    return open(path, "rb")
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, with or without a byte order mark."""
+    with open_regular(path) as file:
+        return file.read().decode("utf-8-sig")
+
+
+def as_json(record: dict[str, Any], indent: int | None = None) -> str:
+    """A JSON object. Numbers that are not finite, which JSON does not have, are null, and listed under "not_finite"."""
+    odd: list[str] = []
+    plain = _finite(record, "", odd)
+    return json.dumps({**plain, "not_finite": odd} if odd else plain, indent=indent, allow_nan=False)
+
+
+def _finite(x: Any, path: str, odd: list[str]) -> Any:
+    """`x` with None for numbers that are not finite, whose paths and values are added to `odd`."""
+    if isinstance(x, dict):
+        return {name: _finite(value, f"{path}.{name}".lstrip("."), odd) for name, value in x.items()}
+    if isinstance(x, list | tuple):
+        return [_finite(value, f"{path}.{i}", odd) for i, value in enumerate(x)]
+    if isinstance(x, float) and not math.isfinite(x):
+        odd.append(f"{path}: {x}")
+        return None
+    return x
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give the finished file its name, unless something has that name already."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links, as memory sticks and some mounts have
+        with open(path, "xb") as file:
+            file.write(temporary.read_bytes())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """Have the folder's list of names on disk, too: else a power cut could lose a name, though not the data."""
+    if os.name == "nt":  # folders cannot be opened there
+        return
+    with contextlib.suppress(OSError):  # some file systems cannot
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether there is a process with this number."""
+    if os.name == "nt":  # where signal 0 is Ctrl-C
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
