@@ -25,7 +25,12 @@ class CheckpointError(MinitransformerError):
 
 def describe(x: Any) -> str:
     """What came, on one short line: the dtype and shape of an array, the value of anything else."""
-    if getattr(x, "shape", ()):
+    if getattr(x, "shape", ()) and hasattr(x, "dtype"):
         return f"{x.dtype} of shape {tuple(x.shape)}"
     text = " ".join(repr(x).split())
     return text if len(text) <= 100 else text[:99] + "…"
+
+
+def one_line(error: BaseException) -> str:
+    """The kind of an error and what it says, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
