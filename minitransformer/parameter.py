@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from typing import Any
 
 from minitransformer.backend import Array, DTypeLike, array_module, is_array, is_float
@@ -117,7 +117,10 @@ def leaves_of(layer: Any) -> list[tuple[str, Any]]:
 
 
 def walk(
-    children: Iterable[tuple[Any, Any]], has_attributes: Callable[[Any], bool], seen: set[int]
+    children: Iterable[tuple[Any, Any]],
+    has_attributes: Callable[[Any], bool],
+    seen: set[int],
+    plain: Set[type] = PLAIN,
 ) -> list[tuple[str, Any]]:
     """The same among `children`, their collections, and the attributes of what `has_attributes`.
 
@@ -132,7 +135,7 @@ def walk(
             if isinstance(child, Parameter):
                 found.append((f"{path}{name}", child))
                 continue
-            if type(child) in PLAIN:
+            if type(child) in plain:
                 continue
             inside: Iterable[tuple[Any, Any]]
             if has_attributes(child):

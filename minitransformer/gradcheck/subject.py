@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import warnings
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 from minitransformer.backend import (
@@ -13,14 +15,14 @@ from minitransformer.backend import (
     ComplexWarning,
     array_module,
     generator,
+    is_array,
     is_float,
-    silent_overflow,
     to_host,
 )
-from minitransformer.errors import InputError, describe
+from minitransformer.errors import InputError, MinitransformerError, describe, one_line
 from minitransformer.gradcheck.derivatives import Function
 from minitransformer.memory import converted
-from minitransformer.parameter import Parameter, is_layer, parameters_of
+from minitransformer.parameter import Parameter, is_layer, parameters_of, walk
 
 # So small that its square vanishes beside 1. Nothing is subtracted, so nothing is rounded away.
 COMPLEX_STEP = 1e-30
@@ -40,6 +42,8 @@ class Subject:
     def __init__(self, layer: Any, inputs: tuple[Any, ...], dropout_seed: int | None, seed: int) -> None:
         check_arguments(layer, inputs, dropout_seed)
         self.broken: list[str] = []
+        # Parameters that the layer writes to: they are put back after each call of it.
+        self.written: set[str] = set()
         copied: dict[int, Any] = {}
         self.layer = converted(layer, "float64", copied)
         self.inputs = [as_dtype(x, "float64") for x in inputs]
@@ -53,40 +57,66 @@ class Subject:
         for p in self.parameters.values():
             if p.size and bool((p.data == p.data.ravel()[0]).all()):
                 p.data += array_module(p.data).asarray(self.rng.uniform(-SPREAD, SPREAD, p.shape))
-        names = input_names(layer, len(inputs), taken=self.parameters)
-        self.arrays = {name: x for name, x in zip(names, self.inputs, strict=True) if is_array(x)}
-        self.floats = {name: x for name, x in self.arrays.items() if is_float(x)}
+        self.names = input_names(layer, len(inputs), taken=self.parameters)
+        self.floats = {name: x for name, x in self._named_inputs() if is_float(x)}
         self.variables: dict[str, Array] = self.floats | {name: p.data for name, p in self.parameters.items()}
         self.n_numbers = sum(int(x.size) for x in self.variables.values())
         if not self.n_numbers:
-            raise InputError("gradcheck: expected a floating-point input or a Parameter, got neither")
+            raise InputError(
+                f"gradcheck: expected a floating-point input or a Parameter, got neither{self._no_floats()}"
+            )
         self.y = self._first_forward()
         self.dy = array_module(self.y).asarray(self.rng.normal(size=self.y.shape))
         self.noise = 4 * EPS * float(((self.y * self.dy) ** 2).sum()) ** 0.5  # rounding errors of L, about
 
     def forward(self, layer: Any, inputs: list[Any], another: int = 0) -> tuple[Array, Any]:
-        """layer.forward, with the same random numbers each time, or `another` time's."""
+        """layer.forward of copies, with the same random numbers each time, or `another` time's."""
         seed = (self.dropout_seed, another) if another else (self.dropout_seed,)
         how = {} if self.dropout_seed is None else {"rng": generator(*seed)}
-        y, cache = layer.forward(*inputs, **how)
-        if not is_float(y):
+        self.given = copies(inputs)
+        returned = layer.forward(*self.given, **how)
+        if not isinstance(returned, tuple) or len(returned) != 2:
+            kind = type(returned).__name__
+            got = f"a {kind} of {len(returned)}" if isinstance(returned, tuple | list) else describe(returned)
+            raise InputError(f"forward: expected (y, cache), got {got}: end it with `return y, cache`")
+        y, cache = returned
+        if not (is_array(y) and is_float(y)):
             raise InputError(
                 f"forward: expected (y, cache), y an array of floats; got a {type(y).__name__} for y"
             )
         return y, cache
 
+    def _y(self) -> Array:
+        """A copy of y: it may be a view of a parameter, and those will move."""
+        with self._put_back("forward", self.layer):
+            return self.forward(self.layer, self.inputs)[0].copy()
+
     def _first_forward(self) -> Array:
-        """A copy of y: it may be an input itself, or a view of one, and those will move."""
-        before = self._state()
-        y = self.forward(self.layer, self.inputs)[0].copy()
-        self._put_back("forward", before)
+        sums = self._checksums()
+        try:
+            y = self._y()
+        except Exception as error:
+            odd = [f"{n} is {describe(x)}" for n, x in self._named_inputs() if not is_array(x)]
+            if isinstance(error, MinitransformerError) or not odd:
+                raise
+            raise InputError(
+                f"forward: expected inputs that it takes, got {one_line(error)}; {', '.join(odd)}: pass an array?"
+            ) from error
+        if self._compare("forward", self.inputs, sums):
+            y = self._y()
+        if y.dtype.kind == "c":
+            raise InputError(f"forward: expected real numbers for y, got {describe(y)}")
         if y.dtype != "float64":
             self._break(f"forward gives {y.dtype}, though all it was given is float64")
-        if not same(y, self.forward(self.layer, self.inputs)[0]):
+        again = self._y()
+        if again.shape != y.shape:
+            raise InputError(
+                f"forward: expected one shape of y for one input, got {y.shape}, then {again.shape}"
+            )
+        if not same(y, again):
             self._break(
                 "forward gives another y for the same inputs: random without its rng, or a hidden state?"
             )
-        self._put_back("forward", before)
         return y
 
     def analytic_gradients(self) -> dict[str, Array]:
@@ -96,12 +126,26 @@ class Subject:
         Another forward comes in between, so that what backward needs has to be in the cache.
         """
         for p in self.parameters.values():
-            p.grad[...] = 0
-        before = self._state()
-        _, cache = self.forward(self.layer, self.inputs)
-        self._forward_of_something_else()
-        first, again = (self._backward(cache) for _ in range(2))
-        self._put_back("backward", before)
+            p.grad[...] = 1
+        with self._put_back("forward", self.layer):
+            _, cache = self.forward(self.layer, self.inputs)
+            given, before, kept, sums = (
+                self.given,
+                copies(self.given),
+                self._arrays_in(cache),
+                self._checksums(),
+            )
+            self._forward_of_something_else()
+            for name, p in self.parameters.items():
+                if bool((p.grad != 1).any()):
+                    self._break(f"forward writes to the gradient of {name}")
+                p.grad[...] = 0
+            first, again = (self._backward(cache) for _ in range(2))
+            self.given = given
+            moved = self._compare("backward", before, sums, kept)
+        if moved:
+            # the parameters have moved, for the last time
+            return self.analytic_gradients()
         if not all(map(same, first, again)):
             self._break("backward gives another gradient for the same dy and cache when it is called again")
         for p in self.parameters.values():
@@ -112,14 +156,18 @@ class Subject:
 
     def _backward(self, cache: Any) -> list[Array]:
         dy = self.dy.copy()
-        returned = self.layer.backward(dy, cache)
+        with self._put_back("backward", self.layer):
+            returned = self.layer.backward(dy, cache)
         dxs = [] if returned is None else list(returned) if isinstance(returned, tuple) else [returned]
         expected = {name: tuple(x.shape) for name, x in self.floats.items()}
-        if [getattr(dx, "shape", None) for dx in dxs] != list(expected.values()):
+        shapes = [tuple(dx.shape) if is_array(dx) and dx.dtype.kind in "biuf" else None for dx in dxs]
+        if shapes != list(expected.values()):
             got = ", ".join(map(describe, dxs)) or "nothing"
+            hint = "; return them as a tuple, not as a list" if isinstance(returned, list) else ""
+            hint = hint or (self._no_floats() if len(dxs) > len(expected) else "")
             raise InputError(
                 f"backward: expected a gradient for each input of floats (a mask is to be boolean), of shapes "
-                f"{expected}, got {got}"
+                f"{expected}, got {got}{hint}"
             )
         dxs = [dx.copy() for dx in dxs]
         if not same(dy, self.dy):
@@ -130,27 +178,56 @@ class Subject:
         """A forward with other numbers, ids, masks and zeros of dropout: it overwrites all that the layer kept."""
         floats_moved = [0.9 * x if is_float(x) else x for x in self.inputs]
         all_moved = [x.ravel()[::-1].reshape(x.shape) if is_array(x) else x for x in floats_moved]
-        with silent_overflow():
+        with self._put_back("forward", self.layer):
             try:
                 self.forward(self.layer, all_moved, another=1)
             except Exception:  # not every order of ids makes sense to every layer
                 self.forward(self.layer, floats_moved, another=1)
 
-    def _state(self) -> tuple[dict[str, Array], dict[str, int]]:
-        """Copies of the inputs, and checksums of the parameters, of which copies might take too much memory."""
-        inputs = {name: x.copy() for name, x in self.arrays.items()}
-        return inputs, {name: checksum(p.data) for name, p in self.parameters.items()}
+    def _named_inputs(self) -> Iterable[tuple[str, Any]]:
+        return zip(self.names, self.inputs, strict=True)
 
-    def _put_back(self, who: str, before: tuple[dict[str, Array], dict[str, int]]) -> None:
-        """Note which inputs and parameters are not as they were, and restore the inputs."""
-        inputs, sums = before
-        for name, x in inputs.items():
-            if not same(self.arrays[name], x):
+    def _no_floats(self) -> str:
+        """A hint on the inputs that are no arrays of floats, if there are any."""
+        others = [
+            f"{n} is {describe(x)}" for n, x in zip(self.names, self.inputs, strict=True) if not is_float(x)
+        ]
+        return f"; {', '.join(others)}: if it has a gradient, pass numpy.asarray(…, float)" if others else ""
+
+    def _checksums(self) -> dict[str, int]:
+        """Of the parameters, of which copies might take too much memory."""
+        return {name: checksum(p.data) for name, p in self.parameters.items()}
+
+    def _arrays_in(self, cache: Any) -> list[tuple[str, Array, int]]:
+        """Path, array and checksum of all that lies in the cache, but for the gradients, which may change."""
+        gradients = {id(p.grad) for p in self.parameters.values()}
+        found = walk([("cache", cache)], has_attributes, set())
+        return [(path, x, checksum(x)) for path, x in found if is_array(x) and id(x) not in gradients]
+
+    def _compare(
+        self, who: str, before: list[Any], sums: dict[str, int], kept: Iterable[tuple[str, Array, int]] = ()
+    ) -> bool:
+        """Note to what of others' `who` has written; whether a parameter is among it, for the first time."""
+        pairs = zip(self.names, self.given, before, strict=True)
+        inputs = [name for name, x, was in pairs if is_array(x) and not same(x, was)]
+        moved = [name for name, p in self.parameters.items() if checksum(p.data) != sums[name]]
+        # an array in the cache may be an input or a parameter
+        cached = [] if inputs or moved else [path for path, x, was in kept if checksum(x) != was]
+        for name in inputs + moved + cached:
+            self._break(f"{who} writes to {name}")
+        self.written.update(moved)
+        return bool(moved)
+
+    @contextmanager
+    def _put_back(self, who: str, layer: Any) -> Iterator[None]:
+        """Afterwards the parameters that are known to be written to are as they were."""
+        found = parameters_of(layer) if self.written else {}
+        before = {name: found[name].data.copy() for name in self.written}
+        yield
+        for name, x in before.items():
+            if not same(found[name].data, x):
                 self._break(f"{who} writes to {name}")
-                self.arrays[name][...] = x
-        for name, p in self.parameters.items():
-            if checksum(p.data) != sums[name]:
-                self._break(f"{who} writes to {name}")
+                found[name].data[...] = x
 
     def _break(self, rule: str) -> None:
         if rule not in self.broken:
@@ -161,9 +238,9 @@ class Subject:
 
         def f(t: float) -> float:
             move(t)
-            with silent_overflow():
+            with self._put_back("forward", self.layer):
                 y, _ = self.forward(self.layer, self.inputs)
-            return float(((y - self.y) * self.dy).sum())  # of small differences, each with all its digits
+                return float(((y - self.y) * self.dy).sum())  # of small differences, each with all its digits
 
         return f
 
@@ -175,9 +252,9 @@ class Subject:
 
         def imaginary() -> float:
             try:
-                with warnings.catch_warnings():
+                with warnings.catch_warnings(), self._put_back("forward", layer):
                     warnings.simplefilter("error", ComplexWarning)
-                    y, _ = self.forward(layer, inputs)
+                    y = self.forward(layer, inputs)[0].copy()
             except (TypeError, ComplexWarning) as error:
                 raise InputError(f"forward: cannot run in complex numbers ({error}): {ANALYTIC}") from error
             if y.dtype.kind != "c":
@@ -201,7 +278,7 @@ class Subject:
         """Move every number by about ASIDE."""
         for name, u in self.random_direction().items():
             self.variables[name][...] += ASIDE * self.n_numbers**0.5 * u
-        self.y = self.forward(self.layer, self.inputs)[0].copy()
+        self.y = self._y()
 
     def sizes(self) -> dict[int, str]:
         """Number -> which axes of the inputs and of y have that size; batch · length of y, too."""
@@ -218,19 +295,68 @@ class Subject:
 
 def check_arguments(layer: Any, inputs: tuple[Any, ...], dropout_seed: int | None) -> None:
     """Raise InputError for what cannot be checked at all."""
-    if not is_layer(layer):
+    if not is_layer(layer) or not callable(layer.forward) or not callable(layer.backward):
         raise InputError(f"gradcheck: expected an object with forward and backward, got {describe(layer)}")
-    if any(is_float(x) and x.dtype.kind == "c" for x in inputs):
+    for name, x in zip(input_names(layer, len(inputs), taken=()), inputs, strict=True):
+        check_input(name, x)
+    parameters = parameters_of(layer).items()
+    if any(is_array(x) and x.dtype.kind == "c" for x in inputs):
         raise InputError("gradcheck: expected real inputs, got complex ones")
-    arguments = inspect.signature(layer.forward).parameters
+    if any(p.data.dtype.kind == "c" for _, p in parameters):
+        raise InputError("gradcheck: expected real parameters, got complex ones")
+    signature = signature_of(layer)
+    if signature is None:
+        return
+    arguments = signature.parameters
     takes_rng = "rng" in arguments or any(a.kind == a.VAR_KEYWORD for a in arguments.values())
     if dropout_seed is not None and not takes_rng:
         raise InputError("dropout_seed: expected a forward(..., rng=None), got one without rng")
+    try:
+        signature.bind(*inputs, **({} if dropout_seed is None else {"rng": None}))
+    except TypeError as error:
+        raise InputError(
+            f"gradcheck: expected the inputs of forward{signature}, by position, got {len(inputs)}: {error}"
+        ) from None
 
 
-def is_array(x: Any) -> bool:
-    """Whether `x` is an array of any library, of floats, ids or booleans."""
-    return hasattr(x, "dtype") and hasattr(x, "shape")
+def check_input(name: str, x: Any) -> None:
+    """Raise InputError for an input that may hold floats, but is no array."""
+    if is_array(x) and x.dtype.kind != "O":
+        return
+    if isinstance(x, Parameter) or hasattr(x, "dtype"):
+        kind = f"{type(x).__module__}.{type(x).__qualname__}"
+        raise InputError(
+            f"gradcheck: {name}: expected an array of numbers, NumPy's or CuPy's, got {kind}, {describe(x)}: pass "
+            f"{'its .data' if isinstance(x, Parameter) else 'numpy.asarray(…, float)'}"
+        )
+    found = walk([(name, x)], lambda node: False, set(), set()) if isinstance(x, list | tuple | dict) else ()
+    if any(isinstance(leaf, float | Parameter) or hasattr(leaf, "dtype") for _, leaf in found):
+        raise InputError(
+            f"gradcheck: {name}: expected an array, got a {type(x).__name__} of numbers or arrays: pass "
+            f"numpy.asarray(…), or each array as an input of its own"
+        )
+
+
+def signature_of(layer: Any) -> inspect.Signature | None:
+    """That of forward; None for one written in C that does not say."""
+    try:
+        return inspect.signature(layer.forward)
+    except (TypeError, ValueError):
+        return None
+
+
+def has_attributes(node: Any) -> bool:
+    """Whether the walk through a cache looks into `node`, which is no collection."""
+    return (
+        (hasattr(node, "__dict__") or hasattr(node, "__slots__"))
+        and not is_array(node)
+        and not isinstance(node, type | ModuleType)
+    )
+
+
+def copies(inputs: Iterable[Any]) -> list[Any]:
+    """Copies of the arrays, the others as they are."""
+    return [x.copy() if is_array(x) else x for x in inputs]
 
 
 def checksum(x: Array) -> int:
@@ -252,6 +378,7 @@ def same(a: Array, b: Array) -> bool:
 
 def input_names(layer: Any, n: int, taken: Iterable[str]) -> list[str]:
     """What forward calls its inputs, e.g. query, key, value; "input 0" … where it does not say."""
-    arguments = inspect.signature(layer.forward).parameters.values()
+    signature = signature_of(layer)
+    arguments = signature.parameters.values() if signature else []
     names = [a.name for a in arguments if a.kind in (a.POSITIONAL_ONLY, a.POSITIONAL_OR_KEYWORD)]
     return [names[i] if i < len(names) and names[i] not in taken else f"input {i}" for i in range(n)]
