@@ -29,8 +29,3 @@ def describe(x: Any) -> str:
         return f"{x.dtype} of shape {tuple(x.shape)}"
     text = " ".join(repr(x).split())
     return text if len(text) <= 100 else text[:99] + "…"
-
-
-def one_line(error: BaseException) -> str:
-    """The kind of an error and what it says, on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
 from minitransformer.backend import Array, DTypeLike, array_module, on_gpu, zeros
-from minitransformer.errors import InputError, one_line
+from minitransformer.errors import InputError, describe
 from minitransformer.parameter import Constant, Parameter, arrays_of, leaves_of, parameters_of
 
 L = TypeVar("L")
@@ -110,10 +110,8 @@ def converted(layer: L, dtype: DTypeLike, copied: dict[int, Any] | None = None) 
     buffers = [x.base for x in arrays if x.base is not None]
     twin = _copy_sharing(layer, arrays + buffers, copied)
     if shared := {id(x) for x in arrays_of(layer)} & {id(x) for x in arrays_of(twin)}:
-        raise InputError(
-            f"{type(layer).__name__}: expected a copy with Parameters of its own, got one that shares "
-            f"{len(shared)} of them: copy what holds them in __deepcopy__, too"
-        )
+        message = f"expected a copy with Parameters of its own, got one that shares {len(shared)} of them"
+        raise InputError(f"{type(layer).__name__}: {message}; is there a __deepcopy__ that does not copy?")
     for p in parameters_of(twin).values():
         data = p.data.astype(dtype, order="C")
         p.rebind(data, zeros(data.shape, dtype, like=data))
@@ -136,7 +134,7 @@ def _copy_sharing(layer: L, arrays: list[Array], copied: dict[int, Any] | None =
         raise
     except Exception as error:
         raise InputError(
-            f"{_culprit(layer, shared)}: cannot be copied ({one_line(error)}); keep it outside the layer, or give "
+            f"{_culprit(layer, shared)}: cannot be copied ({describe(error)}); keep it outside the layer, or give "
             f"its class a __deepcopy__"
         ) from error
 

@@ -22,14 +22,10 @@ class Parameter:
 
     def __init__(self, data: Array) -> None:
         if not (is_array(data) and is_float(data)):
-            raise InputError(
-                f"Parameter: expected an array of floats, NumPy's or CuPy's, got {describe(data)}: "
-                f"make it one by numpy.asarray(..., 'float32')"
-            )
+            expected = "an array of floats, NumPy's or CuPy's (numpy.asarray(…, 'float32') makes one)"
+            raise InputError(f"Parameter: expected {expected}, got {describe(data)}")
         # a number of NumPy's becomes an array, which can be written to
-        self._data = (
-            data if isinstance(data, array_module(data).ndarray) else array_module(data).asarray(data)
-        )
+        self._data = array_module(data).asarray(data)
         # until somebody asks for it
         self._grad: Array | None = None
 

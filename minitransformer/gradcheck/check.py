@@ -178,11 +178,8 @@ def one_direction(subject: Subject, method: str, tolerance: float, moves: int = 
     direction = subject.random_direction()
     a = sum(float((g * direction[name]).sum()) for name, g in analytic.items())
     f = subject.change(_mover_along(subject.variables, direction))
-    seen = (
-        Slope(complex_step(subject, direction), subject.noise)
-        if method == "complex"
-        else both_sides(f, subject.noise)
-    )
+    noise = subject.noise
+    seen = both_sides(f, noise) if method == "central" else Slope(complex_step(subject, direction), noise)
     n = seen.value
     # a backward of zeros is right only where no slope is seen
     floor = length or (abs(n) if abs(n) > seen.doubt else 1.0)
@@ -190,7 +187,7 @@ def one_direction(subject: Subject, method: str, tolerance: float, moves: int = 
     agrees, h = bool(relative_error(a, n, floor) <= tolerance), STEPS[-1]
     # at a kink the slopes to both sides differ, though their mean may be `a`
     if not agrees or abs(f(h) + f(-h)) / h > 1e-3 * max(abs(n), floor):
-        found, least = slopes(f, subject.noise), tolerance * floor
+        found, least = slopes(f, noise), tolerance * floor
         f(0.0)
         if found.bend(least) and math.isfinite(a) and moves < MOST_MOVES:
             subject.step_aside()
@@ -198,8 +195,8 @@ def one_direction(subject: Subject, method: str, tolerance: float, moves: int = 
         unsure = int(method == "central" and not agrees and found.cannot_tell(a, least))
         checked = 0 if unsure or found.kink(a, least) else 1
         n = n if agrees or method == "complex" else found.best.value
-        hint = "directional=False, on a smaller layer, shows which gradient it is"
-        hint = hint if checked else nothing_compared(1 - unsure, unsure)
+        wrong = "directional=False, on a smaller layer, shows which gradient it is"
+        hint = wrong if checked else nothing_compared(1 - unsure, unsure)
     f(0.0)
     if method == "complex":
         check_analytic(subject, direction, n)

@@ -41,13 +41,9 @@ def diagnose(
 
 def nothing_compared(kinks: int, unsure: int) -> str:
     """What to do where every number was left out: so many at a kink, so many not known well enough."""
-    advice = [
-        "forward has a kink at each of them: give it other numbers, e.g. random ones for zeros"
-        if kinks
-        else "",
-        "their derivatives have too few digits: try method='complex', or numbers around 1" if unsure else "",
-    ]
-    return f"nothing was compared: {'; '.join(filter(None, advice))}"
+    kink = "forward has a kink at each of them: give it other numbers, e.g. random ones for zeros"
+    digits = "their derivatives have too few digits: try method='complex', or numbers around 1"
+    return "nothing was compared: " + "; ".join([kink] * (kinks > 0) + [digits] * (unsure > 0))
 
 
 def close(a: Array, n: Array) -> bool:

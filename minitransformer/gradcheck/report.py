@@ -50,10 +50,7 @@ class GradcheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether all that was compared agrees, in each row something, and the contract is kept.
-
-        (Written so that NaN does not agree.)
-        """
+        """Whether every row was compared and agrees, and the contract is kept. (NaN does not agree.)"""
         return all(map(self.agrees, self.rows)) and not self.broken
 
     @property
@@ -83,11 +80,8 @@ class GradcheckReport:
             kinks += "   checked beside a kink" if row.kinks and self.directional else ""
             kinks += f"   {row.unsure} not known to the tolerance, left out" if row.unsure else ""
             where = f" at {list(row.index)}" if row.index else ""
-            worst = (
-                f"error {row.relative_error:.1e}"
-                f"   analytic {row.analytic:+.10e}   numeric {row.numeric:+.10e}{where}"
-            )
-            worst = worst if row.checked else "error not known"
+            numbers = f"   analytic {row.analytic:+.10e}   numeric {row.numeric:+.10e}{where}"
+            worst = f"error {row.relative_error:.1e}{numbers}" if row.checked else "error not known"
             lines.append(f"  {word:<{width}}  {row.name:<{name}}  {row.shape!s:<{shape}}  {worst}{kinks}")
             if row.hint:
                 lines.append(f"         {row.hint}")

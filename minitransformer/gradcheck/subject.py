@@ -19,7 +19,7 @@ from minitransformer.backend import (
     is_float,
     to_host,
 )
-from minitransformer.errors import InputError, MinitransformerError, describe, one_line
+from minitransformer.errors import InputError, MinitransformerError, describe
 from minitransformer.gradcheck.derivatives import Function
 from minitransformer.memory import converted
 from minitransformer.parameter import Parameter, is_layer, parameters_of, walk
@@ -42,8 +42,7 @@ class Subject:
     def __init__(self, layer: Any, inputs: tuple[Any, ...], dropout_seed: int | None, seed: int) -> None:
         check_arguments(layer, inputs, dropout_seed)
         self.broken: list[str] = []
-        # Parameters that the layer writes to: they are put back after each call of it.
-        self.written: set[str] = set()
+        self.writes = False  # to its parameters: they are put back after each call
         copied: dict[int, Any] = {}
         self.layer = converted(layer, "float64", copied)
         self.inputs = [as_dtype(x, "float64") for x in inputs]
@@ -57,15 +56,16 @@ class Subject:
         for p in self.parameters.values():
             if p.size and bool((p.data == p.data.ravel()[0]).all()):
                 p.data += array_module(p.data).asarray(self.rng.uniform(-SPREAD, SPREAD, p.shape))
-        self.names = input_names(layer, len(inputs), taken=self.parameters)
-        self.floats = {name: x for name, x in self._named_inputs() if is_float(x)}
+        names = input_names(layer, len(inputs), taken=self.parameters)
+        self.named = dict(zip(names, self.inputs, strict=True))
+        self.floats = {name: x for name, x in self.named.items() if is_float(x)}
         self.variables: dict[str, Array] = self.floats | {name: p.data for name, p in self.parameters.items()}
         self.n_numbers = sum(int(x.size) for x in self.variables.values())
         if not self.n_numbers:
             raise InputError(
-                f"gradcheck: expected a floating-point input or a Parameter, got neither{self._no_floats()}"
+                f"gradcheck: expected a floating-point input or a Parameter, got neither{self._others()}"
             )
-        self.y = self._first_forward()
+        self.y = self._first_y()
         self.dy = array_module(self.y).asarray(self.rng.normal(size=self.y.shape))
         self.noise = 4 * EPS * float(((self.y * self.dy) ** 2).sum()) ** 0.5  # rounding errors of L, about
 
@@ -86,33 +86,27 @@ class Subject:
             )
         return y, cache
 
-    def _y(self) -> Array:
+    def _y(self, always: bool = False) -> Array:
         """A copy of y: it may be a view of a parameter, and those will move."""
-        with self._put_back("forward", self.layer):
+        with self._watch("forward", self.layer, always):
             return self.forward(self.layer, self.inputs)[0].copy()
 
-    def _first_forward(self) -> Array:
-        sums = self._checksums()
+    def _first_y(self) -> Array:
         try:
-            y = self._y()
+            y = self._y(always=True)
         except Exception as error:
-            odd = [f"{n} is {describe(x)}" for n, x in self._named_inputs() if not is_array(x)]
-            if isinstance(error, MinitransformerError) or not odd:
+            if isinstance(error, MinitransformerError) or all(map(is_array, self.inputs)):
                 raise
             raise InputError(
-                f"forward: expected inputs that it takes, got {one_line(error)}; {', '.join(odd)}: pass an array?"
+                f"forward: expected inputs that it takes, got {describe(error)}{self._others()}"
             ) from error
-        if self._compare("forward", self.inputs, sums):
-            y = self._y()
-        if y.dtype.kind == "c":
-            raise InputError(f"forward: expected real numbers for y, got {describe(y)}")
+        self._compare("forward", self.given, self.inputs)
+        again = self._y()
+        if y.dtype.kind == "c" or again.shape != y.shape:
+            got = f"{describe(y)}, then {describe(again)}"
+            raise InputError(f"forward: expected real numbers for y, of one shape, got {got}")
         if y.dtype != "float64":
             self._break(f"forward gives {y.dtype}, though all it was given is float64")
-        again = self._y()
-        if again.shape != y.shape:
-            raise InputError(
-                f"forward: expected one shape of y for one input, got {y.shape}, then {again.shape}"
-            )
         if not same(y, again):
             self._break(
                 "forward gives another y for the same inputs: random without its rng, or a hidden state?"
@@ -127,25 +121,19 @@ class Subject:
         """
         for p in self.parameters.values():
             p.grad[...] = 1
-        with self._put_back("forward", self.layer):
+        with self._watch("forward", self.layer):
             _, cache = self.forward(self.layer, self.inputs)
-            given, before, kept, sums = (
-                self.given,
-                copies(self.given),
-                self._arrays_in(cache),
-                self._checksums(),
-            )
+            given, before, cached = self.given, copies(self.given), self._arrays_in(cache)
             self._forward_of_something_else()
             for name, p in self.parameters.items():
                 if bool((p.grad != 1).any()):
                     self._break(f"forward writes to the gradient of {name}")
                 p.grad[...] = 0
             first, again = (self._backward(cache) for _ in range(2))
-            self.given = given
-            moved = self._compare("backward", before, sums, kept)
-        if moved:
-            # the parameters have moved, for the last time
-            return self.analytic_gradients()
+        # an array in the cache may be an input
+        if not self._compare("backward", given, before):
+            for path in [path for path, x, was in cached if checksum(x) != was]:
+                self._break(f"backward writes to {path}")
         if not all(map(same, first, again)):
             self._break("backward gives another gradient for the same dy and cache when it is called again")
         for p in self.parameters.values():
@@ -156,7 +144,7 @@ class Subject:
 
     def _backward(self, cache: Any) -> list[Array]:
         dy = self.dy.copy()
-        with self._put_back("backward", self.layer):
+        with self._watch("backward", self.layer, always=True):
             returned = self.layer.backward(dy, cache)
         dxs = [] if returned is None else list(returned) if isinstance(returned, tuple) else [returned]
         expected = {name: tuple(x.shape) for name, x in self.floats.items()}
@@ -164,7 +152,7 @@ class Subject:
         if shapes != list(expected.values()):
             got = ", ".join(map(describe, dxs)) or "nothing"
             hint = "; return them as a tuple, not as a list" if isinstance(returned, list) else ""
-            hint = hint or (self._no_floats() if len(dxs) > len(expected) else "")
+            hint = hint or (self._others() if len(dxs) > len(expected) else "")
             raise InputError(
                 f"backward: expected a gradient for each input of floats (a mask is to be boolean), of shapes "
                 f"{expected}, got {got}{hint}"
@@ -178,56 +166,41 @@ class Subject:
         """A forward with other numbers, ids, masks and zeros of dropout: it overwrites all that the layer kept."""
         floats_moved = [0.9 * x if is_float(x) else x for x in self.inputs]
         all_moved = [x.ravel()[::-1].reshape(x.shape) if is_array(x) else x for x in floats_moved]
-        with self._put_back("forward", self.layer):
+        with self._watch("forward", self.layer):
             try:
                 self.forward(self.layer, all_moved, another=1)
             except Exception:  # not every order of ids makes sense to every layer
                 self.forward(self.layer, floats_moved, another=1)
 
-    def _named_inputs(self) -> Iterable[tuple[str, Any]]:
-        return zip(self.names, self.inputs, strict=True)
-
-    def _no_floats(self) -> str:
+    def _others(self) -> str:
         """A hint on the inputs that are no arrays of floats, if there are any."""
-        others = [
-            f"{n} is {describe(x)}" for n, x in zip(self.names, self.inputs, strict=True) if not is_float(x)
-        ]
-        return f"; {', '.join(others)}: if it has a gradient, pass numpy.asarray(…, float)" if others else ""
-
-    def _checksums(self) -> dict[str, int]:
-        """Of the parameters, of which copies might take too much memory."""
-        return {name: checksum(p.data) for name, p in self.parameters.items()}
+        others = ", ".join(f"{name} is {describe(x)}" for name, x in self.named.items() if not is_float(x))
+        return f"; {others}: what has a gradient is passed as numpy.asarray(…, float)" if others else ""
 
     def _arrays_in(self, cache: Any) -> list[tuple[str, Array, int]]:
-        """Path, array and checksum of all that lies in the cache, but for the gradients, which may change."""
-        gradients = {id(p.grad) for p in self.parameters.values()}
+        """Path, array and checksum of all that lies in the cache, but for parameters and gradients."""
+        own = {id(x) for p in self.parameters.values() for x in (p.data, p.grad)}
         found = walk([("cache", cache)], has_attributes, set())
-        return [(path, x, checksum(x)) for path, x in found if is_array(x) and id(x) not in gradients]
+        return [(path, x, checksum(x)) for path, x in found if is_array(x) and id(x) not in own]
 
-    def _compare(
-        self, who: str, before: list[Any], sums: dict[str, int], kept: Iterable[tuple[str, Array, int]] = ()
-    ) -> bool:
-        """Note to what of others' `who` has written; whether a parameter is among it, for the first time."""
-        pairs = zip(self.names, self.given, before, strict=True)
-        inputs = [name for name, x, was in pairs if is_array(x) and not same(x, was)]
-        moved = [name for name, p in self.parameters.items() if checksum(p.data) != sums[name]]
-        # an array in the cache may be an input or a parameter
-        cached = [] if inputs or moved else [path for path, x, was in kept if checksum(x) != was]
-        for name in inputs + moved + cached:
+    def _compare(self, who: str, given: list[Any], before: list[Any]) -> bool:
+        """Note to which inputs `who` has written; whether there are any."""
+        pairs = zip(self.named, given, before, strict=True)
+        written = [name for name, x, was in pairs if is_array(x) and not same(x, was)]
+        for name in written:
             self._break(f"{who} writes to {name}")
-        self.written.update(moved)
-        return bool(moved)
+        return bool(written)
 
     @contextmanager
-    def _put_back(self, who: str, layer: Any) -> Iterator[None]:
-        """Afterwards the parameters that are known to be written to are as they were."""
-        found = parameters_of(layer) if self.written else {}
-        before = {name: found[name].data.copy() for name in self.written}
+    def _watch(self, who: str, layer: Any, always: bool = False) -> Iterator[None]:
+        """Note to which parameters `who` writes, and put them back: `always`, or if it is known that some do."""
+        parameters = parameters_of(layer) if always or self.writes else {}
+        before = {name: p.data.copy() for name, p in parameters.items()}
         yield
         for name, x in before.items():
-            if not same(found[name].data, x):
+            if not same(parameters[name].data, x):
                 self._break(f"{who} writes to {name}")
-                found[name].data[...] = x
+                parameters[name].data[...], self.writes = x, True
 
     def _break(self, rule: str) -> None:
         if rule not in self.broken:
@@ -238,7 +211,7 @@ class Subject:
 
         def f(t: float) -> float:
             move(t)
-            with self._put_back("forward", self.layer):
+            with self._watch("forward", self.layer):
                 y, _ = self.forward(self.layer, self.inputs)
                 return float(((y - self.y) * self.dy).sum())  # of small differences, each with all its digits
 
@@ -252,7 +225,7 @@ class Subject:
 
         def imaginary() -> float:
             try:
-                with warnings.catch_warnings(), self._put_back("forward", layer):
+                with warnings.catch_warnings(), self._watch("forward", layer):
                     warnings.simplefilter("error", ComplexWarning)
                     y = self.forward(layer, inputs)[0].copy()
             except (TypeError, ComplexWarning) as error:
@@ -299,14 +272,10 @@ def check_arguments(layer: Any, inputs: tuple[Any, ...], dropout_seed: int | Non
         raise InputError(f"gradcheck: expected an object with forward and backward, got {describe(layer)}")
     for name, x in zip(input_names(layer, len(inputs), taken=()), inputs, strict=True):
         check_input(name, x)
-    parameters = parameters_of(layer).items()
-    if any(is_array(x) and x.dtype.kind == "c" for x in inputs):
-        raise InputError("gradcheck: expected real inputs, got complex ones")
-    if any(p.data.dtype.kind == "c" for _, p in parameters):
-        raise InputError("gradcheck: expected real parameters, got complex ones")
-    signature = signature_of(layer)
-    if signature is None:
-        return
+    parameters = [p.data for p in parameters_of(layer).values()]
+    if any(is_float(x) and x.dtype.kind == "c" for x in (*inputs, *parameters)):
+        raise InputError("gradcheck: expected real inputs and parameters, got complex ones")
+    signature = inspect.signature(layer.forward)
     arguments = signature.parameters
     takes_rng = "rng" in arguments or any(a.kind == a.VAR_KEYWORD for a in arguments.values())
     if dropout_seed is not None and not takes_rng:
@@ -320,38 +289,20 @@ def check_arguments(layer: Any, inputs: tuple[Any, ...], dropout_seed: int | Non
 
 
 def check_input(name: str, x: Any) -> None:
-    """Raise InputError for an input that may hold floats, but is no array."""
-    if is_array(x) and x.dtype.kind != "O":
-        return
-    if isinstance(x, Parameter) or hasattr(x, "dtype"):
-        kind = f"{type(x).__module__}.{type(x).__qualname__}"
+    """Raise InputError for an input that may hold floats, but is no array, or one of objects."""
+    leaves = [leaf for _, leaf in walk([(name, x)], lambda node: False, set(), plain=set())]
+    odd = any(isinstance(leaf, float | Parameter) or hasattr(leaf, "dtype") for leaf in leaves)
+    if odd and not isinstance(x, float) and not (is_array(x) and x.dtype.kind != "O"):
         raise InputError(
-            f"gradcheck: {name}: expected an array of numbers, NumPy's or CuPy's, got {kind}, {describe(x)}: pass "
-            f"{'its .data' if isinstance(x, Parameter) else 'numpy.asarray(…, float)'}"
+            f"gradcheck: {name}: expected an array of numbers, NumPy's or CuPy's, got {type(x).__name__}: "
+            f"{describe(x)}; pass numpy.asarray(…, float), each array as an input of its own, a Parameter's .data"
         )
-    found = walk([(name, x)], lambda node: False, set(), set()) if isinstance(x, list | tuple | dict) else ()
-    if any(isinstance(leaf, float | Parameter) or hasattr(leaf, "dtype") for _, leaf in found):
-        raise InputError(
-            f"gradcheck: {name}: expected an array, got a {type(x).__name__} of numbers or arrays: pass "
-            f"numpy.asarray(…), or each array as an input of its own"
-        )
-
-
-def signature_of(layer: Any) -> inspect.Signature | None:
-    """That of forward; None for one written in C that does not say."""
-    try:
-        return inspect.signature(layer.forward)
-    except (TypeError, ValueError):
-        return None
 
 
 def has_attributes(node: Any) -> bool:
     """Whether the walk through a cache looks into `node`, which is no collection."""
-    return (
-        (hasattr(node, "__dict__") or hasattr(node, "__slots__"))
-        and not is_array(node)
-        and not isinstance(node, type | ModuleType)
-    )
+    closed = is_array(node) or isinstance(node, type | ModuleType)
+    return not closed and (hasattr(node, "__dict__") or hasattr(node, "__slots__"))
 
 
 def copies(inputs: Iterable[Any]) -> list[Any]:
@@ -378,7 +329,6 @@ def same(a: Array, b: Array) -> bool:
 
 def input_names(layer: Any, n: int, taken: Iterable[str]) -> list[str]:
     """What forward calls its inputs, e.g. query, key, value; "input 0" … where it does not say."""
-    signature = signature_of(layer)
-    arguments = signature.parameters.values() if signature else []
+    arguments = inspect.signature(layer.forward).parameters.values()
     names = [a.name for a in arguments if a.kind in (a.POSITIONAL_ONLY, a.POSITIONAL_OR_KEYWORD)]
     return [names[i] if i < len(names) and names[i] not in taken else f"input {i}" for i in range(n)]
