@@ -174,7 +174,9 @@ class Subject:
 
     def _others(self) -> str:
         """A hint on the inputs that are no arrays of floats, if there are any."""
-        others = ", ".join(f"{name} is {describe(x)}" for name, x in self.named.items() if not is_float(x))
+        others = ", ".join(
+            f"{name} is {describe(x)}" for name, x in self.named.items() if not (is_float(x) and x.size)
+        )
         return f"; {others}: what has a gradient is passed as numpy.asarray(…, float)" if others else ""
 
     def _arrays_in(self, cache: Any) -> list[tuple[str, Array, int]]:
@@ -275,17 +277,19 @@ def check_arguments(layer: Any, inputs: tuple[Any, ...], dropout_seed: int | Non
     parameters = [p.data for p in parameters_of(layer).values()]
     if any(is_float(x) and x.dtype.kind == "c" for x in (*inputs, *parameters)):
         raise InputError("gradcheck: expected real inputs and parameters, got complex ones")
-    signature = inspect.signature(layer.forward)
-    arguments = signature.parameters
-    takes_rng = "rng" in arguments or any(a.kind == a.VAR_KEYWORD for a in arguments.values())
+    forward, backward = inspect.signature(layer.forward), inspect.signature(layer.backward)
+    takes_rng = "rng" in forward.parameters or any(
+        a.kind == a.VAR_KEYWORD for a in forward.parameters.values()
+    )
     if dropout_seed is not None and not takes_rng:
         raise InputError("dropout_seed: expected a forward(..., rng=None), got one without rng")
     try:
-        signature.bind(*inputs, **({} if dropout_seed is None else {"rng": None}))
+        forward.bind(*inputs, **({} if dropout_seed is None else {"rng": None}))
+        backward.bind("dy", "cache")
     except TypeError as error:
-        raise InputError(
-            f"gradcheck: expected the inputs of forward{signature}, by position, got {len(inputs)}: {error}"
-        ) from None
+        expected = f"a forward of these {len(inputs)} inputs, by position, and backward(dy, cache)"
+        got = f"forward{forward} and backward{backward}"
+        raise InputError(f"gradcheck: expected {expected}, got {got}: {error}") from None
 
 
 def check_input(name: str, x: Any) -> None:

@@ -255,7 +255,7 @@ def test_what_should_be_an_array_of_floats_is_told_so(given: Any, words: str) ->
     assert words in refusal(Plain(), given)
 
 
-@pytest.mark.parametrize("given", [np.arange(3), [1, 2], 0.3, None])
+@pytest.mark.parametrize("given", [np.arange(3), [1, 2], 0.3, None, np.zeros((0, 3))])
 def test_nothing_to_differentiate_is_told_so(given: Any) -> None:
     message = refusal(Layer(np.sin, np.cos), given)
     assert message.startswith("gradcheck: expected a floating-point input or a Parameter, got neither; x is ")
@@ -271,8 +271,19 @@ def test_inputs_are_passed_by_position() -> None:
     for name, how in (("mask", {"mask": x > 0}), ("methd", {"methd": "complex"})):
         message = refusal(Scale(), x, **how)
         assert f"got {name}; inputs of forward are passed by position" in message
-    assert "inputs of forward(x), by position, got 2: too many" in refusal(Scale(), x, x)
-    assert "inputs of forward(x), by position, got 0: missing a required argument: 'x'" in refusal(Scale())
+    both = "got forward(x) and backward(dy, x): "
+    assert f"of these 2 inputs, by position, and backward(dy, cache), {both}too many" in refusal(
+        Scale(), x, x
+    )
+    assert f"of these 0 inputs, by position, and backward(dy, cache), {both}missing" in refusal(Scale())
+
+
+def test_backward_takes_dy_and_cache() -> None:
+    class WithoutCache(Scale):
+        def backward(self, dy):
+            return dy
+
+    assert "got forward(x) and backward(dy): too many" in refusal(WithoutCache(), x)
 
 
 def test_complex_parameters_and_methods_that_are_none_are_refused() -> None:
