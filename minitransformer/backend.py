@@ -1,7 +1,7 @@
 """The array backend: NumPy on the CPU, CuPy on a CUDA GPU.
 
-Most of what differs between the two stands here. The GPU's kernels are in kernels.py, and the line `@fused` attaches
-them to their formulas; what else has something of its own to do on a GPU says so with `on_gpu`.
+Most of what differs between the two is in this file. The CUDA kernels are in kernels.py, and the decorator `@fused`
+attaches them to their formulas; any other code that is specific to a GPU tests `on_gpu`.
 
 Layers never import an array library. They ask `xp = array_module(x)` for the library that `x` belongs to,
 compute with `xp`, and take constants and random numbers from the functions below.
@@ -40,7 +40,7 @@ def array_module(x: Array) -> Any:
 
 
 def on_gpu(x: Array) -> bool:
-    """Whether `x` lies in a GPU's memory."""
+    """Whether `x` is in a GPU's memory."""
     return array_module(x) is not np
 
 
@@ -76,7 +76,7 @@ def to_host(x: Array) -> np.ndarray:
 
 
 def to_floats(*numbers: Array) -> list[float]:
-    """Numbers of an array library as Python's; waits for a GPU to compute them, once."""
+    """Array scalars as Python floats; for those on a GPU, waits once for all of them."""
     xp = array_module(numbers[0])
     if xp is np:
         return [float(x) for x in numbers]
@@ -84,7 +84,7 @@ def to_floats(*numbers: Array) -> list[float]:
 
 
 def extremes(ids: Array) -> tuple[int, int]:
-    """The smallest and the largest of some integers; waits once for those on a GPU."""
+    """The smallest and the largest id as Python ints; for ids on a GPU, waits once for both."""
     low, high = ids.min(), ids.max()
     if on_gpu(ids):
         low, high = array_module(ids).asnumpy(array_module(ids).stack([low, high]))
@@ -92,25 +92,25 @@ def extremes(ids: Array) -> tuple[int, int]:
 
 
 def use_gpu(i: int) -> None:
-    """Compute on GPU number `i` of this machine from now on; where there are fewer, counting goes round."""
+    """Compute on GPU number `i` of this machine from now on, `i` taken modulo the number of its GPUs."""
     cuda = device_module("cuda").cuda
     cuda.Device(i % cuda.runtime.getDeviceCount()).use()
 
 
 def gpu_memory_mb(x: Array) -> float | None:
-    """What arrays hold of the memory of the GPU that `x` lies on, in MB, freed but kept parts included; else None."""
+    """The memory in MB that arrays take on the GPU of `x`, freed blocks of CuPy's pool included; None on the CPU."""
     return array_module(x).get_default_memory_pool().total_bytes() / 1e6 if on_gpu(x) else None
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether `error` says that memory is used up, the CPU's or a GPU's: CUDA's libraries have words of their own."""
+    """Whether `error` means out of memory, on the CPU or on a GPU, for which CUDA's libraries have their own codes."""
     cuda = "cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY"
-    cublas = "CUBLAS_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED"  # of its own memory, at the start
+    cublas = "CUBLAS_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED"  # no memory for its workspace
     return isinstance(error, MemoryError) or any(words in str(error) for words in cuda + cublas)
 
 
 def write_product(out: Array, a: Array, b: Array) -> None:
-    """out[...] = a @ b, where `out` may be a view in any memory order; NumPy needs no temporary for it."""
+    """out[...] = a @ b, where `out` may be a view with any strides; with NumPy, no temporary array is needed."""
     if on_gpu(out):
         out[...] = a @ b
     else:
@@ -123,12 +123,12 @@ def is_array(x: Any) -> bool:
 
 
 def is_float(x: Any) -> bool:
-    """Whether `x` is an array, or a number of an array library, of floats or complex numbers."""
+    """Whether `x` is an array or array scalar of floats or complex numbers."""
     return hasattr(x, "astype") and getattr(getattr(x, "dtype", None), "kind", None) in ("f", "c")
 
 
 def integer_of(x: Any) -> int | None:
-    """`x` as an int if it is an integer, Python's or NumPy's; None for anything else, a truth value included."""
+    """`x` as an int if it is an integer of Python's or NumPy's; None for anything else, including a bool."""
     if isinstance(x, bool | np.bool_):
         return None
     try:
@@ -138,7 +138,7 @@ def integer_of(x: Any) -> int | None:
 
 
 def castable(x: Array, like: Array) -> bool:
-    """Whether numbers of x's dtype may become numbers of like's: float64 float32, but no complex a real one."""
+    """Whether x's dtype may be cast to like's: float64 to float32, but not complex to real."""
     return bool(np.can_cast(x.dtype, like.dtype, "same_kind"))
 
 
@@ -165,7 +165,7 @@ def arange(n: int) -> Array:
 
 
 def windows(x: Array, width: int) -> Array:
-    """The rows x[0:width], x[1 : width + 1], … as a view of `x`, which is not to be written to (NumPy refuses)."""
+    """The rows x[0:width], x[1 : width + 1], … as a view of `x` that must not be written to (in NumPy: read-only)."""
     xp = array_module(x)
     shape, strides = (len(x) - width + 1, width), 2 * x.strides
     rows = xp.lib.stride_tricks.as_strided(x, shape, strides)
@@ -175,7 +175,7 @@ def windows(x: Array, width: int) -> Array:
 
 
 def padded(rows: Sequence[Sequence[int]], fill: int) -> Array:
-    """Rows of integers of any lengths as one array, filled up on the right."""
+    """Rows of integers of any lengths as one array, padded on the right with `fill`."""
     ids = np.full((len(rows), max(map(len, rows))), fill)
     for i, row in enumerate(rows):
         ids[i, : len(row)] = row
@@ -183,11 +183,11 @@ def padded(rows: Sequence[Sequence[int]], fill: int) -> Array:
 
 
 def generator(*seed: Seed) -> Generator:
-    """An explicit random generator.
+    """The random generator of a seed, or of several numbers, which give independent streams.
 
     `generator(3)` is the stream of seed 3, and `generator(3, 1, 40)` an independent one (seed 3, purpose 1,
     step 40): whatever a run draws is a function of such numbers, so a resumed run needs no stored state.
-    (Zeros at the end do not count.) A generator is passed through; None draws a seed from the operating
+    (Trailing zeros are ignored.) A generator is returned as it is; None takes a seed from the operating
     system. Raises ConfigError for a negative number.
     """
     if len(seed) == 1 and (seed[0] is None or isinstance(seed[0], np.random.Generator)):
@@ -204,7 +204,7 @@ def snapshot(rng: Generator | None) -> Generator | None:
 
 
 def normal(rng: Generator, shape: Sequence[int], std: float, dtype: DTypeLike) -> Array:
-    """Normal numbers of mean 0. Drawn in float64 on the CPU: the same in every dtype, on every device."""
+    """Normally distributed numbers of mean 0, drawn in float64 on the CPU: the same for every dtype and device."""
     return rng.normal(0.0, std, shape).astype(dtype)
 
 
@@ -217,8 +217,8 @@ def xavier_uniform(rng: Generator, d_in: int, d_out: int, dtype: DTypeLike) -> A
 def keep_mask(rng: Generator, p: float, x: Array) -> Array:
     """Booleans of the shape of `x`, False with probability `p`, a multiple of 2^-16.
 
-    `rng.random(x.shape) >= p` says it plainly. This compares 16 random bits with p · 2^16 and takes four such
-    decisions from each 64-bit number that the generator makes: five times as fast.
+    The plain version is `rng.random(x.shape) >= p`. This one compares 16 random bits with p · 2^16, and takes four
+    such decisions from each 64-bit number that the generator makes: it is five times as fast.
     """
     n = math.prod(x.shape)
     bits = rng.integers(2**64 - 1, size=-(-n // 4), dtype="uint64", endpoint=True).view(np.uint16)[:n]
@@ -226,14 +226,14 @@ def keep_mask(rng: Generator, p: float, x: Array) -> Array:
 
 
 def random_bits(rng: Generator) -> int:
-    """63 of them, a seed for what is drawn elsewhere."""
+    """63 random bits as an int, to seed another random generator."""
     return int(rng.integers(2**63))
 
 
 def sum_in_order(numbers: Iterable[Any], start: Any = 0.0) -> Any:
     """start + a + b + …, rounded after each addition: the same bits in every version of Python.
 
-    (Since Python 3.12 the built-in `sum` makes up for the rounding of Python's floats, though not of NumPy's.)
+    (Since Python 3.12 the built-in `sum` compensates for the rounding of Python floats, though not of NumPy's.)
     """
     return functools.reduce(operator.add, numbers, start)
 
@@ -241,7 +241,7 @@ def sum_in_order(numbers: Iterable[Any], start: Any = 0.0) -> Any:
 def sum_last(x: Array) -> Array:
     """x.sum(-1, keepdims=True), as a matrix product with ones.
 
-    NumPy adds up rows of some tens of numbers ten times slower than the matrix product does.
+    For rows of a few dozen numbers, NumPy's `sum` is ten times slower than the matrix product.
     """
     xp, n = array_module(x), x.shape[-1]
     ones = _ones(n, x.dtype) if xp is np else xp.ones(n, x.dtype)
@@ -250,14 +250,14 @@ def sum_last(x: Array) -> Array:
 
 @functools.lru_cache(maxsize=128)
 def _ones(n: int, dtype: DTypeLike) -> Array:
-    """A vector of ones that is made once, and never written to."""
+    """A cached, read-only vector of ones."""
     ones = np.ones(n, dtype)
     ones.flags.writeable = False
     return ones
 
 
 def mean_last(x: Array) -> Array:
-    """x.mean(-1, keepdims=True), as quickly as `sum_last`."""
+    """x.mean(-1, keepdims=True), computed as fast as `sum_last`."""
     return sum_last(x) / x.shape[-1]
 
 
@@ -268,18 +268,18 @@ def sum_positions(x: Array) -> Array:
 
 
 def add_product(out: Array, a: Array, b: Array) -> None:
-    """out += a @ b for a matrix `out`, some rows at a time: the product by itself would be as large as `out`."""
-    rows = len(out) if on_gpu(out) else 256  # products of fewer are slower
+    """out += a @ b for a matrix `out`, a block of rows at a time: the whole product would be as large as `out`."""
+    rows = len(out) if on_gpu(out) else 256  # products with fewer rows are slower
     for start in range(0, len(out), rows):
         part = slice(start, start + rows)
         out[part] += a[part] @ b
 
 
 def add_rows(target: Array, ids: Array, rows: Array) -> None:
-    """target[ids[n]] += rows[n] for every n, where an id may come up many times.
+    """target[ids[n]] += rows[n] for every n, where an id may occur many times.
 
-    (`target[ids] += rows` would keep only the last row of each id.) One flat index list is what NumPy's
-    `add.at` has a fast path for.
+    (`target[ids] += rows` would keep only the last row of each id.) The index is flat because NumPy's `add.at`
+    has a fast path for a single index array.
     """
     xp = array_module(target)
     width = target.shape[1]
@@ -288,5 +288,5 @@ def add_rows(target: Array, ids: Array, rows: Array) -> None:
 
 
 def silent_overflow() -> np.errstate:
-    """A block or a decorator: numbers may overflow to inf and NaN without a warning, as on a GPU."""
+    """A context, or a decorator, in which numbers may overflow to inf and NaN without a warning, as on a GPU."""
     return np.errstate(over="ignore", invalid="ignore", divide="ignore")

@@ -1,4 +1,4 @@
-"""What a training step costs on this machine: its time, that of its matrix products alone, and where it goes."""
+"""Timing of a training step on this machine: the step, its matrix products alone, and each layer's share."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from minitransformer.training.optimizer import Adam
 from minitransformer.validation import check_size, head_widths, require
 
 TOY_VOCABULARY, PAPERS_VOCABULARY = 54, 37_000
-SECONDS, LEAST_STEPS = 4.0, 5  # where the number of steps is not given: as many as take so long, but no fewer
-WARM_UP = 2  # steps before the first that counts
+SECONDS, LEAST_STEPS = 4.0, 5  # for how long to time steps if their number is not given, and the fewest
+WARM_UP = 2  # steps before the first that is timed
 REST = "rest of the step"
 
 OwnTimes: TypeAlias = dict[tuple[str, str], float]  # seconds by class and method
@@ -35,8 +35,8 @@ OwnTimes: TypeAlias = dict[tuple[str, str], float]  # seconds by class and metho
 def step_flops(config: TransformerConfig, B: int, T_src: int, T_tgt: int) -> int:
     """Floating-point operations of the matrix products of one training step.
 
-    A product of (n, k) by (k, m) is n k m multiplications, and as many additions. For a sentence, forward, the
-    multiplications are
+    A product of (n, k) by (k, m) takes n k m multiplications, and as many additions. The forward pass of one
+    sentence takes these multiplications:
 
         attention     d_model h d_k T_q + d_model h d_k T_k      the projections W_Q, W_K
                       d_model h d_v T_k + d_model h d_v T_q      and W_V, W_O
@@ -44,9 +44,9 @@ def step_flops(config: TransformerConfig, B: int, T_src: int, T_tgt: int) -> int
         feed-forward  2 d_model d_ff T                           W_1, W_2
         output        d_model V T_tgt                            Eᵀ
 
-    with one attention in an encoder layer and two in a decoder layer. Backward takes two products as large
-    for each of these: of y = x W, dx = dy Wᵀ and dW = xᵀ dy. So a step is 3 · 2 · B times the sum of the above.
-    Padding, and what a mask hides, count like the rest.
+    with one attention in an encoder layer and two in a decoder layer. Backward takes two products of the same size
+    for each of these: for y = x W, dx = dy Wᵀ and dW = xᵀ dy. So a step is 3 · 2 · B times the sum of the above.
+    Padding and masked entries count like the rest.
     """
     d_model, h = config.d_model, config.n_heads
     d_k, d_v = head_widths(d_model, h, config.d_k, config.d_v)
@@ -65,7 +65,7 @@ def step_flops(config: TransformerConfig, B: int, T_src: int, T_tgt: int) -> int
 
 
 def matmul_gflops(threads: int = 1, n: int = 1024, repeats: int = 5) -> float:
-    """The best rate of NumPy's matrix product, in 10^9 operations a second, of `threads` side by side."""
+    """The best rate of NumPy's matrix product, in 10^9 operations a second, with `threads` products at a time."""
     x = generator(0).random((n, n), "float32")
     best = float("inf")
     with ThreadPoolExecutor(threads) as pool:
@@ -87,9 +87,10 @@ def bench(
 ) -> dict[str, Any]:
     """Train a model of `preset` on `batch` random sentences of up to `length` tokens, and time its steps.
 
-    First as the trainer does it, in as many `processes`; then in one, with a timer around each layer, whose line
-    among the "layers" is the time spent in that class without the layers inside it. Times are medians over the
-    steps, in ms; the shares of the layers add up to 1. `say` is told how far it is. Raises ConfigError.
+    The steps run first as in the trainer, in that many `processes`; then in one process, with a timer around each
+    layer. A row of "layers" is the time spent in one class, without the layers inside it. Times are medians over
+    the steps, in ms; the shares of the layers add up to 1. `say` is called with progress messages. Raises
+    ConfigError for arguments out of range.
     """
     check_size("batch", batch)
     check_size("length", length)
@@ -112,7 +113,7 @@ def bench(
 
     replicas = Replicas(model, processes)
     with replicas.processes():
-        rate = matmul_gflops(processes)  # one at a time takes all cores
+        rate = matmul_gflops(processes)  # a single product uses all cores
         seconds = _times(step_of(replicas), steps, say, f"in {processes} process{'es' * (processes > 1)}")
         rate = max(rate, matmul_gflops(processes))
     with single_blas_thread() if processes > 1 else nullcontext():
@@ -145,13 +146,13 @@ def bench(
 
 
 def preset_of_length(preset: str, length: int, **changes: Any) -> TransformerConfig:
-    """A preset for sentences of at most `length` tokens, with the vocabulary of the toy tasks or of the paper."""
+    """The config of a preset for at most `length` tokens, with a vocabulary of the toy tasks' or the paper's size."""
     vocab_size = TOY_VOCABULARY if preset == "toy" else PAPERS_VOCABULARY
     return TransformerConfig.preset(preset, vocab_size, max_len=length, **changes)
 
 
 def random_sentences(vocab_size: int, batch: int, length: int) -> Batch:
-    """A batch of `batch` sentences whose longest has `length` tokens, the end included, and the others 3/4 or more."""
+    """A batch of random sentences, the longest of `length` tokens, EOS included, the others at least 3/4 of that."""
     rng = generator(0)
 
     def sentence(longest: bool) -> list[int]:
@@ -164,7 +165,7 @@ def random_sentences(vocab_size: int, batch: int, length: int) -> Batch:
 def _times(
     step: Callable[[], object], steps: int | None, say: Callable[[str], None], how: str
 ) -> list[float]:
-    """Seconds of each step after the first few."""
+    """The seconds that each step took, after WARM_UP steps."""
     for _ in range(WARM_UP):
         step()
     seconds: list[float] = []
@@ -183,7 +184,7 @@ def _times(
 def _layer_times(
     step: Callable[[], object], parts: tuple[Any, ...], steps: int | None, say: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """Where a step spends its time: a row for each class among `parts` and the layers in them, and for the rest."""
+    """The times of a step: a row for each class among `parts` and the layers in them, and one for the rest."""
     records: list[OwnTimes] = []
     with own_times(*parts) as own:
 
@@ -210,14 +211,14 @@ def _layer_times(
 
 @contextmanager
 def own_times(*parts: Any) -> Iterator[OwnTimes]:
-    """A block in which a timer runs around forward, backward and step of `parts` and of all layers in them.
+    """A context that times forward, backward and step of `parts` and of all layers in them.
 
-    Yields the seconds that each class spent in each of these methods; what a layer inside it took is not among
-    them. These objects are of a subclass with timers for as long as the block lasts; the classes stay as they
-    are, and so do the attributes, which the walk over the parameters passes at every step.
+    Yields the seconds that each class spent in each of these methods, without the time of the layers inside it.
+    Inside the context the objects belong to a subclass with timers. Neither their classes nor their attributes
+    change: every step walks over the attributes to find the parameters.
     """
     own: OwnTimes = defaultdict(float)
-    inside = [0.0]  # seconds in timed calls made by each call that is running, the innermost last
+    inside = [0.0]  # for each running call, the seconds in timed calls that it made; the innermost last
 
     def timed(method: Callable[..., Any], key: tuple[str, str]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -249,7 +250,7 @@ def own_times(*parts: Any) -> Iterator[OwnTimes]:
 
 
 def _layers_in(node: Any, seen: set[int] | None = None) -> Iterator[Any]:
-    """All layers among the attributes of `node`, at any depth; one that is shared comes more than once."""
+    """All layers among the attributes of `node`, at any depth; a shared one is yielded more than once."""
     seen = {id(node)} if seen is None else seen
     children = vars(node).values() if isinstance(node, Module) else node if isinstance(node, list) else ()
     for child in children:

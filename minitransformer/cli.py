@@ -1,4 +1,4 @@
-"""The `minitransformer` command: it reads arguments, calls the command, prints its answer, and says what went wrong."""
+"""The `minitransformer` command line: parses arguments, runs a command, prints its answer or its error."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _run(argv: Sequence[str] | None) -> int:
         answer, text = arguments.run(arguments)
         if arguments.json or text is not None:
             _print(json.dumps(answer) if arguments.json else text)
-    except BrokenPipeError:  # who read the output has seen enough, as `head` does
+    except BrokenPipeError:  # the reader closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (MinitransformerError, OSError, ImportError) as error:
@@ -53,7 +53,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _print(text: str) -> None:
-    """In UTF-8 where the terminal's encoding lacks a symbol, as `translate` prints always."""
+    """Print `text`; in UTF-8, as `translate` always does, if the terminal's encoding lacks a symbol."""
     try:
         print(text, flush=True)
     except UnicodeEncodeError:
@@ -62,19 +62,19 @@ def _print(text: str) -> None:
 
 
 def _error(message: object) -> str:
-    """One line, whatever the name of a file or an argument holds."""
+    """An error message on one line, even if a file name or an argument in it has several."""
     return f"minitransformer: error: {' '.join(str(message).split())}"
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with the arguments on one line."""
+    """An argument parser that reports an error on one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_BAD_INPUT, f"{_error(message)} (see {self.prog} --help)\n")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of all commands."""
+    """The argument parser, with all commands."""
     top = _Parser(
         prog="minitransformer",
         description="The Transformer of 'Attention Is All You Need' in NumPy, forward and backward by hand.",

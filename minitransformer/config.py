@@ -27,7 +27,7 @@ TIES = (True, "source_target", "target_output", False)
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """The shape of a Transformer. Immutable; raises ConfigError for what cannot be built."""
+    """The shape of a Transformer. Immutable; raises ConfigError for a model that cannot be built."""
 
     src_vocab_size: int
     tgt_vocab_size: int
@@ -38,9 +38,9 @@ class TransformerConfig:
     d_k: int | None = None  # width of a head's queries and keys; d_model / h if None
     d_v: int | None = None  # width of a head's values; d_model / h if None
     dropout: float = 0.1  # P_drop
-    dropout_on: tuple[str, ...] = ("embedding", "residual")  # the paper's (§5.4), of DROPOUT_PLACES
+    dropout_on: tuple[str, ...] = ("embedding", "residual")  # the paper's (§5.4), from DROPOUT_PLACES
     max_len: int = 512  # longest source, and longest target, in tokens
-    positions: str = "sinusoidal"  # or "learned" (Table 3, row E), or another of POSITIONS, to compare with
+    positions: str = "sinusoidal"  # or "learned" (Table 3, row E), or another of POSITIONS for comparison
     norm: str = "post"  # LayerNorm(x + Sublayer(x)), the paper's; or "pre": x + Sublayer(LayerNorm(x))
     norm_layer: str = "layer"  # LayerNorm; or "rms": RMSNorm
     tie_embeddings: bool | str = True  # one E for source, target and output; or a member of TIES
@@ -49,7 +49,7 @@ class TransformerConfig:
     eps: float = 1e-5  # of LayerNorm or RMSNorm
 
     def __post_init__(self) -> None:
-        if isinstance(self.dropout_on, str | list):  # one place, or JSON's kind of sequence
+        if isinstance(self.dropout_on, str | list):  # a single place, or a list from JSON
             places = [self.dropout_on] if isinstance(self.dropout_on, str) else self.dropout_on
             object.__setattr__(self, "dropout_on", tuple(places))
         check_types(self)
@@ -129,12 +129,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a model is trained (§5). Immutable; raises ConfigError for what cannot be run."""
+    """How a model is trained (§5). Immutable; raises ConfigError for a training that cannot be run."""
 
     steps: int = 100_000  # updates, at most
     batch_tokens: int = 25_000  # padded tokens of a batch, of its source or of its target, whichever has more
-    accumulate: int = 1  # batches whose gradients make one update
-    processes: int | None = None  # that share these, on all MPI ranks; None: as many as pay; on GPUs one each
+    accumulate: int = 1  # gradient accumulation: batches per update
+    processes: int | None = (
+        None  # that share an update, over all MPI ranks; None: as many as pay; one per GPU
+    )
     recompute: bool = False  # run each layer's forward again in backward, instead of keeping its cache
     schedule: str = "noam"  # §5.3; or "cosine": warm-up, then half a cosine down to 0
     warmup_steps: int = 4000
@@ -142,13 +144,13 @@ class TrainingConfig:
     beta1: float = 0.9
     beta2: float = 0.98
     adam_eps: float = 1e-9
-    clip_norm: float | None = None  # longest gradient, as a norm over all parameters; None does not clip
+    clip_norm: float | None = None  # gradient clipping: largest norm over all parameters; None does not clip
     eps_ls: float = 0.1  # label smoothing, §5.4
     log_every: int = 50  # steps between two lines of metrics.jsonl
     evaluate_every: int = 500  # steps between two evaluations, each followed by a checkpoint
-    keep_checkpoints: int = 2  # the last so many; §6.1 averages 5 (base) or 20 (big)
-    solved_at: float | None = None  # exact match on the validation set that ends the training early
-    patience: int | None = None  # evaluations in a row without a better one that end it, too
+    keep_checkpoints: int = 2  # how many of the last ones; §6.1 averages 5 (base) or 20 (big)
+    solved_at: float | None = None  # exact match on the validation set at which training ends early
+    patience: int | None = None  # evaluations in a row without improvement after which training ends early
     dtype: str = "float32"
 
     def __post_init__(self) -> None:

@@ -1,6 +1,6 @@
-"""What this package raises when it is given something it cannot use.
+"""The errors that this package raises for input that it cannot use.
 
-All are ValueErrors; the message says what was expected, what came, and what to do.
+All are ValueErrors, and the message says what was expected, what came, and what to do.
 The command line prints that message on one line and exits with status 2.
 """
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class MinitransformerError(ValueError):
-    """Base of every error below, for code that wants to catch them all."""
+    """Base class of all errors of this package."""
 
 
 class InputError(MinitransformerError):
@@ -24,7 +24,7 @@ class CheckpointError(MinitransformerError):
 
 
 def describe(x: Any) -> str:
-    """What came, on one short line: the dtype and shape of an array, the value of anything else."""
+    """`x` on one short line, for an error message: dtype and shape of an array, the value of anything else."""
     if getattr(x, "shape", ()) and hasattr(x, "dtype"):
         return f"{x.dtype} of shape {tuple(x.shape)}"
     text = " ".join(repr(x).split())

@@ -1,9 +1,9 @@
-"""What a GPU does in one launch, where NumPy would take several passes: the same formulas, in CUDA.
+"""CUDA kernels: formulas that take NumPy several passes, each in one launch on a GPU.
 
-A launch takes some microseconds, however small the arrays; operation by operation, a small model would wait for
-launches alone. So a formula of several operations that every step needs has a kernel of its own, which the line
-`@fused` above the formula attaches to it. The formula computes the same on the CPU, and is what the tests compare with:
-on a GPU, and without one on the CPU, since a C++ compiler can read the same text (tests/device).
+A launch takes some microseconds, however small the arrays; operation by operation, a small model would spend its time
+on launches. So each formula of several operations that every step needs has a kernel, which the decorator `@fused`
+attaches to it. The formula computes the same on the CPU, and the tests compare the kernel with it: on a GPU, and
+without one on the CPU, since a C++ compiler can read the same source (tests/device).
 
     ROWS(n)      a warp for each of n rows, its 32 lanes side by side;    LANES(i, n)  lane by lane through a row
     EACH(i, n)   a thread for each of n numbers;                          total, greatest  over the lanes of a warp
@@ -129,8 +129,8 @@ KERNEL apply_mask(const T* x, const bool* kept, T* y, Int n, double p) {
     EACH(i, n) y[i] = T(kept[i]) * (x[i] * T(1 / (1 - p)));
 }
 
-// layers/embedding.py. The order that sorts the ids: before one come all that are smaller, and those equal to it that
-// are before it already.
+// layers/embedding.py. The order that sorts the ids: before an id come all smaller ones, and the equal ones that stand
+// before it now.
 KERNEL order_of(const Int* ids, Int* order, Int n) {
     ROWS(n) {
         Int n_before = 0, id = ids[row];
@@ -186,10 +186,10 @@ KERNEL adam(T* p, T* m, T* v, const T* g, Int n, double lr, double beta1, double
 
 
 def fused(kernel: Callable[..., Any], where: Callable[..., bool] | None = None) -> Callable[[F], F]:
-    """Above a formula: on a GPU, `kernel` takes its place, with the same arguments and results.
+    """A decorator of a formula: on a GPU, `kernel` runs in its place, with the same arguments and results.
 
-    It does so if there are floating-point arrays on a GPU among the arguments, and `where` (by default `usable`) holds
-    for them. Anywhere else the formula runs.
+    The kernel runs if floating-point arrays on a GPU are among the arguments, and `where` (by default `usable`) holds
+    for them; otherwise the formula does.
     """
 
     def attach(formula: F) -> F:
@@ -207,16 +207,16 @@ def fused(kernel: Callable[..., Any], where: Callable[..., bool] | None = None) 
 
 
 def usable(x: Array, *others: Array) -> bool:
-    """Whether these kernels can compute with `x`: on a GPU, and real numbers (complex steps take the formula).
+    """Whether the kernels can compute with `x`: real numbers on a GPU (complex steps use the formula).
 
-    They read `others`, too, and take them to be of the same dtype.
+    `others` are the other floating-point arguments, which must have the dtype of `x`.
     """
     alike = all(other.dtype == x.dtype for other in others)
     return on_gpu(x) and x.dtype.kind == "f" and x.dtype.itemsize in (4, 8) and alike
 
 
 def softmax(scores: Array, mask: Array | None = None) -> Array:
-    """What layers/activations.py's softmax returns. With a mask, up to four axes; without, any number."""
+    """A CUDA kernel for layers/activations.py's softmax, one launch: up to four axes with a mask, else any number."""
     xp = array_module(scores)
     scores = xp.ascontiguousarray(scores)
     weights, n = xp.empty_like(scores), scores.shape[-1]
@@ -232,7 +232,7 @@ def softmax(scores: Array, mask: Array | None = None) -> Array:
 
 
 def softmax_backward(dweights: Array, weights: Array) -> Array:
-    """What layers/activations.py's softmax_backward returns."""
+    """A CUDA kernel for layers/activations.py's softmax_backward, one launch."""
     xp = array_module(weights)
     dweights, weights = xp.ascontiguousarray(dweights), xp.ascontiguousarray(weights)
     dscores, n = xp.empty_like(weights), weights.shape[-1]
@@ -242,7 +242,7 @@ def softmax_backward(dweights: Array, weights: Array) -> Array:
 
 
 def layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array]:
-    """What layers/normalization.py's layer_norm returns."""
+    """A CUDA kernel for layers/normalization.py's layer_norm, one launch."""
     xp = array_module(x)
     x, n = xp.ascontiguousarray(x), x.shape[-1]
     y, x_hat, rstd = xp.empty_like(x), xp.empty_like(x), xp.empty((*x.shape[:-1], 1), x.dtype)
@@ -252,7 +252,7 @@ def layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, 
 
 
 def layer_norm_backward(dy: Array, x_hat: Array, rstd: Array, gamma: Array) -> Array:
-    """What layers/normalization.py's layer_norm_backward returns."""
+    """A CUDA kernel for layers/normalization.py's layer_norm_backward, one launch."""
     xp = array_module(dy)
     dy, n = xp.ascontiguousarray(dy), dy.shape[-1]
     dx, n_rows = xp.empty_like(dy), dy.size // n
@@ -269,7 +269,7 @@ def keep_mask(rng: Generator, p: float, x: Array) -> Array:
 
 
 def apply_mask(x: Array, kept: Array, p: float) -> Array:
-    """What layers/dropout.py's apply_mask returns."""
+    """A CUDA kernel for layers/dropout.py's apply_mask, one launch."""
     xp = array_module(x)
     x = xp.ascontiguousarray(x)
     y = xp.empty_like(x)
@@ -278,7 +278,7 @@ def apply_mask(x: Array, kept: Array, p: float) -> Array:
 
 
 def add_rows(target: Array, ids: Array, rows: Array) -> None:
-    """What backend.add_rows does. `target` is contiguous, as a Parameter's gradient is."""
+    """CUDA kernels for backend.add_rows, two launches; `target` is contiguous, as a Parameter's gradient is."""
     xp = array_module(target)
     ids = ids.ravel().astype("int64", copy=False)
     rows = xp.ascontiguousarray(rows.astype(target.dtype, copy=False))
@@ -288,15 +288,12 @@ def add_rows(target: Array, ids: Array, rows: Array) -> None:
 
 
 def cross_entropy(logits: Array, target: Array, weight: Array, eps_ls: float) -> tuple[Array, Array]:
-    """What training/loss.py's cross_entropy returns."""
+    """A CUDA kernel for training/loss.py's cross_entropy, one launch."""
     xp = array_module(logits)
     logits, n = xp.ascontiguousarray(logits), logits.shape[-1]
     target = xp.ascontiguousarray(target.astype("int64", copy=False))
-    dlogits, losses, n_rows = (
-        xp.empty_like(logits),
-        xp.empty((*logits.shape[:-1], 1), logits.dtype),
-        logits.size // n,
-    )
+    dlogits, n_rows = xp.empty_like(logits), logits.size // n
+    losses = xp.empty((*logits.shape[:-1], 1), logits.dtype)
     lowest = float(xp.finfo(logits.dtype).min) / 2
     _launch("cross_entropy", 32 * n_rows, logits,
             logits, target, weight, dlogits, losses, n_rows, n, float(eps_ls), lowest)  # fmt: skip
@@ -306,13 +303,13 @@ def cross_entropy(logits: Array, target: Array, weight: Array, eps_ls: float) ->
 def adam(
     p: Array, m: Array, v: Array, g: Array, lr: float, t: int, beta1: float, beta2: float, adam_eps: float
 ) -> None:
-    """What training/optimizer.py's adam does."""
+    """A CUDA kernel for training/optimizer.py's adam, one launch; updates p, m and v in place."""
     numbers = lr, beta1, beta2, 1 - beta1**t, 1 - beta2**t, adam_eps
     _launch("adam", p.size, p, p, m, v, g, p.size, *map(float, numbers))
 
 
 def _launch(name: str, n_threads: int, like: Array, *arguments: Any) -> None:
-    """Start a kernel for numbers of the type of `like`. Does not wait for it.
+    """Start the kernel `name` for numbers of like's dtype, without waiting for it to finish.
 
     Raises KeyError for a number that is neither int nor float: the kernel would misread its bytes.
     """
@@ -326,7 +323,7 @@ def _launch(name: str, n_threads: int, like: Array, *arguments: Any) -> None:
 
 @cache
 def _kernel(xp: Any, name: str, itemsize: int) -> Any:
-    """The kernel `name` for numbers of that many bytes. All of them are compiled when the first is asked for."""
+    """The kernel `name` for numbers of `itemsize` bytes. The first call compiles all kernels for that size."""
     options = (f"-DNUMBER={'float' if itemsize == 4 else 'double'}",)
     return xp.RawModule(code=SOURCE, options=options).get_function(name)  # CuPy compiles the same text once
 

@@ -1,4 +1,4 @@
-"""The memory of a module's parameters: one flat buffer for all, memory that forks share, copies that share it."""
+"""The memory of a module's parameters: one flat buffer, which forked processes and copies of the module can share."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ M = TypeVar("M", bound="FlatMemory")
 
 
 class Flat(NamedTuple):
-    """All parameters of a module in one buffer, and all gradients in its twin."""
+    """All parameters of a module in one flat buffer, and all gradients in another."""
 
     data: Array  # (n_parameters,)
     grad: Array  # (n_parameters,)
 
 
 class FlatMemory:
-    """The part of a Module that moves its parameters into one buffer."""
+    """The part of a Module that moves its parameters into one flat buffer."""
 
     _views: _Views | None = None
 
     def flatten(self) -> Flat:
         """Put all parameters into one flat buffer, and all gradients into another; return the two.
 
-        Each Parameter becomes a view, so the global norm, Adam and averaging are one operation each. Done once:
-        called again, it returns the same buffers, unless a parameter has come or moved since.
+        Each Parameter becomes a view, so the global norm, Adam and averaging are one operation each. A second
+        call returns the same buffers, unless a parameter was added or moved since.
         """
         parameters = list(parameters_of(self).values())
         if self._views is not None and self._views.hold(parameters):
@@ -43,23 +43,23 @@ class FlatMemory:
         return self._move(parameters, lambda n, dtype, like: zeros((n,), dtype, like))
 
     def share(self) -> Flat:
-        """Flatten into memory that this process will share with those forked from it."""
+        """Flatten into memory that this process shares with processes forked from it later."""
         return self._move(list(parameters_of(self).values()), shared_zeros)
 
     def _move(self, parameters: list[Parameter], allocate: Callable[..., Array]) -> Flat:
         first, size = parameters[0].data, sum(p.size for p in parameters)
         self._views = _Views(Flat(*(allocate(size, first.dtype, first) for _ in range(2))), parameters)
-        # one at a time: no second copy of them all
+        # one at a time, since a second copy of all parameters may not fit into memory
         for p, data, grad in self._views.places():
             data[...], grad[...] = p.data, p.grad
             p.rebind(data, grad)
         return self._views.flat
 
     def replica(self: M) -> M:
-        """A copy that shares this module's weights, but adds up gradients of its own, in memory as in `share`.
+        """A copy that shares this module's weights but has its own gradients, in memory that forks share.
 
-        A change of a weight is seen by both, until one of them, or a part of one, is moved: to another dtype
-        or device, or into a flat buffer of its own.
+        Both see every change of a weight, until one of them, or a part of one, is moved: to another dtype or
+        device, or into a flat buffer of its own.
         """
         flat, parameters = self.flatten(), parameters_of(self).values()
         shared = [*flat, *(leaf.data for leaf in arrays_of(self)), *(p.grad for p in parameters)]
@@ -78,7 +78,7 @@ class _Views:
         self.flat, self.parameters = flat, parameters
 
     def hold(self, parameters: list[Parameter]) -> bool:
-        """Whether `parameters` are all that live in the buffer, and still do."""
+        """Whether the buffer was made for exactly these parameters, and they still live in it."""
         return len(parameters) == len(self.parameters) and all(
             p is q and p.data.base is self.flat.data for p, q in zip(parameters, self.parameters, strict=True)
         )
@@ -93,7 +93,7 @@ class _Views:
 
 
 def shared_zeros(n: int, dtype: DTypeLike, like: Array) -> Array:
-    """`n` zeros that the processes forked from this one share with it (on a GPU, which cannot be forked: zeros)."""
+    """`n` zeros in memory shared with processes forked from this one (on a GPU, which forks cannot use: zeros)."""
     if on_gpu(like) or n == 0:
         return zeros((n,), dtype, like)
     n_bytes = n * zeros((), dtype).itemsize
@@ -101,9 +101,9 @@ def shared_zeros(n: int, dtype: DTypeLike, like: Array) -> Array:
 
 
 def converted(layer: L, dtype: DTypeLike, copied: dict[int, Any] | None = None) -> L:
-    """A copy of any object with a forward and a backward, in another dtype, its gradients zero.
+    """A copy of any object with a forward and a backward in another dtype, its gradients zero.
 
-    All objects that had to be copied can be looked up in `copied` afterwards. Raises InputError, naming the
+    `copied` is the memo of deepcopy: afterwards it holds every object that was copied. Raises InputError, naming the
     attribute, for what cannot be copied.
     """
     arrays = [x for p in parameters_of(layer).values() for x in (p.data, p.grad)]
@@ -125,7 +125,7 @@ def _copy_sharing(layer: L, arrays: list[Array], copied: dict[int, Any] | None =
     """A deep copy that shares `arrays`, and all modules, with the original."""
     copied = {} if copied is None else copied
     candidates = [layer, *sys.modules.values(), *(leaf for _, leaf in leaves_of(layer))]
-    # deepcopy takes these for copied already
+    # what is in its memo, deepcopy takes for copied already
     copied |= {id(x): x for x in [*arrays, *(x for x in candidates if isinstance(x, ModuleType))]}
     shared = dict(copied)
     try:

@@ -26,7 +26,7 @@ M = TypeVar("M", bound="Module")
 
 
 class Module(FlatMemory):
-    """Base of layers and models: finds the parameters below it by walking its attributes."""
+    """Base class of layers and models, which finds its parameters by walking its attributes."""
 
     def forward(self, *inputs: Any, **kwargs: Any) -> tuple[Any, Any]:
         raise TypeError(f"{type(self).__name__} defines no forward")
@@ -42,7 +42,7 @@ class Module(FlatMemory):
         return parameters_of(self)
 
     def n_parameters(self) -> int:
-        """The number of learned numbers."""
+        """How many learned numbers there are, over all parameters."""
         return sum(p.size for p in self.parameters().values())
 
     def zero_grad(self) -> None:
@@ -69,10 +69,10 @@ class Module(FlatMemory):
         return {name: to_host(p.data).copy() for name, p in self.parameters().items()}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Set all parameters from what `state_dict` returned.
+        """Set all parameters from a dict as `state_dict` returns it.
 
-        Raises CheckpointError, and changes nothing, if a name is missing or unknown, or a shape or kind of
-        number differs.
+        Raises CheckpointError, and changes nothing, if a name is missing or unknown, a shape differs, or a dtype
+        cannot be cast.
         """
         if not isinstance(state, Mapping):
             raise CheckpointError(f"expected a state of names and arrays, got {describe(state)}")

@@ -26,8 +26,7 @@ class Parameter:
             raise InputError(f"Parameter: expected {expected}, got {describe(data)}")
         # a number of NumPy's becomes an array, which can be written to
         self._data = array_module(data).asarray(data)
-        # until somebody asks for it
-        self._grad: Array | None = None
+        self._grad: Array | None = None  # allocated on first use
 
     @property
     def data(self) -> Array:
@@ -35,8 +34,7 @@ class Parameter:
 
     @data.setter
     def data(self, value: Array) -> None:
-        # after `p.data -= ...` all is done
-        if value is not self._data:
+        if value is not self._data:  # else `p.data -= ...` has written in place already
             array_module(value).copyto(self._data, value, casting="same_kind")
 
     @property
@@ -47,17 +45,16 @@ class Parameter:
 
     @grad.setter
     def grad(self, value: Array) -> None:
-        # after `p.grad += ...` all is done
-        if value is not self._grad:
+        if value is not self._grad:  # else `p.grad += ...` has written in place already
             array_module(value).copyto(self.grad, value, casting="same_kind")
 
     def convert(self, change: Callable[[Array], Array]) -> None:
-        """Replace the arrays by what `change` makes of them."""
+        """Replace `data` and `grad` by what `change` returns for each."""
         self._data = change(self._data)
         self._grad = None if self._grad is None else change(self._grad)
 
     def rebind(self, data: Array, grad: Array) -> None:
-        """Live in other memory from now on: another dtype, another device, or a part of a larger buffer."""
+        """Use these arrays from now on, perhaps of another dtype or device, or views of a larger buffer."""
         self._data, self._grad = data, grad
 
     @property
@@ -75,7 +72,7 @@ class Parameter:
 class Constant:
     """An array that follows its module to another dtype or device but is not learned.
 
-    `exact` stays as it was given, so that float64 is exact again after float32.
+    `exact` is kept as it was given, so that going to float32 and back to float64 loses nothing.
     """
 
     def __init__(self, exact: Array, dtype: DTypeLike) -> None:
@@ -93,17 +90,17 @@ def parameters_of(layer: Any) -> dict[str, Parameter]:
 
 
 def arrays_of(layer: Any) -> Iterator[Parameter | Constant]:
-    """The Parameters and Constants below `layer`; what is tied comes more than once."""
+    """The Parameters and Constants below `layer`; a tied one is yielded more than once."""
     return (leaf for _, leaf in leaves_of(layer) if isinstance(leaf, Parameter | Constant))
 
 
 def loose_arrays(layer: Any) -> list[str]:
-    """The paths of the arrays of floats in `layer` that are neither Parameter nor Constant."""
+    """The paths of the floating-point arrays in `layer` that are neither Parameter nor Constant."""
     return [path for path, leaf in leaves_of(layer) if is_float(leaf)]
 
 
 def is_layer(node: Any) -> bool:
-    """Whether `node` has the two methods of the contract."""
+    """Whether `node` is an object with the methods forward and backward."""
     return not isinstance(node, type) and hasattr(node, "forward") and hasattr(node, "backward")
 
 
@@ -127,7 +124,7 @@ def walk(
     while open_ones:
         children, path = open_ones[-1]
         for name, child in children:
-            # Parameters first: they are most of what there is, and every training step walks the model.
+            # Parameters first, since most leaves are Parameters, and every training step walks the model.
             if isinstance(child, Parameter):
                 found.append((f"{path}{name}", child))
                 continue

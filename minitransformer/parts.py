@@ -1,6 +1,6 @@
-"""Formulas over large arrays, some rows at a time: a decorator that stands above the formula.
+"""A decorator that computes a formula over large arrays some rows at a time.
 
-What a formula makes on the way then stays in the processor's cache, and several threads can share the rows.
+The formula's intermediate results then stay in the processor's cache, and several threads can share the rows.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any, TypeVar, cast
 
 from minitransformer.backend import Array, array_module, on_gpu
 
-NUMBERS = 1 << 18  # in a part of the first argument: 1 MB in float32
+NUMBERS = 1 << 18  # size of a part of the first argument: 1 MB in float32
 F = TypeVar("F", bound=Callable[..., Any])
 _threads: ContextVar[ThreadPoolExecutor | None] = ContextVar("threads", default=None)
 
 
 def in_parts(formula: F) -> F:
-    """Above a formula whose rows (along the first axis) do not depend on each other: compute some of them at a time.
+    """A decorator of a formula whose rows (along the first axis) are independent: compute some of them at a time.
 
     All array arguments have the same number of rows. The formula returns a tuple of arrays with that many rows, or
-    returns None and writes to its arguments. On a GPU it is computed as a whole.
+    returns None and changes its arguments in place. On a GPU it is computed as a whole.
     """
 
     @wraps(formula)
@@ -55,14 +55,14 @@ def in_parts(formula: F) -> F:
 
 
 def parts(size: int, n: int) -> list[slice]:
-    """`size` numbers in `n` parts of about the same size."""
+    """`n` slices that divide `size` numbers into parts of about the same size."""
     bounds = [size * i // n for i in range(n + 1)]
     return [slice(*pair) for pair in pairwise(bounds)]
 
 
 @contextmanager
 def on_threads(n: int) -> Iterator[None]:
-    """A block in which formulas that are computed in parts are shared by `n` threads."""
+    """A context in which `n` threads share the formulas that are computed in parts."""
     with ThreadPoolExecutor(n) as pool:
         token = _threads.set(pool)
         try:

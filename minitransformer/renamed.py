@@ -1,4 +1,4 @@
-"""Names that were others in earlier versions: they still work, with a warning, until the next version."""
+"""Names from earlier versions, which still work, with a warning, until the next version."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 
 def warn_renamed(old: str, new: str, stacklevel: int = 3) -> None:
-    """Warn the caller's caller that `old` is called `new`."""
+    """Warn the caller's caller that `old` is now called `new`."""
     warnings.warn(
         f"{old} is now {new}; the old name goes with the next version", DeprecationWarning, stacklevel
     )
 
 
 def old_names(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """A `__getattr__` for `module` that finds its former `names` where they are now: name -> "module.name"."""
+    """A `__getattr__` for `module` that finds its former `names` in their new places: name -> "module.name"."""
 
     def find(name: str) -> Any:
         if name not in names:

@@ -24,11 +24,11 @@ def n_cores() -> int:
 
 
 def can_fork(x: Array = None) -> bool:
-    """Whether processes may do this one's matrix products, with arrays like `x`, side by side.
+    """Whether this process can fork workers that compute with arrays like `x` at the same time.
 
-    Takes the CPU, Linux (macOS's own matrix product does not survive a fork) and the package threadpoolctl: a
-    matrix product that used all cores by itself would get in the way of the others. A worker of a
-    multiprocessing.Pool may not fork.
+    That takes arrays on the CPU, Linux (macOS's own matrix product does not survive a fork) and the package
+    threadpoolctl, without which the matrix product of each process would use all cores. A worker of a
+    multiprocessing.Pool must not fork.
     """
     here = sys.platform == "linux" and not multiprocessing.current_process().daemon
     return here and not on_gpu(x) and find_spec("threadpoolctl") is not None
@@ -36,7 +36,7 @@ def can_fork(x: Array = None) -> bool:
 
 @contextmanager
 def blas_threads(n: int) -> Iterator[None]:
-    """A block in which a matrix product runs on `n` threads, where the package threadpoolctl can see to it."""
+    """A context in which a matrix product runs on `n` threads, if the package threadpoolctl is installed."""
     if find_spec("threadpoolctl") is None:
         yield
         return
@@ -47,20 +47,20 @@ def blas_threads(n: int) -> Iterator[None]:
 
 
 def single_blas_thread() -> AbstractContextManager[None]:
-    """A block in which a matrix product runs on one thread."""
+    """A context in which a matrix product runs on one thread, if the package threadpoolctl is installed."""
     return blas_threads(1)
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep memory that was freed, for the next temporary of that size.
+    """Make the C library keep freed memory for the next temporary array of that size.
 
-    glibc returns every large array to the system and faults it in again, page by page, at the next
-    operation; a training step allocates the same sizes over and over. Does nothing where there is no glibc.
+    By default glibc returns every large array to the system and faults it in again, page by page, at the next
+    operation; a training step allocates the same sizes over and over. Does nothing without glibc.
     """
     m_trim_threshold, m_top_pad, m_mmap_threshold, m_arena_max = -1, -2, -3, -8
     try:
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(m_mmap_threshold, 16 << 20)  # larger ones go back: they would leave large holes
+        libc.mallopt(m_mmap_threshold, 16 << 20)  # larger ones go back: kept, they would leave large holes
         libc.mallopt(m_arena_max, 1)  # what one thread frees, another may use
         libc.mallopt(m_trim_threshold, 2**31 - 1)
         libc.mallopt(m_top_pad, 64 << 20)
@@ -69,9 +69,9 @@ def keep_freed_memory() -> None:
 
 
 def peak_memory_mb(forks: Sequence[int] = ()) -> float | None:
-    """The most memory this process has held so far, in MB (10^6 bytes), and what its forks have for themselves.
+    """Peak memory of this process, in MB (10^6 bytes), plus the memory that its forks do not share with it.
 
-    `forks` are process ids. None where it cannot be known.
+    `forks` are process ids. None where the system does not report it.
     """
     try:
         import resource
@@ -81,7 +81,7 @@ def peak_memory_mb(forks: Sequence[int] = ()) -> float | None:
     own = peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
     try:
         return own + sum(map(_private_memory_mb, forks))
-    except OSError:  # kernels before 4.14, and some sandboxes, do not say
+    except OSError:  # kernels before 4.14, and some sandboxes, do not report it
         return None
 
 

@@ -1,4 +1,4 @@
-"""The checks at the doors, of settings and of arrays, and the line that puts a check above a formula."""
+"""Checks of settings and of array arguments, and the decorator that runs a check before a formula."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from minitransformer.backend import (
 )
 from minitransformer.errors import ConfigError, InputError, describe
 
-SIZES_BELOW = 2**20  # three such sizes, multiplied, are still the length of an array
+SIZES_BELOW = 2**20  # the product of three such sizes is still a possible array length
 INT64 = 2**63 - 1  # no setting and no count is larger
 FLOAT32 = (1.2e-38, 3.4e38)  # the positive numbers that float32 holds with all its digits
 
@@ -30,7 +30,7 @@ Config = TypeVar("Config")
 
 
 def from_settings(cls: type[Config], settings: Mapping[str, Any]) -> Config:
-    """A config dataclass from names and values. Raises ConfigError, with the nearest name, for an unknown one."""
+    """A config dataclass from names and values. Raises ConfigError for an unknown name, suggesting the nearest."""
     known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
     for name in settings:
         one_of("setting", name, known)
@@ -43,7 +43,7 @@ def from_settings(cls: type[Config], settings: Mapping[str, Any]) -> Config:
 def check_types(config: Any) -> None:
     """Raise ConfigError if a field does not hold what its annotation says (an int passes for a float).
 
-    No integer has more than 64 bits: it could not become a float, or an array's size.
+    An integer of more than 64 bits is refused: it could become neither a float nor an array's size.
     """
     hints = get_type_hints(type(config))
     for field in fields(config):
@@ -76,7 +76,7 @@ def check_size(name: str, size: int) -> None:
 
 
 def as_integer(name: str, value: Any, low: int, high: int, expected: str) -> int:
-    """`value` as an int. Raises InputError unless it is an integer, also NumPy's, and low <= value <= high."""
+    """`value` as an int. Raises InputError unless it is an integer of Python's or NumPy's, low <= value <= high."""
     integer = integer_of(value)
     if integer is None or not low <= integer <= high:
         raise InputError(f"{name}: expected {expected}, got {describe(value)}")
@@ -84,7 +84,7 @@ def as_integer(name: str, value: Any, low: int, high: int, expected: str) -> int
 
 
 def as_list(name: str, values: Any, expected: str) -> list[Any]:
-    """`values` as a list. Raises InputError if they are none."""
+    """`values` as a list. Raises InputError if they are not iterable."""
     try:
         return list(values)
     except TypeError:
@@ -110,9 +110,9 @@ def one_of(kind: str, name: Any, choices: Iterable[Any]) -> None:
 
 
 def checked(check: Callable[..., tuple[Any, ...]]) -> Callable[[F], F]:
-    """Above a formula: `check` takes its arguments first and returns them as the formula wants them, or raises.
+    """A decorator of a formula: `check` takes its arguments first, and returns them as the formula needs, or raises.
 
-    Both have the same arguments, with the same default values.
+    Both have the same parameters, with the same default values.
     """
 
     def attach(formula: F) -> F:
@@ -126,13 +126,13 @@ def checked(check: Callable[..., tuple[Any, ...]]) -> Callable[[F], F]:
 
 
 def sinusoid_sizes(max_len: int, d_model: int) -> tuple[int, int]:
-    """The sizes of a table of sinusoids. Raises ConfigError for an odd d_model."""
+    """Check the sizes of a table of sinusoids, and return them. Raises ConfigError for an odd d_model."""
     require(d_model % 2 == 0, "d_model", "an even number for sinusoidal positions", d_model)
     return max_len, d_model
 
 
 def binary_sizes(max_len: int, d_model: int) -> tuple[int, int]:
-    """The sizes of a table of binary positions. Raises ConfigError where d_model bits cannot tell max_len apart."""
+    """Check the sizes of a table of binary positions, and return them. Raises ConfigError if d_model is too small."""
     n_bits = (max_len - 1).bit_length()
     require(
         d_model >= n_bits,
@@ -144,7 +144,7 @@ def binary_sizes(max_len: int, d_model: int) -> tuple[int, int]:
 
 
 def head_widths(d_model: int, n_heads: int, d_k: int | None, d_v: int | None) -> tuple[int, int]:
-    """d_k and d_v, by default d_model / n_heads. Raises ConfigError where that is no whole number."""
+    """d_k and d_v, by default d_model / n_heads. Raises ConfigError if that is not a whole number."""
     whole = d_model % n_heads == 0 or not (d_k is None or d_v is None)
     require(whole, "n_heads", f"a divisor of d_model={d_model}, or d_k and d_v", n_heads)
     return d_k or d_model // n_heads, d_v or d_model // n_heads
@@ -153,7 +153,7 @@ def head_widths(d_model: int, n_heads: int, d_k: int | None, d_v: int | None) ->
 def model_inputs(
     model: Any, src_ids: Array, tgt_in: Array, rng: Generator | None = None, keep: str = "caches"
 ) -> tuple[Any, ...]:
-    """What Transformer.forward accepts, the ids as arrays of its library. Raises InputError for anything else."""
+    """Check the arguments of Transformer.forward; return them, the ids as arrays of its library. Raises InputError."""
     if not isinstance(rng, Generator | None):
         raise InputError(f"rng: expected a random generator, or None for evaluation, got {describe(rng)}")
     tgt_in = ids_for(model, tgt_in, "tgt_in", model.config.tgt_vocab_size)
@@ -165,7 +165,7 @@ def model_inputs(
 
 def ids_for(model: Any, ids: Array, name: str, vocab_size: int) -> Array:
     """`ids` as an array of the model's library. Raises InputError unless the model can read them."""
-    ids = as_array(ids, name)  # checked where it is: on the CPU, that does not wait for a GPU
+    ids = as_array(ids, name)  # checked before it moves: on the CPU, no check waits for a GPU
     if ids.ndim != 2 or ids.size == 0:
         raise InputError(f"{name}: expected ids of shape (B, T), B and T at least 1, got {ids.shape}")
     if ids.dtype.kind not in "iu":
@@ -181,7 +181,7 @@ def ids_for(model: Any, ids: Array, name: str, vocab_size: int) -> Array:
 
 
 def gradient_of_logits(model: Any, dlogits: Array, cache: Any) -> tuple[Any, ...]:
-    """What Transformer.backward accepts, in the model's dtype. Raises InputError for anything else."""
+    """Check the arguments of Transformer.backward; return them, dlogits in the model's dtype. Raises InputError."""
     check_kept(cache.decoder.layers)
     E, shape = model.output.E, (*cache.output.x.shape[:-1], model.config.tgt_vocab_size)
     if getattr(dlogits, "shape", None) != shape or not castable(dlogits, E.data):
@@ -194,7 +194,7 @@ def gradient_of_logits(model: Any, dlogits: Array, cache: Any) -> tuple[Any, ...
 def attention_inputs(
     layer: Any, Q: Array, K: Array, V: Array, mask: Array | None = None, rng: Generator | None = None
 ) -> tuple[Any, ...]:
-    """Looks at the mask of an attention. Raises InputError if it is not boolean or does not fit."""
+    """Check the mask of an attention. Raises InputError if it is not boolean or does not broadcast to the scores."""
     if mask is not None:
         check_mask(mask, (*Q.shape[:-1], K.shape[-2]))
     return layer, Q, K, V, mask, rng
@@ -214,7 +214,7 @@ def check_mask(mask: Array, scores_shape: tuple[int, ...]) -> None:
 
 
 def loss_inputs(loss_fn: Any, logits: Array, tgt_out: Array, n_tokens: int | None = None) -> tuple[Any, ...]:
-    """What LabelSmoothedCrossEntropy.forward accepts, with the tokens counted. Raises InputError for anything else."""
+    """Check the arguments of LabelSmoothedCrossEntropy.forward; return them, the tokens counted. Raises InputError."""
     if not getattr(logits, "shape", ()) or logits.dtype.kind not in "fc":
         raise InputError(f"logits: expected floating-point numbers (B, T_tgt, V), got {describe(logits)}")
     tgt_out, (*positions, V) = as_array(tgt_out, "tgt_out"), logits.shape
@@ -239,21 +239,21 @@ def loss_inputs(loss_fn: Any, logits: Array, tgt_out: Array, n_tokens: int | Non
 
 
 def learning_rate_of(optimizer: Any, lr: float) -> tuple[Any, ...]:
-    """What Adam.step accepts. Raises InputError unless `lr` is a number, 0 or more."""
+    """Check the arguments of Adam.step, and return them. Raises InputError unless `lr` is a number, 0 or more."""
     if not between(lr, 0, FLOAT32[1]):
         raise InputError(f"lr: expected a number, 0 or more, got {describe(lr)}")
     return optimizer, float(lr)
 
 
 def largest_norm(model: Any, max_norm: float | None) -> tuple[Any, ...]:
-    """What clip_grad_norm accepts. Raises InputError unless `max_norm` is None or a number above 0."""
+    """Check the arguments of clip_grad_norm. Raises InputError unless `max_norm` is None or a number above 0."""
     if max_norm is not None and not between(max_norm, *FLOAT32):
         raise InputError(f"max_norm: expected a number above 0, or None, got {describe(max_norm)}")
     return model, max_norm
 
 
 def check_kept(kept_of_layers: list[Any]) -> None:
-    """Raise InputError if there is nothing to go backward from."""
+    """Raise InputError if forward kept nothing for backward: a None among `kept_of_layers`."""
     if None in kept_of_layers:
         raise InputError("backward: this forward kept nothing (keep='nothing'); use 'caches' or 'inputs'")
 
@@ -267,9 +267,9 @@ def as_array(ids: Array, name: str) -> Array:
 
 
 def beside(x: Array, name: str, like: Array) -> Array:
-    """`x` in the memory where `like` is: from the CPU it is sent to the GPU, but not the other way.
+    """`x` on the device of `like`; an array on the CPU is sent to the GPU, but not the other way round.
 
-    Raises InputError for an array on a GPU and a model on the CPU: another model was meant.
+    Raises InputError for an array on a GPU and a model on the CPU, which is likely a mistake.
     """
     if on_gpu(x) and not on_gpu(like):
         raise InputError(

@@ -1,6 +1,8 @@
-"""Hypothesis profiles: `quick` for everyone, `thorough` (HYPOTHESIS_PROFILE=thorough) for CI, `fuzz` for tests/fuzz."""
+"""Hypothesis profiles: `quick` for everyone, `thorough` (HYPOTHESIS_PROFILE=thorough) for CI, `fuzz` for fuzz tests."""
 
 import os
+import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,7 @@ settings.register_profile(
 )
 settings.register_profile("thorough", parent=settings.get_profile("quick"), max_examples=30)
 settings.register_profile("fuzz", parent=settings.get_profile("quick"), max_examples=1000)
-settings.register_profile(  # for tests/mutation: the same few examples each time; what fails is not made smaller
+settings.register_profile(  # for mutation tests: the same few examples each time; what fails is not made smaller
     "mutation",
     parent=settings.get_profile("quick"),
     max_examples=3,
@@ -45,3 +47,33 @@ def translate_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = "steps=3 warmup_steps=1 epoch_size=20 test_size=4 d_model=8 d_ff=8 max_len=16 processes=1"
     assert main(["train", "translate", "--json", "--out", str(folder), "--set", *settings.split()]) == 0
     return folder
+
+
+@pytest.fixture
+def signal_handlers():
+    """`train` installs its own; put back what was there."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run. Not to be written to: see `run`."""
+    from command_line import TINY
+
+    from minitransformer.cli import main
+
+    path = tmp_path_factory.mktemp("trained") / "run"
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    assert main(["train", "copy", "--json", "--out", str(path), "--seed", "5", "--set", *TINY]) == 0
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    return path
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run, to damage at will."""
+    return shutil.copytree(trained, tmp_path / "run")

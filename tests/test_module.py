@@ -1,62 +1,14 @@
-"""Parameters, their names and their one flat buffer."""
+"""Modules: what a state holds, and what a subclass owes."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from support import randomise, tiny_config
+from small_models import Pair
+from support import tiny_config
 
 import minitransformer as mt
 from minitransformer import layers
-
-
-class Pair(mt.Module):
-    def __init__(self) -> None:
-        self.second = layers.Linear(3, 5, rng=1)
-        self.first = [layers.LayerNorm(5), {"not": "walked"}]
-        self.tied = self.second.W
-
-
-def test_parameters_are_found_in_the_order_of_definition_and_tied_ones_once():
-    assert list(Pair().parameters()) == ["second.W", "second.b", "first.0.gamma", "first.0.beta"]
-    assert Pair().n_parameters() == 15 + 5 + 5 + 5
-
-
-def test_flat_buffers_are_the_parameters():
-    model = randomise(Pair(), np.random.default_rng(0))
-    values = np.concatenate([p.data.ravel() for p in model.parameters().values()])
-    grads = np.concatenate([p.grad.ravel() for p in model.parameters().values()])
-    flat = model.flatten()
-    np.testing.assert_array_equal(flat.data, values)
-    np.testing.assert_array_equal(flat.grad, grads)
-    flat.data[...] *= 2
-    np.testing.assert_array_equal(
-        np.concatenate([p.data.ravel() for p in model.parameters().values()]), 2 * values
-    )
-    assert model.flatten() is flat
-    model.zero_grad()
-    assert all((p.grad == 0).all() for p in model.parameters().values())
-
-
-def test_flat_buffers_follow_a_parameter_that_moved():
-    model = Pair()
-    first = model.flatten()
-    model.to(dtype="float64")
-    second = model.flatten()
-    assert second.data.dtype == np.float64 and second.data is not first.data
-    second.data[...] = 7
-    assert (model.second.b.data == 7).all()
-
-
-def test_assigning_to_a_parameter_writes_into_its_memory():
-    model = Pair()
-    flat = model.flatten()
-    model.second.b.data = np.arange(5)  # not an array of this dtype: converted
-    np.testing.assert_array_equal(flat.data[15:20], np.arange(5))
-    with pytest.raises(TypeError):
-        model.second.b.data = np.full(5, 1j)
-    with pytest.raises(ValueError, match="broadcast"):
-        model.second.b.data = np.zeros(6)
 
 
 def test_state_dict_round_trip():
@@ -98,24 +50,6 @@ def test_a_module_without_forward_or_backward_says_so():
         Pair().forward()
     with pytest.raises(TypeError, match="Pair defines no backward"):
         Pair().backward(None, None)
-
-
-def test_a_parameter_that_comes_later_is_zeroed_and_stepped_too():
-    model = Pair()
-    first = model.flatten()
-    model.late = mt.Parameter(np.ones(3, np.float32))
-    model.late.grad = np.full(3, 7)
-    assert model.flatten().data.size == first.data.size + 3
-    mt.Adam(model).step(0.1)
-    assert (model.late.data < 1).all()
-    model.zero_grad()
-    assert (model.late.grad == 0).all()
-
-
-def test_modules_in_a_dict_are_found():
-    model = Pair()
-    model.heads = {"a": layers.LayerNorm(3)}
-    assert list(model.parameters())[-2:] == ["heads.a.gamma", "heads.a.beta"]
 
 
 def test_a_module_without_parameters_has_nothing_to_zero():

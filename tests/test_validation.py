@@ -1,4 +1,4 @@
-"""The check that stands above a formula."""
+"""The checks at the doors, and the line that puts one above a formula."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import minitransformer
 from minitransformer.checks import CASES
 
 ROOT = Path(__file__).parents[2]
-TEST = "tests/test_gradients.py", "test_complex_steps_agree_to_twelve_digits"
+TEST = "tests/checks/test_cases.py", "test_complex_steps_agree_to_twelve_digits"
 
 # Target, middle, top, width, height, lines of text, kind; in the order in which a sentence passes through.
 BOXES = [

@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import stand_in
 
-sys.path += [str(Path(__file__).parents[1] / "benchmarks"), str(Path(__file__).parents[2])]
+TESTS = Path(__file__).parents[1]
+sys.path += [str(TESTS / "adversarial"), str(TESTS / "benchmarks"), str(TESTS.parent)]
+
+import stand_in  # noqa: E402
+
 STAND_IN = bool(os.environ.get("MINITRANSFORMER_STAND_IN"))
 if STAND_IN:
     stand_in.take_cupys_place()

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from decoding_cases import BOS, CONFIGS, EOS, PAD, random_model, random_sources
 from hypothesis import given
 from hypothesis import strategies as st
-from test_greedy import BOS, CONFIGS, EOS, PAD, random_model, random_sources
 
 import minitransformer as mt
 from minitransformer.inference.beam import largest, length_penalty, likeliest

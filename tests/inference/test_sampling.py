@@ -5,10 +5,10 @@ import math
 
 import numpy as np
 import pytest
+from decoding_cases import BOS, CONFIGS, EOS, PAD, naive_greedy, random_model, random_sources
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from test_greedy import BOS, CONFIGS, EOS, PAD, naive_greedy, random_model, random_sources
 
 import minitransformer as mt
 from minitransformer.inference.sampling import draw, probabilities

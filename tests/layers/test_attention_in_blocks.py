@@ -1,7 +1,7 @@
 """Attention in blocks is scaled dot-product attention: the same numbers, for any blocks, masks, dropout and scores.
 
 The plain version is compared with equation 1 written with loops (test_attention.py); this one against the plain
-version. The gradient checks take it a second time, by itself (tests/test_gradients.py).
+version. The gradient checks take it a second time, by itself (tests/checks).
 """
 
 from __future__ import annotations

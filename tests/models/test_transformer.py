@@ -1,23 +1,21 @@
-"""The whole model: sizes, ties, what the stacks keep, what it refuses. (Its laws: tests/laws.)"""
+"""The whole model: its sizes, ties, seed and dropout; copies; every message, whole. (Its laws: tests/laws.)"""
 
 from __future__ import annotations
 
 import copy
 import pickle
+from functools import partial
 
+import messages
 import numpy as np
 import pytest
-from support import T_K, T_Q, V_SRC, B, random_ids, randomise, tiny_config
+from dropout_masks import masks_drawn
+from first_weights import assert_first_weights
+from small_models import model_and_ids
+from support import T_K, T_Q, V_SRC, V_TGT, B, random_ids, tiny_config
 
 import minitransformer as mt
 from minitransformer.config import PRESETS
-
-
-def model_and_ids(seed: int = 0, **changes):
-    rng = np.random.default_rng(seed)
-    model = randomise(mt.Transformer(tiny_config(**changes)), rng, spread=0.3)
-    V = model.config.tgt_vocab_size
-    return model, random_ids(rng, B, T_K, V_SRC), random_ids(rng, B, T_Q, V), rng
 
 
 def n_parameters(config: mt.TransformerConfig) -> int:
@@ -112,90 +110,8 @@ def test_a_seed_decides_the_weights_in_every_dtype():
     assert (a["encoder.layers.0.self_attention.W_Q"] != other["encoder.layers.0.self_attention.W_Q"]).all()
 
 
-# ---- what the stacks keep
-
-
-def test_nothing_kept_means_no_caches_and_no_backward():
-    model, src_ids, tgt_in, rng = model_and_ids(6)
-    logits, cache = model.forward(src_ids, tgt_in, keep="nothing")
-    np.testing.assert_array_equal(logits, model.forward(src_ids, tgt_in)[0])
-    assert cache.encoder.layers == [None, None] and cache.decoder.layers == [None, None]
-    before = model.flatten().grad.copy()
-    with pytest.raises(mt.InputError, match="kept nothing"):
-        model.backward(rng.normal(size=logits.shape), cache)
-    np.testing.assert_array_equal(model.flatten().grad, before)
-    with pytest.raises(mt.InputError, match="keep: expected 'caches', 'inputs' or 'nothing', got 'all'"):
-        model.forward(src_ids, tgt_in, keep="all")
-
-
-# ---- decoding
-
-
-def test_a_step_is_refused_when_there_is_no_more_room():
-    model, src_ids, tgt_in, _ = model_and_ids(5)
-    state = model.start_decoding(src_ids, max_len=T_Q)
-    for position in range(T_Q):
-        model.decode_step(tgt_in[:, position], state)
-    assert state.length == state.max_len == T_Q
-    with pytest.raises(mt.InputError, match=r"room for 5 tokens, all of them read"):
-        model.decode_step(tgt_in[:, 0], state)
-
-
-@pytest.mark.parametrize(
-    ("ids", "message"),
-    [
-        ([3], "ids: expected one for each of the 2 sentences, got 1"),
-        ([3, -1], "ids: expected ids 0 … 16, got -1"),
-        ([3, 17], "ids: expected ids 0 … 16, got 17"),
-        ([3.0, 4.0], "ids: expected integer ids, got float64"),
-    ],
-)
-def test_a_step_refuses_ids_that_cannot_be_the_next(ids, message):
-    model, src_ids, _, _ = model_and_ids(8)
-    state = model.start_decoding(src_ids, max_len=3)
-    with pytest.raises(mt.InputError, match=message):
-        model.decode_step(ids, state)
-    assert state.length == 0
-
-
-# ---- what a model refuses
-
-
-GOOD = np.array([[3, 4, 0], [5, 6, 7]])
-
-
-@pytest.mark.parametrize(
-    ("src_ids", "tgt_in", "message"),
-    [
-        (GOOD.astype(float), GOOD, "src_ids: expected integer ids, got float64"),
-        (GOOD, GOOD > 3, "tgt_in: expected integer ids, got bool"),
-        (GOOD - 1, GOOD, r"src_ids: expected ids 0 … 12, got -1"),
-        (GOOD, GOOD + 10, r"tgt_in: expected ids 0 … 16, got 17"),
-        (GOOD[:0], GOOD[:0], r"expected ids of shape \(B, T\).* got \(0, 3\)"),
-        (GOOD[:, :0], GOOD, r"src_ids: expected ids of shape \(B, T\).* got \(2, 0\)"),
-        (GOOD[0], GOOD, r"src_ids: expected ids of shape \(B, T\).* got \(3,\)"),
-        (np.ones((2, 20), int), GOOD, "src_ids: expected at most max_len=19 tokens, got 20"),
-        ([[3], [4, 5]], GOOD, "src_ids: expected rows of one length"),
-        (GOOD, GOOD[:1], "expected one batch, got 2 and 1 rows"),
-    ],
-)
-def test_input_is_checked_at_the_door(src_ids, tgt_in, message):
-    with pytest.raises(mt.InputError, match=message):
-        mt.Transformer(tiny_config()).forward(src_ids, tgt_in)
-
-
-def test_decoding_longer_than_the_model_is_refused():
-    model = mt.Transformer(tiny_config())
-    for max_len in (0, 20):
-        with pytest.raises(mt.InputError, match=rf"max_len: expected 1 … 19 .* got {max_len}"):
-            model.start_decoding(GOOD, max_len)
-
-
-def test_an_unknown_dtype_or_device_is_refused():
-    with pytest.raises(mt.ConfigError, match=r"dtype: expected .* got 'int32'"):
-        mt.Transformer(tiny_config(), dtype="int32")
-    with pytest.raises(mt.ConfigError, match="device: expected 'cpu' or 'cuda', got 'gpu'"):
-        mt.Transformer(tiny_config(), device="gpu")
+def test_a_model_without_a_seed_is_that_of_seed_0():
+    assert_first_weights(mt.Transformer(tiny_config()), 0, "float32")
 
 
 def test_a_model_can_be_copied_and_pickled():
@@ -206,3 +122,148 @@ def test_a_model_can_be_copied_and_pickled():
         twin.flatten().data[...] = 0
         assert (twin.forward(src_ids, tgt_in)[0] == 0).all()
     np.testing.assert_array_equal(model.forward(src_ids, tgt_in)[0], logits)
+
+
+# ---- dropout
+
+
+ENCODER, DECODER = ("encoder.layers.0.", "encoder.layers.1."), ("decoder.layers.0.", "decoder.layers.1.")
+BOTH = (*ENCODER, *DECODER)
+PLACES = {  # §5.4: "to the output of each sub-layer [...] to the sums of the embeddings and the positional encodings"
+    ("embedding", "post"): ["src_embedding.dropout", "tgt_embedding.dropout"],
+    ("residual", "post"): [f"{layer}add_norm_{i}.dropout" for layer in BOTH for i in (1, 2)]
+    + [f"{layer}add_norm_3.dropout" for layer in DECODER],
+    ("attention", "post"): [f"{layer}self_attention.attention.dropout" for layer in BOTH]
+    + [f"{layer}cross_attention.attention.dropout" for layer in DECODER],
+    ("relu", "post"): [f"{layer}feed_forward.dropout" for layer in BOTH],
+    ("residual", "pre"): [f"{layer}dropout_{i}" for layer in BOTH for i in (1, 2)]
+    + [f"{layer}dropout_3" for layer in DECODER],
+}
+PLACES |= {(place, "pre"): PLACES[place, "post"] for place in ("embedding", "attention", "relu")}
+
+
+@pytest.mark.parametrize(("place", "norm"), PLACES)
+def test_dropout_acts_at_every_place_of_its_kind_and_at_no_other(place, norm):
+    rng = np.random.default_rng(1)
+    model = mt.Transformer(tiny_config(dropout=0.5, dropout_on=(place,), norm=norm))
+    ids = random_ids(rng, B, T_K, V_SRC), random_ids(rng, B, T_Q, V_TGT)
+    assert masks_drawn(model.forward(*ids)[1]) == {}
+    logits, cache = model.forward(*ids, rng=rng)
+    masks = masks_drawn(cache)
+    assert sorted(masks) == sorted(PLACES[place, norm])
+    for path, mask in masks.items():
+        assert set(np.unique(mask)) == {False, True}, path
+    assert len({mask.tobytes() for mask in masks.values()}) == len(masks)  # each drawn for itself
+    assert (logits != model.forward(*ids)[0]).any()
+
+
+# ---- what a model refuses: messages, whole
+
+
+message_of = partial(messages.message_of, mt.InputError)
+GOOD = np.array([[3, 4, 0], [5, 6, 7]])
+
+
+def with_id(i: int) -> np.ndarray:
+    ids = GOOD.copy()
+    ids[1, 1] = i
+    return ids
+
+
+SHAPE = "expected ids of shape (B, T), B and T at least 1, got"
+
+
+@pytest.mark.parametrize(
+    ("src_ids", "tgt_in", "message"),
+    [
+        (GOOD.astype(float), GOOD, "src_ids: expected integer ids, got float64"),
+        (GOOD, GOOD > 3, "tgt_in: expected integer ids, got bool"),
+        (with_id(-1), GOOD, "src_ids: expected ids 0 … 12, got -1"),
+        (with_id(13), GOOD, "src_ids: expected ids 0 … 12, got 13"),
+        (GOOD, with_id(-2), "tgt_in: expected ids 0 … 16, got -2"),
+        (GOOD, with_id(17), "tgt_in: expected ids 0 … 16, got 17"),
+        (GOOD[:0], GOOD, f"src_ids: {SHAPE} (0, 3)"),
+        (GOOD, GOOD[:, :0], f"tgt_in: {SHAPE} (2, 0)"),
+        (GOOD[0], GOOD, f"src_ids: {SHAPE} (3,)"),
+        (GOOD, [GOOD], f"tgt_in: {SHAPE} (1, 2, 3)"),
+        (np.ones((2, 20), int), GOOD, "src_ids: expected at most max_len=19 tokens, got 20"),
+        ([[3], [4, 5]], GOOD, "src_ids: expected rows of one length; pad the shorter ones"),
+        (GOOD, [[3], [4, 5]], "tgt_in: expected rows of one length; pad the shorter ones"),
+        (GOOD, GOOD[:1], "src_ids and tgt_in: expected one batch, got 2 and 1 rows"),
+    ],
+)
+def test_messages_of_ids(src_ids, tgt_in, message):
+    assert message_of(mt.Transformer(tiny_config()).forward, src_ids, tgt_in) == message
+
+
+def test_ids_at_the_limits_are_read():
+    model = mt.Transformer(tiny_config())
+    src_ids, tgt_in = np.full((1, 19), 12), np.full((1, 19), 16)
+    src_ids[0, 0] = tgt_in[0, 0] = 0
+    for kind in ("int8", "uint16", "int64"):
+        assert model.forward(src_ids.astype(kind), tgt_in.astype(kind))[0].shape == (1, 19, 17)
+    assert model.start_decoding(src_ids, 19).max_len == 19
+    assert model.start_decoding(src_ids, 1).max_len == 1
+
+
+def test_messages_of_decoding():
+    model = mt.Transformer(tiny_config())
+    for max_len in (0, 20):
+        expected = f"max_len: expected 1 … 19 (the model's max_len), got {max_len}"
+        assert message_of(model.start_decoding, GOOD, max_len) == expected
+    assert message_of(model.start_decoding, GOOD + 9, 3) == "src_ids: expected ids 0 … 12, got 16"
+    state = model.start_decoding(GOOD, 2)
+    for ids, expected in (
+        ([3], "ids: expected one for each of the 2 sentences, got 1"),
+        ([3, 4, 5], "ids: expected one for each of the 2 sentences, got 3"),
+        ([3, -1], "ids: expected ids 0 … 16, got -1"),
+        ([3, 17], "ids: expected ids 0 … 16, got 17"),
+        ([3.0, 4.0], "ids: expected integer ids, got float64"),
+        ([], f"ids: {SHAPE} (0, 1)"),
+        ([[3], [4, 5]], "ids: expected rows of one length; pad the shorter ones"),
+    ):
+        assert message_of(model.decode_step, ids, state) == expected
+        assert state.length == 0
+    model.decode_step([3, 4], state)
+    model.decode_step([3, 4], state)
+    assert message_of(model.decode_step, [3, 4], state) == "decoding: room for 2 tokens, all of them read"
+
+
+def test_messages_of_what_a_model_is_made_of_and_run_with():
+    with pytest.raises(mt.ConfigError) as raised:
+        mt.Transformer({"d_model": 8})
+    assert str(raised.value) == "config: expected a TransformerConfig, got {'d_model': 8}"
+    expected = "rng: expected a random generator, or None for evaluation, got 3"
+    assert message_of(mt.Transformer(tiny_config()).forward, GOOD, GOOD, rng=3) == expected
+
+
+def test_messages_of_gradients_that_do_not_fit():
+    model = mt.Transformer(tiny_config())
+    logits, cache = model.forward(GOOD, GOOD[:, :2])
+    expected = "dlogits: expected numbers of shape (2, 2, 17), like the logits, got"
+    for dlogits, got in (
+        (logits[:, :1], "float32 of shape (2, 1, 17)"),
+        (logits * 1j, "complex64 of shape (2, 2, 17)"),
+        (None, "None"),
+    ):
+        assert message_of(model.backward, dlogits, cache) == f"{expected} {got}"
+    assert not model.flatten().grad.any()
+
+
+def test_dlogits_of_a_loss_in_float64_are_taken_in_the_models_own_dtype():
+    """On a GPU the layers' kernels need one dtype."""
+    model, dlogits = mt.Transformer(tiny_config()), np.random.default_rng(0).normal(size=(*GOOD.shape, V_TGT))
+    found = []
+    for given in (dlogits, dlogits.astype("float32")):
+        _, cache = model.forward(GOOD, GOOD)
+        model.flatten().grad[...] = 0
+        model.backward(given, cache)
+        found.append(model.flatten().grad.copy())
+    assert found[0].any() and (found[0] == found[1]).all()
+
+
+def test_an_unknown_dtype_or_device_is_refused():
+    with pytest.raises(mt.ConfigError, match=r"dtype: expected .* got 'int32'"):
+        mt.Transformer(tiny_config(), dtype="int32")
+    with pytest.raises(mt.ConfigError, match="device: expected 'cpu' or 'cuda', got 'gpu'"):
+        mt.Transformer(tiny_config(), device="gpu")

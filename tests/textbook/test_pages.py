@@ -61,7 +61,7 @@ def test_the_map_of_the_paper_names_what_exists() -> None:
 
 
 def test_a_wrong_row_of_the_map_would_be_noticed() -> None:
-    right = "§3.3 | `layers/linear.py` | `Linear` | `layers/test_layers.py::test_linear_is_x_times_w_plus_b`"
+    right = "§3.3 | `layers/linear.py` | `Linear` | `layers/test_linear.py::test_linear_is_x_times_w_plus_b`"
     assert not missing_in(right.split(" | "))
     for wrong in ("linear.py", "Linear", "test_linear_is_x_times_w_plus_b"):
         assert missing_in(re.sub(rf"{wrong}(?=`)", "no_such_thing", right).split(" | "))

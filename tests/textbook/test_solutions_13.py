@@ -1,6 +1,6 @@
 """Chapter 13 shows each exercise of the command once, in the command's order, with the solution that is tested.
 
-That the solutions are right is tested in tests/test_exercises.py.
+That the solutions are right is tested in tests/exercises/test_exercises.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from minitransformer.exercises import EXERCISES, FAULTY
 
 CHAPTER = Path(__file__).parents[2] / "docs" / "textbook" / "13-find-the-bug.md"
-SOLUTIONS = Path(__file__).parents[1] / "exercises_solutions"
+SOLUTIONS = Path(__file__).parents[1] / "exercises" / "solutions"
 
 
 def test_each_exercise_has_its_file_two_hints_and_a_solution():
@@ -34,7 +34,7 @@ def test_the_solutions_show_all_that_changes():
         classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
         shown = []
         for cls, method in re.findall(
-            rf"exercises_solutions/{name}\.py\n:pyobject: (\w+)(?:\.(\w+))?\n", text
+            rf"exercises/solutions/{name}\.py\n:pyobject: (\w+)(?:\.(\w+))?\n", text
         ):
             inside = (node for node in classes[cls].body if getattr(node, "name", "") == method)
             node = next(inside) if method else classes[cls]

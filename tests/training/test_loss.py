@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from messages import message_of
 
 import minitransformer as mt
 from minitransformer import parts
@@ -154,12 +155,6 @@ def test_forward_and_backward_write_to_nothing():
     np.testing.assert_array_equal(loss_fn.backward(cache), first)
     again, _ = loss_fn.forward(logits, tgt_out)
     assert loss == again
-
-
-def message_of(error, call, *inputs):
-    with pytest.raises(error) as raised:
-        call(*inputs)
-    return str(raised.value)
 
 
 INTEGERS = "tgt_out: expected integers of shape (3, 5), at least one, got"

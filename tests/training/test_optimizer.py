@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from messages import message_of
 
 import minitransformer as mt
 from minitransformer import parts
@@ -137,12 +138,6 @@ def test_a_restored_optimizer_continues_bit_for_bit():
     assert restored.t == optimizer.t == 3
     np.testing.assert_array_equal(restored.m, optimizer.m)
     np.testing.assert_array_equal(restored.v, optimizer.v)
-
-
-def message_of(error, call, *inputs):
-    with pytest.raises(error) as raised:
-        call(*inputs)
-    return str(raised.value)
 
 
 @pytest.mark.parametrize("wrong", [("m", "v"), ("m",), ("v",)])

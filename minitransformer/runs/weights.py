@@ -1,0 +1,73 @@
+"""The weights of a run: loading a model with them, and averaging those of several checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from minitransformer.backend import Array
+from minitransformer.errors import CheckpointError, InputError
+from minitransformer.models.transformer import Transformer
+from minitransformer.runs.checkpoint import load_checkpoint
+from minitransformer.runs.run_folder import RunFolder
+from minitransformer.runs.state import WEIGHTS, below
+from minitransformer.training.averaging import mean_weights
+from minitransformer.validation import as_integer
+
+
+def load_model(run: RunFolder | str | Path, device: str = "cpu", weights: str = "last") -> Transformer:
+    """The model of a run, with the weights of its newest checkpoint, or its "best" or "average" ones.
+
+    Raises CheckpointError if they are not there or damaged.
+    """
+    folder = run if isinstance(run, RunFolder) else RunFolder(run)
+    config, dtype = folder.model_settings()
+    arrays, _ = folder.load(weights)
+    model = Transformer(config, 0, dtype, device)
+    model.load_state_dict(below(WEIGHTS, arrays))
+    return model
+
+
+def average_checkpoints(folder: RunFolder, n: int = 5) -> list[int]:
+    """Write the mean of the weights of a run's last `n` checkpoints into its folder; return their steps.
+
+    `load_model(folder, weights="average")` reads it. The paper took 5 for its base model, 20 for the big one. Raises
+    CheckpointError if there are not as many, or if one is damaged or of another model.
+    """
+    n = as_integer("n", n, 1, 10**6, "how many checkpoints to average, 1 or more")
+    _, dtype = folder.model_settings()
+    paths = folder.checkpoints()[-n:]
+    if len(paths) < n:
+        raise CheckpointError(
+            f"{folder.path}: expected {n} checkpoints to average, found {len(paths)}; ask for fewer, or train with "
+            f"a larger keep_checkpoints"
+        )
+    mean, steps = mean_of_checkpoints(paths)
+    weights = {f"{WEIGHTS}{name}": x.astype(dtype) for name, x in mean.items()}
+    folder.save_weights("average", weights, {"steps": steps})
+    return steps
+
+
+def mean_of_checkpoints(paths: list[Path]) -> tuple[dict[str, Array], list[int]]:
+    """The mean of the weights in these checkpoints, in float64, and the checkpoints' steps.
+
+    Raises CheckpointError if they are not of one model.
+    """
+    steps: list[int] = []
+    reading = paths[0]
+
+    def states() -> Iterator[dict[str, Array]]:
+        nonlocal reading
+        for reading in paths:
+            arrays, meta = load_checkpoint(reading)
+            if "step" not in meta:
+                raise InputError("no step in it")
+            steps.append(meta["step"])
+            yield below(WEIGHTS, arrays)
+
+    try:
+        return mean_weights(states()), steps
+    except InputError as error:
+        raise CheckpointError(
+            f"{reading}: not a checkpoint of the same model as the others ({error})"
+        ) from None

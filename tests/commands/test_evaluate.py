@@ -1,0 +1,43 @@
+"""`minitransformer evaluate` and `average`: the figures of a run, with the weights that were asked for."""
+
+import json
+
+from command_line import call, contents, the_object
+from learning_runs import TINY
+
+import minitransformer as mt
+from minitransformer import cli
+
+
+def test_evaluate_measures_the_checkpoint_again(capsys, run):
+    before = contents(run)
+    assert call("evaluate", run, "--json") == 0
+    answer = the_object(capsys)
+    valid = mt.RunFolder(run).metrics()[-1]["valid"]
+    sets = {"valid": valid, **json.loads((run / "result.json").read_text())["sets"]}
+    assert answer == {"run": str(run), "sets": sets}
+    assert call("evaluate", run) == 0
+    out, err = capsys.readouterr()
+    assert f"{answer['sets']['test']['exact_match']:.2%}" in out and err == ""
+    assert contents(run) == before
+
+
+def test_the_command_averages_and_evaluates(tmp_path, capsys):
+    path = tmp_path / "run"
+    settings = {**TINY, "n_symbols": 7, "max_length": 5, "epoch_size": 40, "test_size": 9}
+    command = ["train", "sort", "--json", "--out", str(path), "--set"]
+    assert cli.main([*command, *(f"{name}={value}" for name, value in settings.items())]) == 0
+    capsys.readouterr()
+    assert cli.main(["evaluate", str(path), "--weights", "average"]) == 2
+    assert "expected averaged weights" in capsys.readouterr().err
+    assert cli.main(["average", str(path), "--last", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"run": str(path), "steps": [12, 15]}
+    found = {}
+    for weights in ("last", "best", "average"):
+        assert cli.main(["evaluate", str(path), "--weights", weights, "--beam", "3", "--json"]) == 0
+        found[weights] = json.loads(capsys.readouterr().out)["sets"]["test"]
+    assert len({figures["loss"] for figures in found.values()}) >= 2
+    model, task = mt.load_model(path, weights="average"), mt.RunFolder(path).settings().task
+    pairs = task.evaluation_sets(mt.backend.generator(0))["test"]
+    right = [mt.translate(model, [source], beam=3)[0] == list(target) for source, target in pairs]
+    assert found["average"]["exact_match"] == sum(right) / 9

@@ -1,0 +1,178 @@
+"""`minitransformer decode`, one sentence, and `translate`, a file, line by line."""
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+from command_line import assert_refused, call, the_object
+
+import minitransformer as mt
+from minitransformer import cli
+from minitransformer.commands import translate as command
+from minitransformer.inference.lines import Translation
+
+
+def test_decode_translates(capsys, run):
+    model = mt.load_model(mt.RunFolder(run))
+    vocabulary = mt.RunFolder(run).settings().task.vocabulary
+    expected = vocabulary.decode(mt.translate(model, [vocabulary.encode("3 1 4")])[0])
+    assert call("decode", run, "3 1 4", "--json") == 0
+    assert the_object(capsys) == {"input": "3 1 4", "output": expected}
+    assert call("decode", run, "3 1 4") == 0
+    assert capsys.readouterr().out == expected + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("", ["empty"]),
+        ("   ", ["empty"]),
+        ("3 99 4", ["'99'"]),
+        ("3,4", ["'3,4'"]),
+        ("<pad> 3", ["'<pad>'"]),
+        ("-1", ["-1"]),
+        (" ".join(["3"] * 40), ["max_len", "16", "41"]),
+    ],
+)
+def test_what_decode_cannot_use_is_refused(capsys, run, tmp_path, text, parts):
+    assert_refused(capsys, tmp_path, ["decode", run, "--", text], *parts)
+
+
+LINES = ["the house falls", "", "a dog sleeps", "  ", "the small red house does not fall"]
+
+
+@pytest.fixture
+def translate(translate_run, capsys, monkeypatch):
+    """Exit status, output and errors of the command, for some input (bytes)."""
+
+    def call(data, *options):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+        capsys.readouterr()
+        status = cli.main(["translate", str(translate_run), *options])
+        return status, *capsys.readouterr()
+
+    return call
+
+
+def searched(translate_run, line, beam, alpha=0.6):
+    """What beam search finds for one line by itself: score and text."""
+    vocabulary, model = mt.RunFolder(translate_run).settings().task.vocabulary, mt.load_model(translate_run)
+    source = [*vocabulary.encode(line), mt.tasks.EOS]
+    found = mt.beam_search(model, [source], beam, alpha, max_len=min(16, len(source) + 50))[0]
+    return [(score, vocabulary.decode(ids)) for ids, score in found]
+
+
+@pytest.mark.parametrize(("beam", "alpha"), [(4, 0.6), (1, 0.6), (3, 0.0)])
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"], ids=repr)
+def test_every_line_is_answered_in_its_place(translate_run, translate, beam, alpha, end):
+    data = ("\r\n" if end == "\r\n" else "\n").join(LINES) + end
+    status, out, err = translate(data.encode(), "--beam", str(beam), "--alpha", str(alpha))
+    expected = [searched(translate_run, line, beam, alpha)[0][1] if line.strip() else "" for line in LINES]
+    assert (status, out, err) == (0, "".join(f"{line}\n" for line in expected), "")
+
+
+def test_many_lines_come_out_in_parts_as_they_went_in(translate_run, translate, monkeypatch):
+    parts = command._parts_of
+    monkeypatch.setattr(command, "_parts_of", lambda file, n: parts(file, 2))
+    status, out, _ = translate("\n".join(LINES * 3).encode())
+    expected = [searched(translate_run, line, 4)[0][1] if line.strip() else "" for line in LINES]
+    assert status == 0 and out.split("\n")[:-1] == expected * 3
+
+
+def test_a_terminal_is_told_how_far_a_file_has_come(translate, monkeypatch):
+    parts = command._parts_of
+    monkeypatch.setattr(command, "_parts_of", lambda file, n: parts(file, 2))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    _, out, err = translate("\n".join(LINES).encode())
+    assert len(out.splitlines()) == 5
+    assert err.splitlines() == [f"{n} lines translated" for n in (2, 4, 5)]
+
+
+def test_the_n_best_have_their_line_and_their_score(translate_run, translate):
+    status, out, _ = translate("\n".join(LINES).encode(), "--n-best", "2", "--beam", "3")
+    found = [line.split("\t") for line in out.splitlines()]
+    expected = [
+        [str(number), f"{score:.4f}", text]
+        for number, line in enumerate(LINES, 1)
+        if line.strip()
+        for score, text in searched(translate_run, line, 3)[:2]
+    ]
+    assert status == 0 and found == expected and len(found) == 6
+    assert float(found[0][1]) > float(found[1][1])
+
+
+def test_json_is_one_object(translate_run, translate):
+    status, out, err = translate("\n".join(LINES).encode(), "--json", "--n-best", "2")
+    answer = json.loads(out)
+    assert (status, err, answer["run"]) == (0, "", str(translate_run))
+    expected = [searched(translate_run, line, 4)[:2] if line.strip() else [] for line in LINES]
+    assert [[(x["score"], x["text"]) for x in best] for best in answer["lines"]] == [
+        [(pytest.approx(score), text) for score, text in best] for best in expected
+    ]
+    assert json.loads(translate(b"", "--json")[1])["lines"] == []
+
+
+def test_a_byte_order_mark_and_other_blanks_are_no_words(translate_run, translate):
+    assert (
+        translate("\ufeffthe\thouse falls".encode())[1]
+        == searched(translate_run, "the house falls", 4)[0][1] + "\n"
+    )
+
+
+def test_output_is_utf_8_where_the_terminal_lacks_a_letter(translate_run, monkeypatch):
+    words = "la casa pequeña"
+    ids = mt.RunFolder(translate_run).settings().task.vocabulary.encode(words)
+    monkeypatch.setattr(command, "translate", lambda *arguments: [ids])
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert cli.main(["decode", str(translate_run), "the house"]) == 0
+    assert sys.stdout.buffer.getvalue() == f"{words}\n".encode()
+
+
+def test_output_is_utf_8_whatever_the_terminal_says(translate, monkeypatch):
+    said = [[Translation("la casa pequeña", -1.0)]]
+    monkeypatch.setattr(command, "translate_lines", lambda *arguments: said)
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    with contextlib.suppress(ValueError):  # of capsys, which looks for its own
+        translate(b"the small house\n")
+    assert sys.stdout.buffer.getvalue() == "la casa pequeña\n".encode()
+
+
+@pytest.mark.parametrize("how", ["--n-best 4", "--json"])
+def test_a_reader_that_has_seen_enough_is_no_error(translate_run, tmp_path, how):
+    """As `head` does: the pipe is closed while there is more to say."""
+    command = f"{sys.executable} -m minitransformer translate {translate_run} {how} 2> {tmp_path}/err"
+    data = b"the house falls\n" * 3000
+    whole = ["bash", "-c", f"({command}; echo $? > {tmp_path}/rc) | head -c 5"]
+    subprocess.run(whole, input=data, capture_output=True, check=True)
+    assert (tmp_path / "err").read_text() == "" and (tmp_path / "rc").read_text() == "0\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"the house falls\na \xff b\n", "line 2: not UTF-8"),
+        (b"\n\nthe houze falls\n", "line 3: unknown symbol 'houze'"),
+        (b"the " * 17, "line 1: expected less than 16 symbols (the model's max_len), got 17"),
+    ],
+    ids=["not UTF-8", "unknown", "too long"],
+)
+def test_a_line_that_cannot_be_read_is_named(translate, data, what):
+    status, out, err = translate(data)
+    assert (status, out) == (2, "") and what in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (["--beam", "0"], "beam"),
+        (["--alpha", "-1"], "alpha"),
+        (["--n-best", "0"], "n-best"),
+        (["--n-best", "9"], "n-best"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(translate, options, what):
+    status, _, err = translate(b"the house falls\n", *options)
+    assert status == 2 and what in err and err.count("\n") == 1

@@ -1,0 +1,283 @@
+"""The check itself: kinks are no errors, one wrong digit is, and no mistake has a place to hide.
+
+That it finds the faults of public Transformers is shown in tests/adversarial/test_negative_controls.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from gradcheck_layers import SEEDS, Affine, Layer, both_methods, relu, x
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minitransformer as mt
+
+# ---- kinks
+
+
+@pytest.mark.parametrize("at_zero", [0.0, 0.3, 1.0])
+def test_relu_at_zero_is_a_kink_and_no_error(at_zero: float) -> None:
+    inputs = x(4, 5)
+    inputs[0, 1] = inputs[2, 2] = 0
+    report = mt.gradcheck(relu(at_zero), inputs)
+    assert report.ok and report.rows[0].kinks == 2 and "2 at a kink, left out" in str(report)
+
+
+def test_relu_at_zero_is_a_kink_for_the_complex_step_too() -> None:
+    inputs = x(4, 5)
+    inputs[0, 1] = 0
+    report = mt.gradcheck(relu(0.0), inputs, method="complex")
+    assert report.ok and report.rows[0].kinks == 1
+
+
+@both_methods
+@pytest.mark.parametrize("at_zero", [-0.5, 1.5, np.nan])
+def test_what_is_no_slope_at_a_kink_is_wrong(at_zero: float, method: str) -> None:
+    inputs = x(4, 5)
+    inputs[0, 1] = 0
+    report = mt.gradcheck(relu(at_zero), inputs, method=method)
+    assert not report.ok and report.rows[0].index == (0, 1) and report.rows[0].kinks == 0
+
+
+@given(distance=st.floats(1e-5, 1e-2), seed=SEEDS)
+def test_near_a_kink_the_derivative_is_checked(distance: float, seed: int) -> None:
+    inputs = x(4, 5, seed=seed)
+    inputs[1, 3] = -distance
+    assert mt.gradcheck(relu(0.0), inputs).rows[0].kinks == 0
+    wrong = Layer(lambda x: np.maximum(x, 0), lambda x: x > -2e-2)
+    assert not mt.gradcheck(wrong, inputs).ok
+
+
+@both_methods
+def test_a_tie_of_a_maximum_is_a_kink(method: str) -> None:
+    def derivative(x):
+        return np.arange(x.shape[-1]) == x.argmax(-1)[:, None]
+
+    layer = Layer(lambda x: x.max(-1, keepdims=True), derivative)
+    inputs = x(4, 3)
+    inputs[2] = [1.0, 0.0, 1.0]
+    report = mt.gradcheck(layer, inputs, method=method)
+    assert report.ok and report.rows[0].kinks == {"central": 2, "complex": 1}[method]
+
+
+@both_methods
+def test_a_direction_that_starts_at_a_kink_is_checked_beside_it(method: str) -> None:
+    """And there it is checked as well as anywhere: no mistake hides in the width of the kink."""
+    inputs = x(4, 5)
+    inputs[0, 1] = 0
+    report = mt.gradcheck(relu(0.3), inputs, method=method, directional=True)
+    assert report.ok and report.rows[0].kinks >= 1 and "checked beside a kink" in str(report)
+    almost = Layer(lambda x: np.maximum(x, 0), lambda x: (x > 0) * 1.0001)
+    assert not mt.gradcheck(almost, inputs, method=method, directional=True).ok
+
+
+# ---- precision
+
+
+@both_methods
+@given(seed=SEEDS, scale=st.sampled_from([1e-2, 1.0, 100.0]))
+def test_smooth_functions_of_any_scale(method: str, seed: int, scale: float) -> None:
+    layer = Layer(lambda x: np.sin(x / scale) + np.exp(-x * x / scale**2),
+                  lambda x: np.cos(x / scale) / scale - 2 * x / scale**2 * np.exp(-x * x / scale**2))  # fmt: skip
+    report = mt.gradcheck(layer, scale * x(3, 4, seed=seed), method=method)
+    assert report.ok, report
+
+
+@both_methods
+@pytest.mark.parametrize("directional", [False, True])
+def test_one_wrong_digit_is_seen(method: str, directional: bool) -> None:
+    """In the eleventh digit by complex steps, in the seventh by central differences: all gradients, or one's."""
+    error = {"complex": 1e-11, "central": 1e-7}[method]
+    how: dict[str, Any] = {"method": method, "directional": directional}
+    assert mt.gradcheck(Affine(), x(2, 7, 3), **how).ok
+    for name in ("x", "W", "b"):
+        wrong = Affine(**{name: lambda g: g * (1 + 10 * error if directional else 1 + error)})
+        report = mt.gradcheck(wrong, x(2, 7, 3), **how)
+        assert not report.ok and (directional or [row.name for row in report.wrong] == [name]), report
+
+
+def test_the_direction_misses_no_number() -> None:
+    """Each of the 36 numbers in turn: its gradient wrong by a thousandth."""
+    for name, shape in {"x": (2, 7, 3), "W": (3, 5), "b": (5,)}.items():
+        for i in np.ndindex(shape):
+
+            def wrong(g, i=i):
+                g = g.copy()
+                g[i] += 1e-3
+                return g
+
+            report = mt.gradcheck(Affine(**{name: wrong}), x(2, 7, 3), method="complex", directional=True)
+            assert report.max_relative_error > 1e-6
+
+
+def test_many_numbers_are_checked_along_one_direction() -> None:
+    layer = mt.layers.Linear(60, 70, rng=0)
+    report = mt.gradcheck(layer, x(2, 60))
+    assert report.directional and report.ok and report.n_numbers == 60 * 70 + 70 + 120
+    assert [row.name for row in report.rows] == ["all, along one direction"]
+    assert len(mt.gradcheck(layer, x(2, 60), directional=False, method="complex").rows) == 3
+
+
+def test_the_tolerance_is_yours() -> None:
+    wrong = Affine(b=lambda g: g * 1.001)
+    assert not mt.gradcheck(wrong, x(2, 7, 3)).ok
+    report = mt.gradcheck(wrong, x(2, 7, 3), tolerance=0.01)
+    assert report.ok and report.tolerance == 0.01 and report.max_relative_error > 1e-4
+    assert mt.gradcheck(Affine(), x(2, 7, 3), tolerance=1e-9, method="complex").tolerance == 1e-9
+
+
+# ---- a mistake has no place to hide
+
+
+def test_a_pole_nearby_hides_no_mistake_elsewhere() -> None:
+    inputs = abs(x(4, 5)) + 1
+    inputs[0, 0] = 1e-3  # where a step leaves the domain of the logarithm
+
+    def wrong(x):
+        dx = 1 / x
+        dx[1, 1] *= -3
+        return dx
+
+    assert not mt.gradcheck(Layer(np.log, wrong), inputs).ok
+    inputs[0, 0] = 0.3
+    assert mt.gradcheck(Layer(np.log, lambda x: 1 / x), inputs).ok
+
+
+@pytest.mark.parametrize("directional", [False, True])
+def test_a_norm_is_not_analytic_and_complex_steps_say_so(directional: bool) -> None:
+    def unit(x):
+        return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+    layer = Layer(
+        unit, lambda x: 1 / np.linalg.norm(x, axis=-1, keepdims=True)
+    )  # what complex steps would say
+    with pytest.raises(mt.InputError, match=r"by complex steps, .* by real ones"):
+        mt.gradcheck(layer, x(3, 4), method="complex", directional=directional)
+    assert not mt.gradcheck(layer, x(3, 4)).ok
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_forward_that_is_analytic_in_some_of_its_numbers_only_is_found(seed: int) -> None:
+    """Small in the sum of all, or right by chance to one in a hundred."""
+
+    class Offset(Layer):
+        def __init__(self) -> None:
+            self.b = mt.Parameter(x(4))
+
+        def forward(self, x):
+            return x + 1e-3 * abs(self.b.data), None
+
+        def backward(self, dy, cache):
+            return dy  # b forgotten, and by complex steps it has no gradient
+
+    class Variance(Layer):
+        def __init__(self) -> None:
+            pass
+
+        def forward(self, x):
+            rstd = 1 / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+            return x * rstd, rstd
+
+        def backward(self, dy, rstd):
+            return dy * rstd  # as if the variance were a number
+
+    for layer, shape in ((Offset(), (3, 4)), (Variance(), (2, 5, 8)), (Variance(), (1, 2, 256))):
+        for directional in (False, True):
+            with pytest.raises(mt.InputError, match="by complex steps"):
+                mt.gradcheck(layer, x(*shape), method="complex", directional=directional, seed=seed)
+
+
+def test_a_check_of_nothing_is_none() -> None:
+    for layer in (relu(0.0), relu(0.7)):
+        report = mt.gradcheck(layer, np.zeros((4, 5)))
+        assert report.rows[0].kinks == 20 and not report.ok and "nothing was compared" in str(report)
+
+
+def test_few_digits_are_not_called_a_kink() -> None:
+    layer = Layer(lambda x: np.sin(x) + 1e6, np.cos)
+    row = mt.gradcheck(layer, x(3, 4)).rows[0]
+    assert row.kinks == 0 and row.unsure > 0
+    assert mt.gradcheck(layer, x(3, 4), method="complex").ok
+
+
+@both_methods
+@given(seed=SEEDS, zeros=st.integers(1, 6))
+def test_a_direction_may_start_at_many_kinks(method: str, seed: int, zeros: int) -> None:
+    inputs = x(4, 5, seed=seed)
+    inputs.ravel()[:zeros] = 0
+    assert mt.gradcheck(relu(0.0), inputs, method=method, directional=True, seed=seed).ok
+
+
+@both_methods
+def test_large_numbers_are_moved_exactly(method: str) -> None:
+    for size in (1e3, 1e7, 1e10):
+        assert mt.gradcheck(Layer(lambda x: x * 1, np.ones_like), size * x(3, 4), method=method).ok
+    assert mt.gradcheck(mt.layers.LayerNorm(4), 1e3 + x(3, 4)).ok
+
+
+@both_methods
+def test_a_single_number_is_an_input(method: str) -> None:
+    for number in (np.float64(0.3), np.float32(0.3), np.array(0.3)):
+        for directional in (False, True):
+            assert mt.gradcheck(Layer(np.sin, np.cos), number, method=method, directional=directional).ok
+
+
+# ---- what cannot be checked
+
+
+@pytest.mark.parametrize(
+    "function", [np.abs, np.floor, lambda x: x.real, lambda x: x.astype(float), lambda x: np.float64(x[0, 0])]
+)
+def test_what_does_not_run_in_complex_numbers_is_told_so(function: Callable[[Any], Any]) -> None:
+    layer = Layer(function, np.sign)
+    with pytest.raises(mt.InputError, match="use method='central'"):
+        mt.gradcheck(layer, x(3, 4), method="complex")
+
+
+def test_what_is_not_analytic_can_be_checked_by_central_differences() -> None:
+    assert mt.gradcheck(Layer(np.abs, np.sign), x(3, 4)).ok
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: mt.gradcheck(Affine(), x(2, 7, 3), method="forward"),
+            "method: expected 'central' or 'complex'",
+        ),
+        (lambda: mt.gradcheck(Layer(np.sin, np.cos), 3), "expected a floating-point input or a Parameter"),
+        (lambda: mt.gradcheck(Layer(np.sin, np.cos), x(3) + 1j), "expected real inputs"),
+        (lambda: mt.gradcheck(Layer(lambda x: "y", np.cos), x(3)), "y an array of floats; got a str"),
+        (lambda: mt.gradcheck(Layer(lambda x: x > 0, np.cos), x(3)), "y an array of floats; got a ndarray"),
+        (
+            lambda: mt.gradcheck(Layer(np.sin, lambda x: x[:, None]), x(3)),
+            r"shapes {'x': \(3,\)}, got float64 of shape \(3, 3\)",
+        ),
+        (lambda: mt.gradcheck(Affine(x=lambda g: None), x(2, 7, 3)), r"{'x': \(2, 7, 3\)}, got nothing"),
+        (lambda: mt.gradcheck(3), "an object with forward and backward, got 3"),
+        (lambda: mt.gradcheck(Affine, x(2, 7, 3)), "an object with forward and backward, got <class"),
+        (lambda: mt.gradcheck(Affine(), x(2, 7, 3), dropout_seed=1), "got one without rng"),
+        (lambda: mt.gradcheck(Affine(), x(2, 7, 3), tolerance="x"), "tolerance: expected a number"),
+        (lambda: mt.gradcheck(Affine(), x(2, 7, 3), tolerance=math.nan), "tolerance: expected a number"),
+    ],
+)
+def test_bad_input_is_refused(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(mt.InputError, match=message):
+        call()
+
+
+def test_a_backward_that_returns_too_little_is_told_so() -> None:
+    class Forgets(mt.layers.AddNorm):
+        def backward(self, dy, cache):
+            return super().backward(dy, cache)[0], None
+
+    ones = np.ones((2, 3))
+    with pytest.raises(
+        mt.InputError, match=r"of shapes {'x': \(2, 3\), 's': \(2, 3\)}, got float64 of shape \(2, 3\), None"
+    ):
+        mt.gradcheck(Forgets(3), ones, ones)

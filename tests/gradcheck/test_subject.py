@@ -1,0 +1,329 @@
+"""What is checked: anybody's layer, its inputs by name; that it is left alone, and keeps to the contract."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from gradcheck_layers import Affine, Layer, both_methods, x
+
+import minitransformer as mt
+
+# ---- what is checked, and what is left alone
+
+
+def test_gamma_of_ones_hides_nothing() -> None:
+    """A fault that is none while all of gamma is 1, as it is before training."""
+
+    class Outside(mt.layers.LayerNorm):
+        def backward(self, dy, cache):
+            dx = super().backward(dy / self.gamma.data, cache)
+            return dx * self.gamma.data
+
+    report = mt.gradcheck(Outside(6), x(2, 5, 6), method="complex")
+    assert "x" in [row.name for row in report.wrong]
+
+
+@both_methods
+def test_the_layer_and_its_inputs_are_left_alone(method: str) -> None:
+    layer = mt.layers.AddNorm(6, dropout=0.3)
+    layer.norm.gamma.grad = np.ones(6)
+    inputs = x(2, 5, 6).astype("float32"), x(2, 5, 6, seed=2).astype("float32")
+    copies = [a.copy() for a in inputs]
+    assert mt.gradcheck(layer, *inputs, method=method, dropout_seed=3).ok
+    assert all((a == b).all() and a.dtype == "float32" for a, b in zip(inputs, copies, strict=True))
+    gamma, beta = layer.norm.gamma, layer.norm.beta
+    assert (gamma.data == 1).all() and (beta.data == 0).all() and gamma.data.dtype == "float32"
+    assert (gamma.grad == 1).all() and (beta.grad == 0).all()
+
+
+def test_a_model_in_one_buffer_can_be_checked_and_goes_on_as_before() -> None:
+    layer = mt.layers.FeedForward(4, 6, rng=0)
+    flat = layer.flatten()
+    before = flat.data.copy()
+    assert mt.gradcheck(layer, x(2, 5, 4), method="complex").ok
+    assert layer.flatten() is flat or layer.flatten().data is flat.data
+    assert (flat.data == before).all() and (flat.grad == 0).all() and layer.W_1.data.base is flat.data
+
+
+@both_methods
+def test_anything_with_a_forward_and_a_backward_is_a_layer(method: str) -> None:
+    """No base class, layers in lists and dicts of layers, forward without an rng."""
+
+    class Stack:
+        def __init__(self) -> None:
+            self.layers = [Affine(3, 5), {"last": Affine(5, 2)}]
+
+        def forward(self, x):
+            y, first = self.layers[0].forward(x)
+            y, second = self.layers[1]["last"].forward(y)
+            return y, (first, second)
+
+        def backward(self, dy, cache):
+            return self.layers[0].backward(self.layers[1]["last"].backward(dy, cache[1]), cache[0])
+
+    report = mt.gradcheck(Stack(), x(2, 7, 3), method=method)
+    names = ["x", "layers.0.W", "layers.0.b", "layers.1.last.W", "layers.1.last.b"]
+    assert report.ok and [row.name for row in report.rows] == names
+
+
+def test_arrays_that_are_no_parameters_are_pointed_out() -> None:
+    class Forgets(Affine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale, self.mask = np.ones(3), np.ones(3, bool)
+
+    report = mt.gradcheck(Forgets(), x(2, 7, 3))
+    (note,) = report.notes
+    assert note.startswith("scale: ") and "no Parameter" in note and f"note: {note}" in str(report)
+    assert mt.gradcheck(Affine(), x(2, 7, 3)).notes == []
+
+
+def test_inputs_are_named_as_forward_names_them() -> None:
+    class Named:
+        def __init__(self) -> None:
+            self.W = mt.Parameter(x(3))
+
+        def forward(self, W, ids, *more, rng=None):
+            return self.W.data * W * more[0], (W, more[0])
+
+        def backward(self, dy, cache):
+            W, more = cache
+            self.W.grad += (dy * W * more).sum(0)
+            return dy * self.W.data * more, dy * self.W.data * W
+
+    report = mt.gradcheck(Named(), x(5, 3), np.arange(3), x(5, 3, seed=2), method="complex")
+    assert report.ok and [row.name for row in report.rows] == ["input 0", "input 2", "W"]
+
+
+def test_dropout_is_checked_with_the_mask_of_the_forward_pass() -> None:
+    class Another(mt.layers.Dropout):
+        def backward(self, dy, cache):
+            return dy if cache.kept is None else dy * cache.kept[::-1] / (1 - self.p)
+
+    inputs = x(8, 5)
+    assert mt.gradcheck(mt.layers.Dropout(0.5), inputs, dropout_seed=1).ok
+    assert not mt.gradcheck(Another(0.5), inputs, dropout_seed=1).ok
+    assert mt.gradcheck(Another(0.5), inputs).ok  # evaluation: nothing is dropped
+
+
+def test_an_empty_input_is_no_obstacle() -> None:
+    class Sum:
+        def forward(self, x, empty):
+            return x * 2, None
+
+        def backward(self, dy, cache):
+            return dy * 2, np.zeros((0, 3))
+
+    for directional in (False, True):
+        assert mt.gradcheck(Sum(), x(2, 3), np.zeros((0, 3)), directional=directional).ok
+
+
+def test_the_same_seed_gives_the_same_report_and_another_one_another_dy() -> None:
+    def first(seed: int) -> float:
+        return mt.gradcheck(Affine(), x(2, 7, 3), seed=seed).rows[0].analytic
+
+    assert first(1) == first(1) != first(2)
+
+
+# ---- the contract
+
+
+class InPlace(Layer):
+    """y = x + max(0, x), `spoil` called in backward with dy and the cache, which is x."""
+
+    def __init__(self, spoil: Callable[[Any, Any], None]) -> None:
+        super().__init__(lambda x: x + np.maximum(x, 0), lambda x: 1 + (x > 0))
+        self.spoil = spoil
+
+    def backward(self, dy, cache):
+        dx = super().backward(dy, cache)
+        self.spoil(dy, cache)
+        return dx
+
+
+@both_methods
+@pytest.mark.parametrize("directional", [False, True])
+@pytest.mark.parametrize(
+    ("spoil", "rule"),
+    [
+        (lambda dy, x: np.multiply(dy, x > 0, out=dy), "backward writes to dy"),
+        (lambda dy, x: np.clip(x, -0.1, 0.1, out=x), "backward writes to x"),
+        (lambda dy, x: np.negative(x, out=x), "backward gives another gradient"),
+    ],
+)
+def test_writing_to_what_is_not_ones_own_breaks_the_contract(
+    method: str, directional: bool, spoil: Callable[[Any, Any], None], rule: str
+) -> None:
+    how: dict[str, Any] = {"method": method, "directional": directional}
+    assert mt.gradcheck(InPlace(lambda dy, x: None), x(3, 4), **how).ok
+    report = mt.gradcheck(InPlace(spoil), x(3, 4), **how)
+    assert (
+        not report.ok and any(rule in broken for broken in report.broken) and f"BROKEN: {rule}" in str(report)
+    )
+    assert "WRONG" in str(report).splitlines()[0]
+
+
+class Remembers(Layer):
+    """Keeps x on itself, not in the cache."""
+
+    def forward(self, x):
+        self.x = x
+        return self.function(x), None
+
+    def backward(self, dy, cache):
+        return dy * self.derivative(self.x)
+
+
+@both_methods
+@pytest.mark.parametrize("directional", [False, True])
+def test_what_backward_needs_has_to_be_in_the_cache(method: str, directional: bool) -> None:
+    how: dict[str, Any] = {"method": method, "directional": directional}
+    assert mt.gradcheck(Layer(np.sin, np.cos), x(3, 4), **how).ok
+    assert not mt.gradcheck(Remembers(np.sin, np.cos), x(3, 4), **how).ok
+
+
+class Keeps:
+    """A layer that keeps what backward needs, on itself or in the cache."""
+
+    def __init__(self, on_itself: bool) -> None:
+        self.on_itself = on_itself
+        self.E = mt.Parameter(x(5, 4))
+
+    def keep(self, what):
+        if not self.on_itself:
+            return what
+        self.kept = what
+        return None
+
+    def kept_in(self, cache):
+        return self.kept if self.on_itself else cache
+
+
+class KeepsIds(Keeps):
+    def forward(self, ids):
+        return self.E.data[ids], self.keep(ids)
+
+    def backward(self, dy, cache):
+        np.add.at(self.E.grad, self.kept_in(cache), dy)
+
+
+class KeepsZeros(Keeps):
+    def forward(self, x, rng=None):
+        kept = rng.random(x.shape) >= 0.5
+        return x * kept, self.keep(kept)
+
+    def backward(self, dy, cache):
+        return dy * self.kept_in(cache)
+
+
+class KeepsMask(Keeps):
+    def forward(self, x, mask):
+        return x * mask, self.keep(mask)
+
+    def backward(self, dy, cache):
+        return dy * self.kept_in(cache)
+
+
+@both_methods
+@pytest.mark.parametrize("directional", [False, True])
+@pytest.mark.parametrize("on_itself", [False, True])
+def test_ids_masks_and_zeros_of_dropout_have_to_be_in_the_cache_too(
+    method: str, directional: bool, on_itself: bool
+) -> None:
+    how: dict[str, Any] = {"method": method, "directional": directional}
+    ids, mask = np.array([[0, 3, 3, 1], [2, 4, 0, 0]]), x(3, 4) > 0
+    for report in (
+        mt.gradcheck(KeepsIds(on_itself), ids, **how),
+        mt.gradcheck(KeepsZeros(on_itself), x(3, 4), dropout_seed=1, **how),
+        mt.gradcheck(KeepsMask(on_itself), x(3, 4), mask, **how),
+    ):
+        assert report.ok is not on_itself
+
+
+def test_a_layer_that_takes_only_some_ids_can_be_checked() -> None:
+    """Though other inputs, which come in between to see what is kept, are not all to its liking."""
+
+    class Sorted(KeepsIds):
+        def forward(self, ids):
+            assert (np.diff(ids) >= 0).all()
+            return super().forward(ids)
+
+    assert mt.gradcheck(Sorted(on_itself=False), np.array([[0, 1, 3], [1, 1, 4]])).ok
+
+
+@both_methods
+def test_writing_to_ids_masks_and_parameters_breaks_the_contract(method: str) -> None:
+    class Writes:
+        def __init__(self, forward: Any = None, backward: Any = None) -> None:
+            self.b = mt.Parameter(x(4))
+            self.in_forward, self.in_backward = forward, backward
+
+        def forward(self, x, ids, mask):
+            if self.in_forward:
+                self.in_forward(self.b, ids, mask)
+            return (x + self.b.data) * mask * (ids != 7), (mask.copy(), ids.copy())
+
+        def backward(self, dy, cache):
+            dx = dy * cache[0] * (cache[1] != 7)
+            self.b.grad += dx.sum(0)
+            if self.in_backward:
+                self.in_backward(self.b, *cache[::-1])
+            return dx
+
+    ids, mask = np.arange(12).reshape(3, 4), x(3, 4) > 0
+    given = x(3, 4), ids, mask
+    assert mt.gradcheck(Writes(), *given, method=method).ok
+    for change, rule in (
+        (lambda b, ids, mask: np.logical_and(mask, np.tri(3, 4) > 0, out=mask), "forward writes to mask"),
+        (lambda b, ids, mask: ids.__setitem__((0, 0), 1), "forward writes to ids"),
+        (lambda b, ids, mask: b.data.__setitem__(0, 0.0), "forward writes to b"),
+    ):
+        report = mt.gradcheck(Writes(change), *given, method=method)
+        assert rule in report.broken and not report.ok
+    report = mt.gradcheck(
+        Writes(None, lambda b, ids, mask: np.multiply(b.data, 0.9, out=b.data)), *given, method=method
+    )
+    assert "backward writes to b" in report.broken
+    assert ids.tolist() == np.arange(12).reshape(3, 4).tolist()  # the caller's own are not touched
+
+
+@both_methods
+def test_a_forward_that_is_not_pure_is_told_so(method: str) -> None:
+    draw = np.random.default_rng(0)
+    random = Layer(lambda x: x * draw.normal(), lambda x: 1.0)
+    assert any("another y" in rule for rule in mt.gradcheck(random, x(3, 4), method=method).broken)
+    half = Layer(lambda x: x.astype("float32") if x.dtype == "float64" else x, lambda x: 1.0)
+    assert any("float32" in rule for rule in mt.gradcheck(half, x(3, 4), method=method).broken)
+    writes = Layer(lambda x: np.maximum(x, 0, out=x) + 0, lambda x: (x > 0) * 1.0)
+    assert "forward writes to x" in mt.gradcheck(writes, x(3, 4)).broken
+
+
+@both_methods
+def test_a_parameter_that_is_not_found_is_told_so(method: str) -> None:
+    class Hidden(Layer):
+        def __init__(self) -> None:
+            super().__init__(np.sin, np.cos)
+            self.box = types.SimpleNamespace(W=mt.Parameter(x(3)))
+
+    report = mt.gradcheck(Hidden(), x(3, 4), method=method)
+    assert not report.ok and report.broken[0].startswith("1 Parameter(s) not found")
+
+
+@both_methods
+def test_a_parameter_of_one_number_is_moved_from_where_training_starts(method: str) -> None:
+    class Scale:
+        def __init__(self) -> None:
+            self.g = mt.Parameter(np.ones(1))
+
+        def forward(self, x):
+            return self.g.data * x, x
+
+        def backward(self, dy, x):
+            self.g.grad += (dy * x).sum()
+            return dy  # g forgotten: right while it is 1
+
+    assert [row.name for row in mt.gradcheck(Scale(), x(3, 4), method=method).wrong] == ["x"]

@@ -1,0 +1,17 @@
+"""§3.3: two linear maps and a ReLU."""
+
+from __future__ import annotations
+
+import numpy as np
+from support import D_FF, D_MODEL, T_Q, B, randomise
+
+from minitransformer import layers
+
+
+def test_feed_forward_is_equation_2():
+    rng = np.random.default_rng(1)
+    layer = randomise(layers.FeedForward(D_MODEL, D_FF), rng)
+    x = rng.normal(size=(B, T_Q, D_MODEL))
+    p = {name: parameter.data for name, parameter in layer.parameters().items()}
+    expected = np.maximum(0, x @ p["W_1"] + p["b_1"]) @ p["W_2"] + p["b_2"]
+    np.testing.assert_allclose(layer.forward(x)[0], expected, rtol=1e-12)

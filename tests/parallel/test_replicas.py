@@ -1,0 +1,127 @@
+"""Replicas that share the weights: the same numbers as one model, whoever is faster."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+from replica_cases import LOSS, model_and_batches, rngs
+from support import V_SRC, randomise, tiny_config
+
+import minitransformer as mt
+from minitransformer.inference.translation import decode
+from minitransformer.parallel import default_processes
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_replicas_find_the_gradient_of_one_model(n):
+    model, batches = model_and_batches(5)
+    alone, _ = model_and_batches(0)
+    expected_loss = mt.Replicas(alone).loss_and_gradients(LOSS, batches, rngs(5))
+    replicas = mt.Replicas(model, n)
+    with replicas.processes():
+        loss = replicas.loss_and_gradients(LOSS, batches, rngs(5))
+    assert loss == pytest.approx(expected_loss, rel=1e-13)
+    expected = alone.flatten().grad
+    np.testing.assert_allclose(model.flatten().grad, expected, rtol=1e-11, atol=1e-14 * abs(expected).max())
+
+
+def test_processes_give_the_same_bits_as_the_same_replicas_in_one():
+    """Step after step, with dropout: what a helper draws is drawn here, too."""
+    results = []
+    for several in (False, True, True):
+        model, batches = model_and_batches(4)
+        replicas, optimizer, drawn = mt.Replicas(model, 2), mt.Adam(model), rngs(4)
+        with replicas.processes() if several else nullcontext():
+            losses = [mt.train_step(replicas, LOSS, optimizer, batches, 0.1, 1.0, drawn) for _ in range(3)]
+        assert len({loss for loss, _ in losses}) == 3
+        results.append((losses, model.flatten().data.copy(), [rng.random() for rng in drawn]))
+    for losses, weights, random_numbers in results[1:]:
+        assert losses == results[0][0] and random_numbers == results[0][2]
+        np.testing.assert_array_equal(weights, results[0][1])
+
+
+def test_the_result_does_not_depend_on_which_process_is_faster(monkeypatch):
+    gradient, grads = mt.Replicas._gradient, []
+    for slower in (0, 1):
+
+        def wait(self, i, *args, slower=slower):
+            time.sleep(0.2 if i == slower else 0)
+            return gradient(self, i, *args)
+
+        monkeypatch.setattr(mt.Replicas, "_gradient", wait)
+        model, batches = model_and_batches(2)
+        replicas = mt.Replicas(model, 2)
+        with replicas.processes():
+            replicas.loss_and_gradients(LOSS, batches, rngs(2))
+        grads.append(model.flatten().grad.copy())
+    np.testing.assert_array_equal(grads[0], grads[1])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_replicas_decode_what_the_model_decodes(n):
+    rng = np.random.default_rng(2)
+    model = randomise(mt.Transformer(tiny_config()), rng)
+    sources = [rng.integers(3, V_SRC, rng.integers(1, 7)).tolist() for _ in range(8)]
+    replicas = mt.Replicas(model, n)
+    with replicas.processes():
+        assert replicas.in_shares(decode, sources) == decode(model, sources)
+
+
+def test_a_run_is_a_function_of_its_seed_and_not_of_processes_being_available(monkeypatch):
+    settings = {
+        "n_layers": 1, "d_model": 8, "n_heads": 2, "d_ff": 12, "max_len": 12, "dropout": 0.2, "steps": 9,
+        "batch_tokens": 44, "warmup_steps": 2, "accumulate": 2, "processes": 2,
+    }  # fmt: skip
+    task = mt.tasks.Copy(n_symbols=6, min_length=2, max_length=5, epoch_size=30, test_size=3)
+    weights = []
+    for available in (True, True, False):
+        monkeypatch.setattr(
+            "minitransformer.parallel.replicas.can_fork", lambda x, available=available: available
+        )
+        trainer = mt.Trainer(mt.RunSettings.of(task, settings, seed=3))
+        trainer.run(mt.runs.Progress(9, quiet=True))
+        weights.append(trainer.model.flatten().data.copy())
+    np.testing.assert_array_equal(weights[0], weights[1])
+    np.testing.assert_array_equal(weights[0], weights[2])
+
+
+def test_recomputing_in_training_changes_no_bit_of_the_gradients():
+    found = []
+    for keep in ("caches", "inputs"):
+        model, batches = model_and_batches(3)
+        replicas = mt.Replicas(model, 2, keep)
+        with replicas.processes():
+            loss = replicas.loss_and_gradients(LOSS, batches, rngs(3))
+        found.append((loss, model.flatten().grad.copy()))
+    assert found[0][0] == found[1][0] and abs(found[0][1]).max() > 0
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+    task = mt.tasks.Copy(test_size=3)
+    for recompute, keep in ((False, "caches"), (True, "inputs")):
+        assert mt.Trainer(mt.RunSettings.of(task, {"recompute": recompute})).replicas.keep == keep
+
+
+# ---- how many processes
+
+
+@pytest.mark.parametrize(
+    ("d_model", "tokens", "most_parameters", "cores", "expected"),
+    [
+        (64, 768, None, 2, 2),
+        (64, 200, None, 2, 1),  # processes would wait for each other
+        (64, 768, None, 64, 3),  # 2^14 numbers for each
+        (256, 1, None, 4, 1),
+        (256, 10**6, 10**4, 4, 1),  # another gradient would take too much memory
+    ],
+)
+def test_as_many_processes_as_pay(monkeypatch, d_model, tokens, most_parameters, cores, expected):
+    monkeypatch.setattr("minitransformer.parallel.replicas.n_cores", lambda: cores)
+    monkeypatch.setattr("minitransformer.parallel.replicas.can_fork", lambda x: True)
+    if most_parameters is not None:
+        monkeypatch.setattr("minitransformer.parallel.replicas.GRADIENTS", most_parameters)
+    model = mt.Transformer(tiny_config(d_model=d_model, d_k=4, d_v=4))
+    assert default_processes(model, tokens) == expected
+    monkeypatch.setattr("minitransformer.parallel.replicas.can_fork", lambda x: False)
+    assert default_processes(model, tokens) == 1

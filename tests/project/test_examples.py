@@ -1,0 +1,81 @@
+"""The examples run, and say what they promise."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minitransformer as mt
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def output(name: str) -> str:
+    run = subprocess.run([sys.executable, EXAMPLES / name], capture_output=True, text=True, check=True)
+    return run.stdout
+
+
+def test_examples_are_short():
+    assert all(len(path.read_text(encoding="utf-8").splitlines()) < 100 for path in EXAMPLES.glob("*.py"))
+
+
+def test_train_by_hand_learns_to_copy():
+    share = re.search(r"without a mistake: ([\d.]+)%", output("train_by_hand.py"))
+    assert share is not None and float(share.group(1)) > 80
+
+
+def test_own_task_is_a_task():
+    sys.path.insert(0, str(EXAMPLES))
+    try:
+        from own_task import Doubles
+    finally:
+        sys.path.remove(str(EXAMPLES))
+    assert Doubles().answer(np.array([3, 14])).tolist() == [3, 6, 14, 8]
+    settings = {"steps": 3, "warmup_steps": 1, "evaluate_every": 3}
+    result = mt.Trainer(mt.RunSettings.of(Doubles(test_size=5), settings)).run()
+    assert result["task"] == "doubles" and result["steps"] == 3
+
+
+def test_check_your_own_layer_tells_right_from_wrong():
+    titles = re.findall(r"^(\w+): (ok|WRONG)", output("check_your_own_layer.py"), re.MULTILINE)
+    assert titles == [("RMSNorm", "ok"), ("AlmostRMSNorm", "WRONG"), ("Bias", "WRONG"), ("RMSNorm", "ok")]
+
+
+def test_the_settings_for_multi30k_are_those_of_the_model_with_2_57_million_parameters():
+    settings = json.loads((EXAMPLES / "multi30k.json").read_text())
+    paths = {f"{name}_{side}": "x" for name in ("train", "valid", "test") for side in ("src", "tgt")}
+    of_task = {name: settings.pop(name) for name in list(settings) if hasattr(mt.tasks.Text, name)}
+    task = mt.tasks.Text(**paths, **of_task)
+    task.__dict__["vocabulary"] = mt.tasks.Vocabulary(map(str, range(of_task["vocab_size"] - 3)))
+    run = mt.RunSettings.of(task, settings)
+    assert mt.Transformer(run.model).n_parameters() == 2_567_808
+    assert run.training.batch_tokens * run.training.accumulate == 4096
+
+
+def test_look_at_translations_draws_what_it_prints(tmp_path):
+    pytest.importorskip("matplotlib")
+    task = mt.tasks.Translate(epoch_size=20, test_size=4)
+    settings = {"steps": 3, "warmup_steps": 1, "d_model": 8, "d_ff": 8, "max_len": 16, "processes": 1}
+    mt.Trainer(mt.RunSettings.of(task, settings), mt.RunFolder(tmp_path / "run")).run()
+    picture = tmp_path / "picture.png"
+    sentences = ["the house falls", "a dog sleeps"]
+    command = [
+        sys.executable,
+        EXAMPLES / "look_at_translations.py",
+        tmp_path / "run",
+        "--out",
+        picture,
+        *sentences,
+    ]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [lines[0], lines[2]] == sentences and lines[4:] == [str(picture)]
+    model = mt.load_model(tmp_path / "run")
+    answer = mt.translate(model, [task.vocabulary.encode(sentences[0])], beam=4)[0]
+    assert lines[1] == f"→ {task.vocabulary.decode(answer)}"
+    assert picture.read_bytes()[:4] == b"\x89PNG"

@@ -1,0 +1,186 @@
+"""Rules about the code itself: which way imports point, where NumPy may be imported, which tests a file has."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import minitransformer
+
+PACKAGE = Path(minitransformer.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# The rooms of the package, from the bottom up. A file may import from its own room and from those below, and inside a
+# room, too, imports point one way.
+ROOMS = [
+    "errors",
+    "renamed",
+    "backend",
+    "system",
+    "kernels",
+    "parts",
+    "validation",
+    "parameter",
+    "memory",
+    "module",
+    "gradcheck",
+    "layers",
+    "config",
+    "models",
+    "training",
+    "tasks",
+    "inference",
+    "parallel",
+    "checks",
+    "runs",
+    "exercises",
+    "figures",
+    "bench",
+    "commands",
+    "cli",
+    "__main__",
+]
+COMPUTING = ("layers/", "models/", "training/", "inference/")
+PROCESSES = {"parallel", "multiprocessing", "mpi4py", "threading", "concurrent", "signal", "socket"}
+# Arrays enter and leave here, and in tasks/, figures/ and commands/.
+USES_NUMPY = {"backend.py", "system.py", "runs/checkpoint.py"}
+
+TESTS = Path(__file__).parents[1]
+# The folders of tests/ that have no room of the package beside them.
+ABOUT_THE_WHOLE = {
+    "adversarial", "benchmarks", "device", "fixtures", "golden", "helpers", "laws", "project", "textbook"
+}  # fmt: skip
+# Files of tests in mirrored folders that test no file of the same name, and why.
+WITHOUT_A_SOURCE = {
+    "runs/test_older_runs.py": "the runs that earlier versions wrote, which lie in fixtures/",
+    "gradcheck/test_doors.py": "layers and inputs that nobody expected, through check.py, subject.py and report.py",
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of the modules that `path` imports anywhere, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= (
+                {node.module}
+                if node.module != "minitransformer"
+                else {f"minitransformer.{a.name}" for a in node.names}
+            )
+    return found
+
+
+def own(path: Path) -> set[str]:
+    """The rooms that `path` imports from."""
+    names = (name for name in imports(path) if name.startswith("minitransformer."))
+    return {name.split(".")[1] for name in names} - {"__version__"}
+
+
+def test_imports_point_one_way() -> None:
+    checked = 0
+    for path in MODULES:
+        relative = path.relative_to(PACKAGE)
+        if relative == Path("__init__.py"):
+            continue
+        floor = ROOMS.index(relative.parts[0].removesuffix(".py"))
+        for room in own(path):
+            assert ROOMS.index(room) <= floor, f"{relative} imports {room}"
+            checked += 1
+    assert checked > 100
+
+
+def test_no_file_of_a_room_imports_itself_through_others() -> None:
+    names = {path: ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in MODULES}
+    below = {names[path]: imports(path) & set(names.values()) for path in MODULES if path.stem != "__init__"}
+    while leaves := [name for name, found in below.items() if not found & below.keys()]:
+        for name in leaves:
+            del below[name]
+    assert not below, f"these import one another: {sorted(below)}"
+
+
+def test_gradcheck_knows_modules_and_the_backend_only() -> None:
+    used = set().union(*(own(path) for path in (PACKAGE / "gradcheck").glob("*.py")))
+    assert used == {"backend", "errors", "gradcheck", "memory", "parameter"}
+
+
+def test_the_papers_mathematics_knows_nothing_of_processes_or_of_settings() -> None:
+    for path in MODULES:
+        relative = path.relative_to(PACKAGE).as_posix()
+        packages = {name.split(".")[0] for name in imports(path)} | own(path)
+        if relative.startswith(COMPUTING):
+            assert not packages & PROCESSES, f"{relative} imports {packages & PROCESSES}"
+        if relative.startswith("layers/"):
+            assert "config" not in packages, f"{relative} imports config"
+
+
+def test_numpy_is_imported_only_where_arrays_enter_and_leave() -> None:
+    users = {path.relative_to(PACKAGE).as_posix() for path in MODULES if "numpy" in imports(path)}
+    strict = {name for name in users if not name.startswith(("tasks/", "figures/", "commands/"))}
+    assert strict <= USES_NUMPY, strict - USES_NUMPY
+
+
+def test_importing_the_package_imports_no_optional_one() -> None:
+    code = (
+        "import sys, minitransformer, minitransformer.cli\n"
+        "optional = {'cupy', 'matplotlib', 'tqdm', 'hypothesis', 'pytest', 'scipy', 'torch'}\n"
+        "optional |= {'sacrebleu', 'sentencepiece', 'mpi4py'}\n"
+        "print(sorted(optional & set(sys.modules)))"
+    ).replace("\\\n", "\n")
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_every_public_name_has_a_docstring() -> None:
+    missing = []
+    for path in MODULES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        missing += [path.name] if ast.get_docstring(tree) is None else []
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                is_cache = node.name.endswith("Cache")  # its fields carry comments
+                missing += (
+                    [f"{path.name}:{node.name}"] if ast.get_docstring(node) is None and not is_cache else []
+                )
+    assert not missing
+
+
+def test_every_extra_that_is_named_exists() -> None:
+    root = Path(__file__).parents[2]  # the package may be an installed one
+    project = (root / "pyproject.toml").read_text(encoding="utf-8")
+    section = project.split("[project.optional-dependencies]")[1].split("\n[")[0]
+    extras = set(re.findall(r"^(\w+) = ", section, re.MULTILINE))
+    pages = [*MODULES, *root.glob("*.md"), *(root / "docs").glob("*.md"), *(root / "tests").rglob("*.py")]
+    texts = [project, *(path.read_text(encoding="utf-8") for path in pages)]
+    named = {name for text in texts for found in re.findall(r"(?:minitransformer|pip install \"?\.)\[([\w,]+)\]", text)
+             for name in found.split(",")}  # fmt: skip
+    assert {"app", "cuda12", "cuda13"} <= named <= extras, named - extras
+
+
+def source_of(test: Path) -> Path:
+    """What a file of tests is about: the file of that name, or of a file with its folder's name, the folder itself."""
+    *folder, name = test.relative_to(TESTS).parts
+    stem = name.removeprefix("test_").removesuffix(".py")
+    return PACKAGE.joinpath(*folder, "__init__.py" if folder == [stem] else f"{stem}.py")
+
+
+def test_every_file_of_tests_has_a_source_file() -> None:
+    rooms = {path.parent.relative_to(PACKAGE).parts[0] for path in PACKAGE.glob("*/*.py")}
+    files = [
+        *TESTS.glob("test_*.py"),
+        *(file for room in rooms for file in (TESTS / room).rglob("test_*.py")),
+    ]
+    alone = {file.relative_to(TESTS).as_posix() for file in files if not source_of(file).is_file()}
+    assert len(files) > 70 and alone == set(WITHOUT_A_SOURCE)
+    folders = {path.name for path in TESTS.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == rooms | ABOUT_THE_WHOLE
+
+
+def test_the_root_of_the_tests_has_no_helpers() -> None:
+    others = {path.name for path in TESTS.glob("*.py") if not path.name.startswith("test_")}
+    assert others == {"conftest.py"}

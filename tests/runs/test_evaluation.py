@@ -1,0 +1,81 @@
+"""Exact match and token accuracy, against loops over the answers."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import tiny_config
+
+import minitransformer as mt
+from minitransformer.inference import translation as translation_module
+from minitransformer.tasks import BOS, EOS, PAD
+
+SYMBOLS = st.integers(3, 6)  # few, so that answers are right by chance
+CASES = st.lists(
+    st.tuples(
+        st.lists(SYMBOLS, min_size=1, max_size=6),  # source
+        st.lists(SYMBOLS, max_size=6),  # target
+        st.one_of(st.just("right"), st.lists(SYMBOLS, max_size=8)),  # what the model answers
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+def a_model_that_answers(monkeypatch, answers, max_len=64):
+    """answers: the source as a tuple -> what comes out, EOS included if it is to end."""
+
+    def greedy_decode(model, src_ids, bos_id, eos_id, max_len):
+        assert (bos_id, eos_id) == (BOS, EOS)
+        rows = [
+            answers[tuple(i for i in row if i != PAD)[:-1]][:max_len] for row in np.asarray(src_ids).tolist()
+        ]
+        ids = np.full((len(rows), max(map(len, rows))), PAD)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = row
+        return ids
+
+    monkeypatch.setattr(translation_module, "greedy_decode", greedy_decode)
+    return SimpleNamespace(config=SimpleNamespace(max_len=max_len, pad_id=PAD))
+
+
+@given(CASES)
+def test_figures_are_counted_right(cases):
+    answers = {tuple(source): target if answer == "right" else answer for source, target, answer in cases}
+    pairs = [(source, target) for source, target, _ in cases]
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        model = a_model_that_answers(monkeypatch, {key: [*row, EOS] for key, row in answers.items()})
+        figures = mt.evaluate(model, pairs)
+        assert mt.translate(model, [source for source, _ in pairs]) == [answers[tuple(s)] for s, _ in pairs]
+    exact, right, positions, of_length = [], 0, 0, {}
+    for source, target in pairs:
+        answer = answers[tuple(source)]
+        exact.append(answer == target)
+        of_length.setdefault(len(source), []).append(answer == target)
+        for i in range(len(target) + 1):  # the last position is that of the end
+            expected = target[i] if i < len(target) else "end"
+            got = answer[i] if i < len(answer) else "end" if i == len(answer) else "nothing"
+            right += got == expected
+            positions += 1
+    assert figures["n"] == len(pairs)
+    assert figures["exact_match"] == pytest.approx(sum(exact) / len(exact), rel=1e-12)
+    assert figures["token_accuracy"] == pytest.approx(right / positions, rel=1e-12)
+    by_length = figures["exact_match_by_length"]
+    assert list(by_length) == [str(length) for length in sorted(of_length)]
+    for length, values in of_length.items():
+        assert by_length[str(length)] == pytest.approx(sum(values) / len(values), rel=1e-12)
+
+
+def test_an_answer_that_never_ends_is_not_exact(monkeypatch):
+    """Right symbols up to the longest output, but no end after them."""
+    model = a_model_that_answers(monkeypatch, {(3, 4): [5, 6, 5]}, max_len=3)
+    figures = mt.evaluate(model, [([3, 4], [5, 6, 5])])
+    assert figures["exact_match"] == 0
+    assert figures["token_accuracy"] == pytest.approx(3 / 4)
+
+
+def test_nothing_to_evaluate_is_refused():
+    with pytest.raises(mt.InputError):
+        mt.evaluate(mt.Transformer(tiny_config()), [])

@@ -1,0 +1,263 @@
+"""The folder of a run: begun once, readable for ever, and never half written."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from learning_runs import trained
+
+import minitransformer as mt
+from minitransformer.tasks import Copy, Sort
+
+TASK = Sort(n_symbols=7, max_length=4, epoch_size=11, test_size=3)
+
+
+def settings_of(**changes):
+    return mt.RunSettings.of(
+        TASK, {"d_model": 6, "n_heads": 2, "max_len": 9, "steps": 1500, **changes}, seed=7
+    )
+
+
+def contents(path):
+    return {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+# --- settings -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        settings_of(),
+        settings_of(dropout_on=("relu",), d_k=5, d_v=7, positions="learned", tie_embeddings="source_target"),
+        settings_of(clip_norm=0.1 + 0.2, solved_at=None, learning_rate=1, dtype="float64", accumulate=3),
+        mt.RunSettings.of(Copy(first_symbol=-3, n_symbols=4), {}, 2**40),
+    ],
+    ids=["plain", "model", "training", "task"],
+)
+def test_config_json_rebuilds_the_settings(tmp_path, settings):
+    folder = mt.RunFolder(tmp_path / "a" / "b")
+    assert not folder.exists()
+    folder.create(settings)
+    assert folder.exists()
+    assert mt.RunFolder(str(tmp_path / "a" / "b")).settings() == settings
+    json.loads((tmp_path / "a" / "b" / "config.json").read_text())
+    assert list(contents(tmp_path)) == ["a/b/config.json"]
+
+
+# --- a folder is begun once -----------------------------------------------------------------------------
+
+
+def test_a_second_run_in_the_folder_is_refused_and_the_first_is_intact(tmp_path):
+    folder = mt.RunFolder(tmp_path / "run")
+    folder.create(settings_of())
+    folder.log({"step": 1})
+    folder.save(1, {"x": np.arange(3)}, {})
+    before = contents(tmp_path)
+    with pytest.raises(mt.ConfigError, match=r"already holds a run.*--resume.*--out"):
+        mt.RunFolder(tmp_path / "run").create(settings_of(d_ff=12))
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["checkpoint-00000500.npz", "metrics.jsonl", "result.json"])
+def test_a_folder_with_the_rest_of_a_run_is_refused_too(tmp_path, name):
+    """Its config.json is gone, but what is there would be mixed with the new run, or deleted by it."""
+    (tmp_path / name).write_bytes(b"the only copy")
+    with pytest.raises(mt.ConfigError, match="already holds"):
+        mt.RunFolder(tmp_path).create(settings_of())
+    assert contents(tmp_path) == {name: b"the only copy"}
+
+
+def test_a_folder_that_is_no_run_may_become_one(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    mt.RunFolder(tmp_path).create(settings_of())
+    assert contents(tmp_path).keys() == {"notes.txt", "config.json"}
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("path", ["file", "file/below"])
+def test_a_file_in_the_way_is_refused(tmp_path, path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(mt.ConfigError, match="file"):
+        mt.RunFolder(tmp_path / path).create(settings_of())
+    assert contents(tmp_path) == {"file": b"mine"}
+
+
+# --- reading what is damaged ----------------------------------------------------------------------------
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    for path in (tmp_path, tmp_path / "nothing here"):
+        with pytest.raises(mt.CheckpointError, match=r"config\.json"):
+            mt.RunFolder(path).settings()
+        with pytest.raises(mt.CheckpointError):
+            mt.load_model(mt.RunFolder(path))
+    mt.RunFolder(tmp_path).create(settings_of())
+    with pytest.raises(mt.CheckpointError, match="found none"):
+        mt.load_model(mt.RunFolder(tmp_path))
+
+
+def damaged(**changes):
+    config = {**settings_of().as_dict(), **changes}
+    return json.dumps({name: value for name, value in config.items() if value is not ...})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[1, 2]",
+        "null",
+        "7",
+        '"text"',
+        damaged(task=...),
+        damaged(model=...),
+        damaged(seed=...),
+        damaged(task="sorte"),
+        damaged(task=["sort"]),
+        damaged(task_settings=[1]),
+        damaged(model={"d_model": 6}),
+        damaged(model=None),
+        damaged(model={**settings_of().as_dict()["model"], "d_modle": 6}),
+        damaged(training={"steps": "many"}),
+        damaged(seed="seven"),
+        damaged(seed=None),
+        damaged(seed=-1),
+    ],
+)
+def test_a_damaged_config_is_refused(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(mt.MinitransformerError) as raised:
+        mt.RunFolder(tmp_path).settings()
+    assert "\n" not in str(raised.value)
+    assert (tmp_path / "config.json").read_text() == text
+
+
+def test_a_config_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "config.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(mt.CheckpointError, match=r"config\.json"):
+        mt.RunFolder(tmp_path).settings()
+
+
+# --- checkpoints ----------------------------------------------------------------------------------------
+
+
+def test_the_last_two_checkpoints_are_kept(tmp_path):
+    folder = mt.RunFolder(tmp_path)
+    folder.create(settings_of())
+    for step in (9, 10, 99, 100, 12345678):
+        folder.save(step, {"x": np.full(3, step)}, {"step": step})
+        arrays, meta = folder.load()
+        assert meta == {"step": step}
+        np.testing.assert_array_equal(arrays["x"], np.full(3, step))
+    assert [path.name for path in folder.checkpoints()] == [
+        "checkpoint-00000100.npz",
+        "checkpoint-12345678.npz",
+    ]
+
+
+def test_the_newest_checkpoint_is_the_one_of_the_highest_step(tmp_path):
+    folder = mt.RunFolder(tmp_path)
+    folder.create(settings_of())
+    for step in (99_999_999, 100_000_000):  # a digit more
+        folder.save(step, {"x": np.full(3, step)}, {"step": step})
+    assert folder.load()[1] == {"step": 100_000_000}
+
+
+def test_a_checkpoint_half_written_is_not_one(tmp_path):
+    folder = mt.RunFolder(tmp_path)
+    folder.create(settings_of())
+    folder.save(5, {"x": np.arange(3)}, {"step": 5})
+    (tmp_path / "checkpoint-00000010.npz.tmp").write_bytes(b"PK\x03\x04 half")
+    assert [path.name for path in folder.checkpoints()] == ["checkpoint-00000005.npz"]
+    assert folder.load()[1] == {"step": 5}
+
+
+# --- metrics --------------------------------------------------------------------------------------------
+
+
+RECORDS = st.lists(
+    st.fixed_dictionaries(
+        {"step": st.integers(1, 99), "loss": st.floats(allow_nan=False, allow_infinity=False)}
+    ),
+    max_size=8,
+)
+
+
+@given(RECORDS, st.integers(0, 100), st.text('{}":,.0123abc', max_size=12))
+def test_metrics_are_what_was_logged_up_to_a_step(tmp_path_factory, records, step, unfinished):
+    folder = mt.RunFolder(tmp_path_factory.mktemp("run"))
+    assert folder.metrics() == []
+    for record in records:
+        folder.log(record)
+    with open(folder.path / "metrics.jsonl", "a") as file:
+        file.write(unfinished)  # by a process that was killed
+    assert folder.metrics() == records
+    folder.forget_after(step)
+    kept = [record for record in records if record["step"] <= step]
+    assert folder.metrics() == kept
+    folder.log({"step": 100})
+    assert folder.metrics() == [*kept, {"step": 100}]
+
+
+@pytest.mark.parametrize("line", ["not json", "[1]", "{}", '{"loss": 1.0}'])
+def test_damaged_metrics_are_refused(tmp_path, line):
+    folder = mt.RunFolder(tmp_path)
+    folder.log({"step": 1, "loss": 2.0})
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write(line + "\n")
+    folder.log({"step": 2, "loss": 1.5})
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    with pytest.raises(mt.CheckpointError, match=r"metrics\.jsonl"):
+        folder.forget_after(1)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_the_result_is_written_whole(tmp_path):
+    folder = mt.RunFolder(tmp_path)
+    result = {"exact_match": 0.1 + 0.2, "sets": {"test": {"n": 3}}}
+    folder.write_result({"steps": 1})
+    folder.write_result(result)
+    assert json.loads((tmp_path / "result.json").read_text()) == result
+    assert list(contents(tmp_path)) == ["result.json"]
+
+
+def test_two_processes_do_not_train_one_run(tmp_path):
+    pytest.importorskip("fcntl")
+    folder = mt.RunFolder(tmp_path / "run")
+    settings = mt.RunSettings.of(
+        TASK, {"steps": 1, "warmup_steps": 1, "d_model": 4, "n_heads": 2, "d_ff": 4, "processes": 1}
+    )
+    folder.create(settings)
+    code = f"import minitransformer as mt; folder = mt.RunFolder({str(folder.path)!r}); folder.claim(); print('mine')"
+    other = subprocess.Popen(
+        [sys.executable, "-u", "-i", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout.readline() == "mine\n"
+        trainer = mt.Trainer(settings, folder)
+        trainer.resume()
+        with pytest.raises(mt.ConfigError, match="another process is training this run"):
+            trainer.run()
+        assert not folder.metrics() and not folder.checkpoints()
+    finally:
+        other.kill()
+        other.communicate()
+    assert trainer.run()["steps"] == 1  # with the other's end, its claim has ended
+
+
+def test_a_config_that_cannot_be_read_now_is_not_called_missing(tmp_path):
+    folder = mt.RunFolder(tmp_path)
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(mt.CheckpointError, match=r"config\.json: cannot be read"):
+        folder.settings()
+
+
+def test_as_many_checkpoints_are_kept_as_were_asked_for(tmp_path):
+    names = [path.name for path in trained(tmp_path / "run").folder.checkpoints()]
+    assert names == [f"checkpoint-{step:08d}.npz" for step in (6, 9, 12, 15)]

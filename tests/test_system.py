@@ -1,0 +1,31 @@
+"""What the system has to offer: forks, memory."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from replica_cases import model_and_batches
+
+import minitransformer as mt
+from minitransformer import system
+
+
+def test_without_threadpoolctl_or_a_fork_all_work_stays_in_this_process(monkeypatch):
+    for there, platform in ((None, "linux"), (object(), "darwin"), (object(), "win32")):
+        monkeypatch.setattr(system, "find_spec", lambda name, there=there: there)
+        monkeypatch.setattr(system.sys, "platform", platform)
+        assert not system.can_fork()
+        replicas = mt.Replicas(model_and_batches(0)[0], 2)
+        with replicas.processes():
+            assert replicas._processes is None
+    monkeypatch.setattr(system.sys, "platform", "linux")
+    assert system.can_fork()
+    monkeypatch.setattr(
+        system.multiprocessing, "current_process", lambda: SimpleNamespace(daemon=True)
+    )  # a worker of a Pool
+    assert not system.can_fork()
+
+
+def test_memory_is_not_known_where_the_system_does_not_say():
+    assert system.peak_memory_mb() > 10
+    assert system.peak_memory_mb([2**22 + 1]) is None  # no such process
