@@ -117,6 +117,11 @@ def write_product(out: Array, a: Array, b: Array) -> None:
         np.matmul(a, b, out=out)
 
 
+def is_array(x: Any) -> bool:
+    """Whether `x` is an array of NumPy or CuPy, or a number of NumPy's, of any dtype."""
+    return isinstance(x, array_module(x).ndarray | np.generic)
+
+
 def is_float(x: Any) -> bool:
     """Whether `x` is an array or array scalar of floats or complex numbers."""
     return hasattr(x, "astype") and getattr(getattr(x, "dtype", None), "kind", None) in ("f", "c")

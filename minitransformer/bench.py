@@ -249,10 +249,13 @@ def own_times(*parts: Any) -> Iterator[OwnTimes]:
             layer.__class__ = cls
 
 
-def _layers_in(node: Any) -> Iterator[Any]:
+def _layers_in(node: Any, seen: set[int] | None = None) -> Iterator[Any]:
     """All layers among the attributes of `node`, at any depth; a shared one is yielded more than once."""
+    seen = {id(node)} if seen is None else seen
     children = vars(node).values() if isinstance(node, Module) else node if isinstance(node, list) else ()
     for child in children:
         if is_layer(child):
             yield child
-        yield from _layers_in(child)
+        if id(child) not in seen:
+            seen.add(id(child))
+            yield from _layers_in(child, seen)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import mmap
+import sys
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
 from minitransformer.backend import Array, DTypeLike, array_module, on_gpu, zeros
 from minitransformer.errors import InputError, describe
-from minitransformer.parameter import Constant, Parameter, arrays_of, parameters_of
+from minitransformer.parameter import Constant, Parameter, arrays_of, leaves_of, parameters_of
 
 L = TypeVar("L")
 M = TypeVar("M", bound="FlatMemory")
@@ -134,11 +136,15 @@ def shared_zeros(n: int, dtype: DTypeLike, like: Array) -> Array:
 def converted(layer: L, dtype: DTypeLike, copied: dict[int, Any] | None = None) -> L:
     """A copy of any object with a forward and a backward in another dtype, its gradients zero.
 
-    `copied` is the memo of deepcopy: afterwards it holds every object that was copied.
+    `copied` is the memo of deepcopy: afterwards it holds every object that was copied. Raises InputError, naming the
+    attribute, for what cannot be copied.
     """
     arrays = [x for p in parameters_of(layer).values() for x in (p.data, p.grad)]
     buffers = [x.base for x in arrays if x.base is not None]
     twin = _copy_sharing(layer, arrays + buffers, copied)
+    if shared := {id(x) for x in arrays_of(layer)} & {id(x) for x in arrays_of(twin)}:
+        message = f"expected a copy with Parameters of its own, got one that shares {len(shared)} of them"
+        raise InputError(f"{type(layer).__name__}: {message}; is there a __deepcopy__ that does not copy?")
     for p in parameters_of(twin).values():
         data = p.data.astype(dtype, order="C")
         p.rebind(data, zeros(data.shape, dtype, like=data))
@@ -149,8 +155,28 @@ def converted(layer: L, dtype: DTypeLike, copied: dict[int, Any] | None = None) 
 
 
 def _copy_sharing(layer: L, arrays: list[Array], copied: dict[int, Any] | None = None) -> L:
-    """A deep copy that shares `arrays` with the original."""
+    """A deep copy that shares `arrays`, and all modules, with the original."""
     copied = {} if copied is None else copied
+    candidates = [layer, *sys.modules.values(), *(leaf for _, leaf in leaves_of(layer))]
     # what is in its memo, deepcopy takes for copied already
-    copied |= {id(x): x for x in arrays}
-    return copy.deepcopy(layer, copied)
+    copied |= {id(x): x for x in [*arrays, *(x for x in candidates if isinstance(x, ModuleType))]}
+    shared = dict(copied)
+    try:
+        return copy.deepcopy(layer, copied)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{_culprit(layer, shared)}: cannot be copied ({describe(error)}); keep it outside the layer, or give "
+            f"its class a __deepcopy__"
+        ) from error
+
+
+def _culprit(layer: Any, shared: dict[int, Any]) -> str:
+    """Which attribute below `layer` cannot be copied."""
+    for path, leaf in leaves_of(layer):
+        try:
+            copy.deepcopy(leaf, dict(shared))
+        except Exception:
+            return f"layer.{path}"
+    return type(layer).__name__

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from typing import Any
 
-from minitransformer.backend import Array, DTypeLike, array_module, is_float
+from minitransformer.backend import Array, DTypeLike, array_module, is_array, is_float
+from minitransformer.errors import InputError, describe
+
+COLLECTIONS = (list, tuple)
+# what most attributes are, and nobody looks for
+PLAIN = {int, float, bool, str, type(None)}
 
 
 class Parameter:
@@ -16,7 +21,11 @@ class Parameter:
     """
 
     def __init__(self, data: Array) -> None:
-        self._data = data
+        if not (is_array(data) and is_float(data)):
+            expected = "an array of floats, NumPy's or CuPy's (numpy.asarray(…, 'float32') makes one)"
+            raise InputError(f"Parameter: expected {expected}, got {describe(data)}")
+        # a number of NumPy's becomes an array, which can be written to
+        self._data = array_module(data).asarray(data)
         self._grad: Array | None = None  # allocated on first use
 
     @property
@@ -74,7 +83,7 @@ class Constant:
 def parameters_of(layer: Any) -> dict[str, Parameter]:
     """Path -> Parameter for any object with a forward and a backward: see `Module.parameters`."""
     found: dict[int, tuple[str, Parameter]] = {}
-    for path, leaf in _leaves(layer):
+    for path, leaf in leaves_of(layer):
         if isinstance(leaf, Parameter):
             found.setdefault(id(leaf), (path, leaf))
     return dict(found.values())
@@ -82,12 +91,12 @@ def parameters_of(layer: Any) -> dict[str, Parameter]:
 
 def arrays_of(layer: Any) -> Iterator[Parameter | Constant]:
     """The Parameters and Constants below `layer`; a tied one is yielded more than once."""
-    return (leaf for _, leaf in _leaves(layer) if isinstance(leaf, Parameter | Constant))
+    return (leaf for _, leaf in leaves_of(layer) if isinstance(leaf, Parameter | Constant))
 
 
 def loose_arrays(layer: Any) -> list[str]:
     """The paths of the floating-point arrays in `layer` that are neither Parameter nor Constant."""
-    return [path for path, leaf in _leaves(layer) if is_float(leaf)]
+    return [path for path, leaf in leaves_of(layer) if is_float(leaf)]
 
 
 def is_layer(node: Any) -> bool:
@@ -95,23 +104,54 @@ def is_layer(node: Any) -> bool:
     return not isinstance(node, type) and hasattr(node, "forward") and hasattr(node, "backward")
 
 
-def _leaves(layer: Any) -> list[tuple[str, Any]]:
-    """Path and value of every attribute below `layer` that is neither a layer nor a collection."""
-    found: list[tuple[str, Any]] = []
+def leaves_of(layer: Any) -> list[tuple[str, Any]]:
+    """All that is no layer, no collection and not PLAIN among the attributes below `layer`, with its path."""
+    return walk(_attributes(layer), is_layer, seen={id(layer)})
 
-    def walk(children: Iterable[tuple[Any, Any]], path: str) -> None:
+
+def walk(
+    children: Iterable[tuple[Any, Any]],
+    has_attributes: Callable[[Any], bool],
+    seen: set[int],
+    plain: Set[type] = PLAIN,
+) -> list[tuple[str, Any]]:
+    """The same among `children`, their collections, and the attributes of what `has_attributes`.
+
+    Whatever holds others is looked into once, by the first path to it: they may hold one another, or themselves.
+    """
+    found: list[tuple[str, Any]] = []
+    open_ones = [(iter(children), "")]
+    while open_ones:
+        children, path = open_ones[-1]
         for name, child in children:
             # Parameters first, since most leaves are Parameters, and every training step walks the model.
             if isinstance(child, Parameter):
                 found.append((f"{path}{name}", child))
-            elif is_layer(child):
-                walk(vars(child).items(), f"{path}{name}.")
+                continue
+            if type(child) in plain:
+                continue
+            inside: Iterable[tuple[Any, Any]]
+            if has_attributes(child):
+                inside = _attributes(child)
             elif isinstance(child, dict):
-                walk(child.items(), f"{path}{name}.")
-            elif isinstance(child, list | tuple):
-                walk(enumerate(child), f"{path}{name}.")
+                inside = child.items()
+            elif isinstance(child, COLLECTIONS):
+                inside = enumerate(child)
             else:
                 found.append((f"{path}{name}", child))
-
-    walk(vars(layer).items(), "")
+                continue
+            if id(child) not in seen:
+                seen.add(id(child))
+                open_ones.append((iter(inside), f"{path}{name}."))
+                break
+        else:
+            open_ones.pop()
     return found
+
+
+def _attributes(node: Any) -> Iterable[tuple[str, Any]]:
+    """Name and value of what `node` holds in its dictionary and its slots."""
+    state: Any = object.__getstate__(node)
+    if isinstance(state, tuple):
+        state = {**(state[0] or {}), **state[1]}
+    return state.items() if state else ()

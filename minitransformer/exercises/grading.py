@@ -67,6 +67,8 @@ def right_gradients(layer: Any, *inputs: Any, dropout_seed: int | None = None) -
         names = ", ".join(row.name for row in report.wrong)
         found = f"backward is not the derivative of forward: wrong for {names}"
         raise Wrong(found, where, worst.numeric, worst.analytic)
+    if report.undecided:
+        raise Wrong(f"no gradient of {report.undecided[0].name}: {report.undecided[0].hint}")
     if report.broken:
         raise Wrong(f"the contract of a layer is not kept: {report.broken[0]}")
 

@@ -14,10 +14,10 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from minitransformer.backend import Array, array_module, to_host, zeros
+from minitransformer.backend import Array, array_module, silent_overflow, to_host, zeros
 from minitransformer.errors import InputError
-from minitransformer.gradcheck.derivatives import both_sides, central, plainly_smooth, slopes
-from minitransformer.gradcheck.diagnosis import diagnose
+from minitransformer.gradcheck.derivatives import STEPS, Slope, both_sides, central, plainly_smooth, slopes
+from minitransformer.gradcheck.diagnosis import diagnose, nothing_compared
 from minitransformer.gradcheck.report import METHODS, ONE_DIRECTION, GradcheckReport, Row
 from minitransformer.gradcheck.subject import ANALYTIC, COMPLEX_STEP, Subject
 from minitransformer.parameter import loose_arrays
@@ -32,6 +32,7 @@ MOST_DOUBTS = 20  # after so many entries that stay wrong on a second look, the 
 MOST_MOVES = 5  # how often a direction that starts at a kink gets another start
 
 
+@silent_overflow()
 def gradcheck(
     layer: Any,
     *inputs: Any,
@@ -40,6 +41,7 @@ def gradcheck(
     dropout_seed: int | None = None,
     seed: int = 0,
     tolerance: float | None = None,
+    **unknown: Any,
 ) -> GradcheckReport:
     """Check `layer.backward` for `layer.forward(*inputs)`.
 
@@ -65,6 +67,11 @@ def gradcheck(
     backward does not return a gradient of the right shape for each floating-point input, or if forward does not run
     in complex numbers or is not analytic (method "complex").
     """
+    if unknown:
+        raise InputError(
+            f"gradcheck: expected method, directional, dropout_seed, seed or tolerance, got {', '.join(unknown)}; "
+            f"inputs of forward are passed by position: gradcheck(layer, x, mask)"
+        )
     if method not in list(METHODS):
         raise InputError(f"method: expected 'central' or 'complex', got {method!r}")
     if tolerance is not None and not (isinstance(tolerance, int | float) and 0 <= tolerance < 1):
@@ -101,8 +108,8 @@ def each_number(subject: Subject, method: str, tolerance: float) -> list[Row]:
         index = tuple(int(i) for i in array_module(n).unravel_index(int(error.argmax()), n.shape))
         hint = "" if error[index] <= tolerance else diagnose(name, analytic, numeric, sizes)
         checked = int(n.size) - kinks - unsure
-        hint = hint if checked else "nothing was compared: try other numbers, or method='complex'"
-        worst = float(a[index]), float(n[index]), float(error[index])
+        hint = hint if checked else nothing_compared(kinks, unsure)
+        worst = float(a[index]), float(n[index]), float(error[index]) if checked else math.inf
         rows.append(Row(name, tuple(n.shape), index, *worst, kinks, unsure, checked, hint))
     return rows
 
@@ -136,23 +143,25 @@ def settle_doubts(
 ) -> tuple[int, int]:
     """Look again, with many step sizes, at the entries of `n` that differ from `a`, and correct n in place.
 
+    And at others, until one is found that is at no kink: the central difference of |x| at 0 is 0, as sign(0) is.
     Returns how many are at a kink, and for how many the derivative cannot be known to the tolerance. Both are left
     out, by setting n to a.
     """
     error, flat = relative_error(a, n, floor).ravel(), n.reshape(-1)
-    kinks = unsure = stayed_wrong = 0
+    kinks = unsure = compared = stayed_wrong = 0
     for i in (-error).argsort().tolist():
-        if error[i] <= tolerance / 10 or stayed_wrong == MOST_DOUBTS:
+        agrees = bool(error[i] <= tolerance / 10)
+        if (agrees and compared) or stayed_wrong == MOST_DOUBTS:
             break
         move, a_i, n_i = _mover(subject.variables[name], i), float(a.ravel()[i]), float(flat[i])
-        f = subject.change(move)
-        if not plainly_smooth(f, n_i, doubt=abs(n_i - a_i)):
+        f, compared = subject.change(move), compared + 1
+        if not plainly_smooth(f, n_i, doubt=max(abs(a_i), floor) if agrees else abs(n_i - a_i)):
             found, least = slopes(f, subject.noise), tolerance * max(abs(a_i), floor)
             if found.kink(a_i, least):
-                flat[i], kinks = a_i, kinks + 1
-            elif method == "central" and found.cannot_tell(a_i, least):
-                flat[i], unsure = a_i, unsure + 1
-            elif method == "central":
+                flat[i], kinks, compared = a_i, kinks + 1, compared - 1
+            elif method == "central" and not agrees and found.cannot_tell(a_i, least):
+                flat[i], unsure, compared = a_i, unsure + 1, compared - 1
+            elif method == "central" and not agrees:
                 flat[i] = found.best.value
         move(0.0)
         stayed_wrong += not relative_error(a_i, flat[i], floor) <= tolerance
@@ -165,25 +174,35 @@ def one_direction(subject: Subject, method: str, tolerance: float, moves: int = 
     If L has a kink there, all variables move a little, and another derivative is checked; `moves` counts these moves.
     """
     analytic, count = subject.analytic_gradients(), subject.n_numbers
-    floor = (sum(float((g * g).sum()) for g in analytic.values()) / count) ** 0.5 or 1.0
+    length = (sum(float((g * g).sum()) for g in analytic.values()) / count) ** 0.5
     direction = subject.random_direction()
     a = sum(float((g * direction[name]).sum()) for name, g in analytic.items())
     f = subject.change(_mover_along(subject.variables, direction))
-    n = complex_step(subject, direction) if method == "complex" else both_sides(f, subject.noise).value
-    hint = ""
-    if not relative_error(a, n, floor) <= tolerance:
-        found = slopes(f, subject.noise)
+    noise = subject.noise
+    seen = both_sides(f, noise) if method == "central" else Slope(complex_step(subject, direction), noise)
+    n = seen.value
+    # a backward of zeros is right only where no slope is seen
+    floor = length or (abs(n) if abs(n) > seen.doubt else 1.0)
+    hint, checked, unsure = "", 1, 0
+    agrees, h = bool(relative_error(a, n, floor) <= tolerance), STEPS[-1]
+    # at a kink the slopes to both sides differ, though their mean may be `a`
+    if not agrees or abs(f(h) + f(-h)) / h > 1e-3 * max(abs(n), floor):
+        found, least = slopes(f, noise), tolerance * floor
         f(0.0)
-        if found.bend(tolerance * floor) and math.isfinite(a) and moves < MOST_MOVES:
+        if found.bend(least) and math.isfinite(a) and moves < MOST_MOVES:
             subject.step_aside()
             return one_direction(subject, method, tolerance, moves + 1)
-        n = n if method == "complex" else found.best.value
-        hint = "directional=False, on a smaller layer, shows which gradient it is"
+        unsure = int(method == "central" and not agrees and found.cannot_tell(a, least))
+        checked = 0 if unsure or found.kink(a, least) else 1
+        n = n if agrees or method == "complex" else found.best.value
+        wrong = "directional=False, on a smaller layer, shows which gradient it is"
+        hint = wrong if checked else nothing_compared(1 - unsure, unsure)
+    f(0.0)
     if method == "complex":
         check_analytic(subject, direction, n)
-    error = float(relative_error(a, n, floor))
+    error = float(relative_error(a, n, floor)) if checked else math.inf
     hint = "" if error <= tolerance else hint
-    return [Row(ONE_DIRECTION, (count,), (), a, n, error, kinks=moves, hint=hint)]
+    return [Row(ONE_DIRECTION, (count,), (), a, n, error, moves, unsure, checked, hint)]
 
 
 def complex_step(subject: Subject, direction: dict[str, Array]) -> float:

@@ -39,6 +39,13 @@ def diagnose(
     )
 
 
+def nothing_compared(kinks: int, unsure: int) -> str:
+    """What to do where every number was left out: so many at a kink, so many not known well enough."""
+    kink = "forward has a kink at each of them: give it other numbers, e.g. random ones for zeros"
+    digits = "their derivatives have too few digits: try method='complex', or numbers around 1"
+    return "nothing was compared: " + "; ".join([kink] * (kinks > 0) + [digits] * (unsure > 0))
+
+
 def close(a: Array, n: Array) -> bool:
     """Whether all entries of `a` are equal to those of `n`, to within CLOSE times the largest."""
     return tuple(a.shape) == tuple(n.shape) and float(abs(a - n).max()) <= CLOSE * float(abs(n).max())

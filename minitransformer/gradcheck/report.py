@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 ONE_DIRECTION = "all, along one direction"
+UNDECIDED = "UNDECIDED"
 METHODS = {"complex": "complex step", "central": "central differences"}
 
 
@@ -49,34 +50,39 @@ class GradcheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether every entry agrees, and the contract is kept. (NaN does not agree.)"""
+        """Whether every row was compared and agrees, and the contract is kept. (NaN does not agree.)"""
         return all(map(self.agrees, self.rows)) and not self.broken
 
     @property
     def wrong(self) -> list[Row]:
         """The inputs and parameters whose gradients are wrong."""
-        return [row for row in self.rows if not self.agrees(row)]
+        return [row for row in self.rows if row.checked and not self.agrees(row)]
+
+    @property
+    def undecided(self) -> list[Row]:
+        """The inputs and parameters of which nothing could be compared: their gradients may be right or wrong."""
+        return [row for row in self.rows if not row.checked]
 
     def agrees(self, row: Row) -> bool:
         """Whether the worst entry of this row is within the tolerance, and at least one entry was compared."""
         return row.relative_error <= self.tolerance and row.checked > 0
 
     def __str__(self) -> str:
-        verdict = "ok" if self.ok else "WRONG"
+        verdict = "ok" if self.ok else "WRONG" if self.wrong or self.broken else UNDECIDED
         title = f"{self.layer}: {verdict} ({METHODS[self.method]}, {self.n_numbers:,} numbers, "
         lines = [title + f"tolerance {self.tolerance:.0e})"]
         name = max(len(row.name) for row in self.rows)
         shape = max(len(str(row.shape)) for row in self.rows)
+        width = len(UNDECIDED) if self.undecided else 5
         for row in self.rows:
+            word = UNDECIDED if not row.checked else "ok" if self.agrees(row) else "WRONG"
             kinks = f"   {row.kinks} at a kink, left out" if row.kinks and not self.directional else ""
             kinks += "   checked beside a kink" if row.kinks and self.directional else ""
             kinks += f"   {row.unsure} not known to the tolerance, left out" if row.unsure else ""
             where = f" at {list(row.index)}" if row.index else ""
-            lines.append(
-                f"  {'ok' if self.agrees(row) else 'WRONG':<5}  {row.name:<{name}}  {row.shape!s:<{shape}}"
-                f"  error {row.relative_error:.1e}"
-                f"   analytic {row.analytic:+.10e}   numeric {row.numeric:+.10e}{where}{kinks}"
-            )
+            numbers = f"   analytic {row.analytic:+.10e}   numeric {row.numeric:+.10e}{where}"
+            worst = f"error {row.relative_error:.1e}{numbers}" if row.checked else "error not known"
+            lines.append(f"  {word:<{width}}  {row.name:<{name}}  {row.shape!s:<{shape}}  {worst}{kinks}")
             if row.hint:
                 lines.append(f"         {row.hint}")
         lines += [f"  BROKEN: {rule}" for rule in self.broken]

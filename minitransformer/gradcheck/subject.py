@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import warnings
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 from minitransformer.backend import (
@@ -13,14 +15,14 @@ from minitransformer.backend import (
     ComplexWarning,
     array_module,
     generator,
+    is_array,
     is_float,
-    silent_overflow,
     to_host,
 )
-from minitransformer.errors import InputError, describe
+from minitransformer.errors import InputError, MinitransformerError, describe
 from minitransformer.gradcheck.derivatives import Function
 from minitransformer.memory import converted
-from minitransformer.parameter import Parameter, is_layer, parameters_of
+from minitransformer.parameter import Parameter, is_layer, parameters_of, walk
 
 # So small that its square vanishes beside 1; nothing is subtracted, so the step may be that small.
 COMPLEX_STEP = 1e-30
@@ -40,6 +42,7 @@ class Subject:
     def __init__(self, layer: Any, inputs: tuple[Any, ...], dropout_seed: int | None, seed: int) -> None:
         check_arguments(layer, inputs, dropout_seed)
         self.broken: list[str] = []
+        self.writes = False  # to its parameters: they are put back after each call
         copied: dict[int, Any] = {}
         self.layer = converted(layer, "float64", copied)
         self.inputs = [as_dtype(x, "float64") for x in inputs]
@@ -54,39 +57,60 @@ class Subject:
             if p.size and bool((p.data == p.data.ravel()[0]).all()):
                 p.data += array_module(p.data).asarray(self.rng.uniform(-SPREAD, SPREAD, p.shape))
         names = input_names(layer, len(inputs), taken=self.parameters)
-        self.arrays = {name: x for name, x in zip(names, self.inputs, strict=True) if is_array(x)}
-        self.floats = {name: x for name, x in self.arrays.items() if is_float(x)}
+        self.named = dict(zip(names, self.inputs, strict=True))
+        self.floats = {name: x for name, x in self.named.items() if is_float(x)}
         self.variables: dict[str, Array] = self.floats | {name: p.data for name, p in self.parameters.items()}
         self.n_numbers = sum(int(x.size) for x in self.variables.values())
         if not self.n_numbers:
-            raise InputError("gradcheck: expected a floating-point input or a Parameter, got neither")
-        self.y = self._first_forward()
+            raise InputError(
+                f"gradcheck: expected a floating-point input or a Parameter, got neither{self._others()}"
+            )
+        self.y = self._first_y()
         self.dy = array_module(self.y).asarray(self.rng.normal(size=self.y.shape))
         self.noise = 4 * EPS * float(((self.y * self.dy) ** 2).sum()) ** 0.5  # about the rounding error of L
 
     def forward(self, layer: Any, inputs: list[Any], stream: int = 0) -> tuple[Array, Any]:
-        """y and cache of layer.forward, with the same random numbers each time for the same `stream`."""
+        """y and cache of layer.forward on copies, with the same random numbers each time for the same `stream`."""
         seed = (self.dropout_seed, stream) if stream else (self.dropout_seed,)
         how = {} if self.dropout_seed is None else {"rng": generator(*seed)}
-        y, cache = layer.forward(*inputs, **how)
-        if not is_float(y):
+        self.given = copies(inputs)
+        returned = layer.forward(*self.given, **how)
+        if not isinstance(returned, tuple) or len(returned) != 2:
+            kind = type(returned).__name__
+            got = f"a {kind} of {len(returned)}" if isinstance(returned, tuple | list) else describe(returned)
+            raise InputError(f"forward: expected (y, cache), got {got}: end it with `return y, cache`")
+        y, cache = returned
+        if not (is_array(y) and is_float(y)):
             raise InputError(
                 f"forward: expected (y, cache), y an array of floats; got a {type(y).__name__} for y"
             )
         return y, cache
 
-    def _first_forward(self) -> Array:
-        """y as a copy: it may be an input itself, or a view of one, and those will move. Checks what forward writes."""
-        before = self._state()
-        y = self.forward(self.layer, self.inputs)[0].copy()
-        self._check_unchanged("forward", before)
+    def _y(self, always: bool = False) -> Array:
+        """A copy of y: it may be a view of a parameter, and those will move."""
+        with self._watch("forward", self.layer, always):
+            return self.forward(self.layer, self.inputs)[0].copy()
+
+    def _first_y(self) -> Array:
+        try:
+            y = self._y(always=True)
+        except Exception as error:
+            if isinstance(error, MinitransformerError) or all(map(is_array, self.inputs)):
+                raise
+            raise InputError(
+                f"forward: expected inputs that it takes, got {describe(error)}{self._others()}"
+            ) from error
+        self._compare("forward", self.given, self.inputs)
+        again = self._y()
+        if y.dtype.kind == "c" or again.shape != y.shape:
+            got = f"{describe(y)}, then {describe(again)}"
+            raise InputError(f"forward: expected real numbers for y, of one shape, got {got}")
         if y.dtype != "float64":
             self._record_broken(f"forward gives {y.dtype}, though all it was given is float64")
-        if not same(y, self.forward(self.layer, self.inputs)[0]):
+        if not same(y, again):
             self._record_broken(
                 "forward gives another y for the same inputs: random without its rng, or a hidden state?"
             )
-        self._check_unchanged("forward", before)
         return y
 
     def analytic_gradients(self) -> dict[str, Array]:
@@ -96,12 +120,20 @@ class Subject:
         shows as a half. A forward on other inputs comes before, so all that backward needs has to be in the cache.
         """
         for p in self.parameters.values():
-            p.grad[...] = 0
-        before = self._state()
-        _, cache = self.forward(self.layer, self.inputs)
-        self._forward_on_other_inputs()
-        first, again = (self._backward(cache) for _ in range(2))
-        self._check_unchanged("backward", before)
+            p.grad[...] = 1
+        with self._watch("forward", self.layer):
+            _, cache = self.forward(self.layer, self.inputs)
+            given, before, cached = self.given, copies(self.given), self._arrays_in(cache)
+            self._forward_on_other_inputs()
+            for name, p in self.parameters.items():
+                if bool((p.grad != 1).any()):
+                    self._record_broken(f"forward writes to the gradient of {name}")
+                p.grad[...] = 0
+            first, again = (self._backward(cache) for _ in range(2))
+        # an array in the cache may be an input
+        if not self._compare("backward", given, before):
+            for path in [path for path, x, was in cached if checksum(x) != was]:
+                self._record_broken(f"backward writes to {path}")
         if not all(map(same, first, again)):
             self._record_broken(
                 "backward gives another gradient for the same dy and cache when it is called again"
@@ -114,14 +146,18 @@ class Subject:
 
     def _backward(self, cache: Any) -> list[Array]:
         dy = self.dy.copy()
-        returned = self.layer.backward(dy, cache)
+        with self._watch("backward", self.layer, always=True):
+            returned = self.layer.backward(dy, cache)
         dxs = [] if returned is None else list(returned) if isinstance(returned, tuple) else [returned]
         expected = {name: tuple(x.shape) for name, x in self.floats.items()}
-        if [getattr(dx, "shape", None) for dx in dxs] != list(expected.values()):
+        shapes = [tuple(dx.shape) if is_array(dx) and dx.dtype.kind in "biuf" else None for dx in dxs]
+        if shapes != list(expected.values()):
             got = ", ".join(map(describe, dxs)) or "nothing"
+            hint = "; return them as a tuple, not as a list" if isinstance(returned, list) else ""
+            hint = hint or (self._others() if len(dxs) > len(expected) else "")
             raise InputError(
                 f"backward: expected a gradient for each input of floats (a mask is to be boolean), of shapes "
-                f"{expected}, got {got}"
+                f"{expected}, got {got}{hint}"
             )
         dxs = [dx.copy() for dx in dxs]
         if not same(dy, self.dy):
@@ -132,27 +168,43 @@ class Subject:
         """Run forward on other numbers, ids, masks and dropout, to overwrite anything that the layer kept on itself."""
         floats_moved = [0.9 * x if is_float(x) else x for x in self.inputs]
         all_moved = [x.ravel()[::-1].reshape(x.shape) if is_array(x) else x for x in floats_moved]
-        with silent_overflow():
+        with self._watch("forward", self.layer):
             try:
                 self.forward(self.layer, all_moved, stream=1)
             except Exception:  # not every layer accepts every order of ids
                 self.forward(self.layer, floats_moved, stream=1)
 
-    def _state(self) -> tuple[dict[str, Array], dict[str, int]]:
-        """Copies of the inputs, and checksums of the parameters, whose copies might take too much memory."""
-        inputs = {name: x.copy() for name, x in self.arrays.items()}
-        return inputs, {name: checksum(p.data) for name, p in self.parameters.items()}
+    def _others(self) -> str:
+        """A hint on the inputs that are no arrays of floats, if there are any."""
+        others = ", ".join(
+            f"{name} is {describe(x)}" for name, x in self.named.items() if not (is_float(x) and x.size)
+        )
+        return f"; {others}: what has a gradient is passed as numpy.asarray(…, float)" if others else ""
 
-    def _check_unchanged(self, who: str, before: tuple[dict[str, Array], dict[str, int]]) -> None:
-        """Record which inputs and parameters have changed since `before`, and restore the inputs."""
-        inputs, sums = before
-        for name, x in inputs.items():
-            if not same(self.arrays[name], x):
+    def _arrays_in(self, cache: Any) -> list[tuple[str, Array, int]]:
+        """Path, array and checksum of all that lies in the cache, but for parameters and gradients."""
+        own = {id(x) for p in self.parameters.values() for x in (p.data, p.grad)}
+        found = walk([("cache", cache)], has_attributes, set())
+        return [(path, x, checksum(x)) for path, x in found if is_array(x) and id(x) not in own]
+
+    def _compare(self, who: str, given: list[Any], before: list[Any]) -> bool:
+        """Note to which inputs `who` has written; whether there are any."""
+        pairs = zip(self.named, given, before, strict=True)
+        written = [name for name, x, was in pairs if is_array(x) and not same(x, was)]
+        for name in written:
+            self._record_broken(f"{who} writes to {name}")
+        return bool(written)
+
+    @contextmanager
+    def _watch(self, who: str, layer: Any, always: bool = False) -> Iterator[None]:
+        """Note to which parameters `who` writes, and put them back: `always`, or if it is known that some do."""
+        parameters = parameters_of(layer) if always or self.writes else {}
+        before = {name: p.data.copy() for name, p in parameters.items()}
+        yield
+        for name, x in before.items():
+            if not same(parameters[name].data, x):
                 self._record_broken(f"{who} writes to {name}")
-                self.arrays[name][...] = x
-        for name, p in self.parameters.items():
-            if checksum(p.data) != sums[name]:
-                self._record_broken(f"{who} writes to {name}")
+                parameters[name].data[...], self.writes = x, True
 
     def _record_broken(self, rule: str) -> None:
         if rule not in self.broken:
@@ -163,9 +215,11 @@ class Subject:
 
         def f(t: float) -> float:
             move(t)
-            with silent_overflow():
+            with self._watch("forward", self.layer):
                 y, _ = self.forward(self.layer, self.inputs)
-            return float(((y - self.y) * self.dy).sum())  # a sum of small differences, to keep their digits
+                return float(
+                    ((y - self.y) * self.dy).sum()
+                )  # a sum of small differences, to keep their digits
 
         return f
 
@@ -177,9 +231,9 @@ class Subject:
 
         def imaginary() -> float:
             try:
-                with warnings.catch_warnings():
+                with warnings.catch_warnings(), self._watch("forward", layer):
                     warnings.simplefilter("error", ComplexWarning)
-                    y, _ = self.forward(layer, inputs)
+                    y = self.forward(layer, inputs)[0].copy()
             except (TypeError, ComplexWarning) as error:
                 raise InputError(f"forward: cannot run in complex numbers ({error}): {ANALYTIC}") from error
             if y.dtype.kind != "c":
@@ -203,7 +257,7 @@ class Subject:
         """Move every number by about ASIDE."""
         for name, u in self.random_direction().items():
             self.variables[name][...] += ASIDE * self.n_numbers**0.5 * u
-        self.y = self.forward(self.layer, self.inputs)[0].copy()
+        self.y = self._y()
 
     def sizes(self) -> dict[int, str]:
         """Number -> which axes of the inputs and of y have that size; products of y's first axes, too."""
@@ -220,19 +274,48 @@ class Subject:
 
 def check_arguments(layer: Any, inputs: tuple[Any, ...], dropout_seed: int | None) -> None:
     """Raise InputError for what cannot be checked at all."""
-    if not is_layer(layer):
+    if not is_layer(layer) or not callable(layer.forward) or not callable(layer.backward):
         raise InputError(f"gradcheck: expected an object with forward and backward, got {describe(layer)}")
-    if any(is_float(x) and x.dtype.kind == "c" for x in inputs):
-        raise InputError("gradcheck: expected real inputs, got complex ones")
-    arguments = inspect.signature(layer.forward).parameters
-    takes_rng = "rng" in arguments or any(a.kind == a.VAR_KEYWORD for a in arguments.values())
+    for name, x in zip(input_names(layer, len(inputs), taken=()), inputs, strict=True):
+        check_input(name, x)
+    parameters = [p.data for p in parameters_of(layer).values()]
+    if any(is_float(x) and x.dtype.kind == "c" for x in (*inputs, *parameters)):
+        raise InputError("gradcheck: expected real inputs and parameters, got complex ones")
+    forward, backward = inspect.signature(layer.forward), inspect.signature(layer.backward)
+    takes_rng = "rng" in forward.parameters or any(
+        a.kind == a.VAR_KEYWORD for a in forward.parameters.values()
+    )
     if dropout_seed is not None and not takes_rng:
         raise InputError("dropout_seed: expected a forward(..., rng=None), got one without rng")
+    try:
+        forward.bind(*inputs, **({} if dropout_seed is None else {"rng": None}))
+        backward.bind("dy", "cache")
+    except TypeError as error:
+        expected = f"a forward of these {len(inputs)} inputs, by position, and backward(dy, cache)"
+        got = f"forward{forward} and backward{backward}"
+        raise InputError(f"gradcheck: expected {expected}, got {got}: {error}") from None
 
 
-def is_array(x: Any) -> bool:
-    """Whether `x` is an array of any library, of floats, ids or booleans."""
-    return hasattr(x, "dtype") and hasattr(x, "shape")
+def check_input(name: str, x: Any) -> None:
+    """Raise InputError for an input that may hold floats, but is no array, or one of objects."""
+    leaves = [leaf for _, leaf in walk([(name, x)], lambda node: False, set(), plain=set())]
+    odd = any(isinstance(leaf, float | Parameter) or hasattr(leaf, "dtype") for leaf in leaves)
+    if odd and not isinstance(x, float) and not (is_array(x) and x.dtype.kind != "O"):
+        raise InputError(
+            f"gradcheck: {name}: expected an array of numbers, NumPy's or CuPy's, got {type(x).__name__}: "
+            f"{describe(x)}; pass numpy.asarray(…, float), each array as an input of its own, a Parameter's .data"
+        )
+
+
+def has_attributes(node: Any) -> bool:
+    """Whether the walk through a cache looks into `node`, which is no collection."""
+    closed = is_array(node) or isinstance(node, type | ModuleType)
+    return not closed and (hasattr(node, "__dict__") or hasattr(node, "__slots__"))
+
+
+def copies(inputs: Iterable[Any]) -> list[Any]:
+    """Copies of the arrays, the others as they are."""
+    return [x.copy() if is_array(x) else x for x in inputs]
 
 
 def checksum(x: Array) -> int:

@@ -56,7 +56,10 @@ ABOUT_THE_WHOLE = {
     "adversarial", "benchmarks", "device", "fixtures", "golden", "helpers", "laws", "project", "textbook"
 }  # fmt: skip
 # Files of tests in mirrored folders that test no file of the same name, and why.
-WITHOUT_A_SOURCE = {"runs/test_older_runs.py": "the runs that earlier versions wrote, which lie in fixtures/"}
+WITHOUT_A_SOURCE = {
+    "runs/test_older_runs.py": "the runs that earlier versions wrote, which lie in fixtures/",
+    "gradcheck/test_doors.py": "layers and inputs that nobody expected, through check.py, subject.py and report.py",
+}
 
 
 def imports(path: Path) -> set[str]:
