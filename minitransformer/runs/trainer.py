@@ -163,9 +163,7 @@ class Trainer:
         self.state.step += 1
         lr = learning_rate(self.step, self.settings.model.d_model, config)
         n_parts = math.ceil((config.processes or 1) / config.accumulate)
-        batches = [
-            part for _ in range(config.accumulate) for part in split_batch(self.stream.next(), n_parts)
-        ]
+        batches = [part for _ in range(config.accumulate) for part in split_batch(self.stream.next(), n_parts)]
         rngs = [generator(self.settings.seed, DROPOUT, self.step, i) for i in range(len(batches))]
         loss, norm = train_step(
             self.replicas, self.loss_fn, self.optimizer, batches, lr, config.clip_norm, rngs

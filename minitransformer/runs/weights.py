@@ -68,6 +68,4 @@ def mean_of_checkpoints(paths: list[Path]) -> tuple[dict[str, Array], list[int]]
     try:
         return mean_weights(states()), steps
     except InputError as error:
-        raise CheckpointError(
-            f"{reading}: not a checkpoint of the same model as the others ({error})"
-        ) from None
+        raise CheckpointError(f"{reading}: not a checkpoint of the same model as the others ({error})") from None
