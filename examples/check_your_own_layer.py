@@ -33,7 +33,7 @@ class RMSNorm:
 
 
 class AlmostRMSNorm(RMSNorm):
-    """Two mistakes that training hardly shows: it merely gets a little worse."""
+    """RMSNorm with two mistakes that training hardly shows: it merely gets a little worse."""
 
     def backward(self, dy, cache):
         x_hat, rms = cache
@@ -61,4 +61,5 @@ if __name__ == "__main__":
     x = np.random.default_rng(0).normal(size=(3, 5, 8))
     for layer in (RMSNorm(8), AlmostRMSNorm(8), Bias(8)):
         print(mt.gradcheck(layer, x, method="complex"), end="\n\n")
-    print(mt.gradcheck(RMSNorm(8), x, method="central"))  # the second opinion; also for what is not analytic
+    # a second opinion, which also works if forward is not analytic
+    print(mt.gradcheck(RMSNorm(8), x, method="central"))

@@ -3,8 +3,8 @@
     python examples/look_at_translations.py RUN [--weights average] [--out FILE] "a sentence" ["another" ...]
 
 RUN is the folder of a run of task text or translate. Rows are what the model has written, from its start symbol on,
-columns what it reads; each row shows where the decoder looks to write the next symbol. Drawn is the mean over the
-heads, of the layer whose attention is sharpest.
+columns what it reads; each row shows where the decoder looks to write the next symbol. The picture shows the mean over
+the heads of the layer whose attention is sharpest.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 trains a small encoder-decoder on it for about a minute and prints what it has learned. The settings are those of the
 toy tasks: the paper's architecture, but pre-norm, without dropout, with clipped gradients and a rate that decays to 0
-along a cosine. What differs from the paper stands in docs/deviations.md.
+along a cosine. docs/deviations.md lists what differs from the paper.
 """
 
 from dataclasses import dataclass

@@ -178,7 +178,7 @@ def padded(rows: Sequence[Sequence[int]], fill: int) -> Array:
 
 
 def generator(*seed: Seed) -> Generator:
-    """An explicit random generator.
+    """The random generator of a seed, or of several numbers, which give independent streams.
 
     `generator(3)` is the stream of seed 3, and `generator(3, 1, 40)` an independent one (seed 3, purpose 1,
     step 40): whatever a run draws is a function of such numbers, so a resumed run needs no stored state.

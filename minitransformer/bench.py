@@ -25,10 +25,7 @@ from minitransformer.training.optimizer import Adam
 from minitransformer.validation import check_size, head_widths, require
 
 TOY_VOCABULARY, PAPERS_VOCABULARY = 54, 37_000
-SECONDS, LEAST_STEPS = (
-    4.0,
-    5,
-)  # if the number of steps is not given: for how long to run, and the fewest steps
+SECONDS, LEAST_STEPS = 4.0, 5  # for how long to time steps if their number is not given, and the fewest
 WARM_UP = 2  # steps before the first that is timed
 REST = "rest of the step"
 
@@ -149,7 +146,7 @@ def bench(
 
 
 def preset_of_length(preset: str, length: int, **changes: Any) -> TransformerConfig:
-    """A preset for sentences of at most `length` tokens, with the vocabulary of the toy tasks or of the paper."""
+    """The config of a preset for at most `length` tokens, with a vocabulary of the toy tasks' or the paper's size."""
     vocab_size = TOY_VOCABULARY if preset == "toy" else PAPERS_VOCABULARY
     return TransformerConfig.preset(preset, vocab_size, max_len=length, **changes)
 
@@ -187,7 +184,7 @@ def _times(
 def _layer_times(
     step: Callable[[], object], parts: tuple[Any, ...], steps: int | None, say: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """Where a step spends its time: a row for each class among `parts` and the layers in them, and for the rest."""
+    """The times of a step: a row for each class among `parts` and the layers in them, and one for the rest."""
     records: list[OwnTimes] = []
     with own_times(*parts) as own:
 

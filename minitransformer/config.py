@@ -27,7 +27,7 @@ TIES = (True, "source_target", "target_output", False)
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """The shape of a Transformer. Immutable; raises ConfigError for what cannot be built."""
+    """The shape of a Transformer. Immutable; raises ConfigError for a model that cannot be built."""
 
     src_vocab_size: int
     tgt_vocab_size: int
@@ -129,13 +129,13 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a model is trained (§5). Immutable; raises ConfigError for what cannot be run."""
+    """How a model is trained (§5). Immutable; raises ConfigError for a training that cannot be run."""
 
     steps: int = 100_000  # updates, at most
     batch_tokens: int = 25_000  # padded tokens of a batch, of its source or of its target, whichever has more
     accumulate: int = 1  # gradient accumulation: batches per update
     processes: int | None = (
-        None  # that share an update, over all MPI ranks; None: as many as pay off; one per GPU
+        None  # that share an update, over all MPI ranks; None: as many as pay; one per GPU
     )
     recompute: bool = False  # run each layer's forward again in backward, instead of keeping its cache
     schedule: str = "noam"  # §5.3; or "cosine": warm-up, then half a cosine down to 0

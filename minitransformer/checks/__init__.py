@@ -2,8 +2,8 @@
 
 cases.py     for each layer, how to build it and its inputs
 inputs.py    random inputs at which a wrong formula shows
-wrapped.py   what is no layer by itself (softmax, the loss, the model with its loss), as a layer
-run.py       both methods on all of them
+wrapped.py   functions and models that are not layers (softmax, the loss, the model with its loss), as layers
+run.py       the checks, by both methods
 """
 
 from minitransformer.checks.cases import CASES, Case

@@ -38,7 +38,7 @@ Case: TypeAlias = Callable[[Sizes, Generator], "tuple[Module, tuple[Any, ...]]"]
 
 
 def case(build: Build, *inputs: Callable[[Sizes, Generator], Any]) -> Case:
-    """The layer that `build` makes, and its inputs, each made by a function of its own, or all by one."""
+    """A case: the layer that `build` makes, and its inputs, each made by a function of its own, or all by one."""
 
     def make(s: Sizes, rng: Generator) -> tuple[Module, tuple[Any, ...]]:
         made = [function(s, rng) for function in inputs]
@@ -48,7 +48,7 @@ def case(build: Build, *inputs: Callable[[Sizes, Generator], Any]) -> Case:
 
 
 def input_embedding(positions: str) -> Build:
-    """InputEmbedding with these positions."""
+    """A function that builds an InputEmbedding with these positions."""
 
     def build(s: Sizes, rng: Generator) -> Module:
         config = tiny_config(s, positions=positions)
@@ -58,7 +58,7 @@ def input_embedding(positions: str) -> Build:
 
 
 def whole_model(**changes: Any) -> Build:
-    """The model with its loss, some settings changed."""
+    """A function that builds the model with its loss, with some settings changed."""
     return lambda s, rng: TransformerWithLoss(tiny_config(s, **changes), rng)
 
 
@@ -157,7 +157,7 @@ CASES: Mapping[str, Sequence[Case]] = {
 
 
 def base_model(s: Sizes, rng: Generator) -> tuple[Module, tuple[Any, ...]]:
-    """The paper's base model with its 37,000 tokens, 63 million parameters, from ids to the loss."""
+    """The paper's base model, with 37,000 tokens and 63 million parameters, from ids to the loss."""
     config = TransformerConfig.base()
     few = s._replace(V_src=config.src_vocab_size, V_tgt=config.tgt_vocab_size, T_k=3)
     return TransformerWithLoss(config, rng), sentences_and_targets(few, rng)

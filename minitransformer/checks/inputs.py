@@ -1,7 +1,7 @@
-"""Random inputs at which a wrong formula shows.
+"""Random inputs on which a wrong formula shows.
 
-Every axis has another size, so that a transposed axis is a shape error; ids repeat, sentences end in padding, masks
-leave a row with nothing to attend to.
+Every axis has a different size, so that a transposed axis is a shape error; ids repeat, sentences end in padding,
+masks leave a row with nothing to attend to.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Sizes(NamedTuple):
 
 
 def random_mask(rng: Generator, *shape: int) -> Array:
-    """A boolean mask with about a third of it off, and one row all off."""
+    """A boolean mask with about a third of its entries False, and one row all False."""
     mask = rng.random(shape) > 0.3
     mask[(0,) * (len(shape) - 1)] = False
     return mask
@@ -40,7 +40,7 @@ def random_mask(rng: Generator, *shape: int) -> Array:
 def random_ids(rng: Generator, batch: int, length: int, vocab_size: int, pad_id: int = 0) -> Array:
     """Ids with duplicates, and padding at the end of all rows but the first."""
     ids = rng.integers(vocab_size - 1, size=(batch, length))
-    ids += ids >= pad_id  # all words but that one
+    ids += ids >= pad_id  # any id but pad_id
     ids[:, 1] = ids[:, 0]
     for row in range(1, batch):
         ids[row, length - rng.integers(1, length) :] = pad_id
@@ -100,7 +100,7 @@ def cross(s: Sizes, rng: Generator) -> tuple[Array, ...]:
 
 
 def memory(s: Sizes, rng: Generator) -> Array:
-    """what the encoder gives: (B, T_k, d_model)"""
+    """memory, the encoder's output: (B, T_k, d_model)"""
     return rng.normal(size=(s.B, s.T_k, s.d_model))
 
 

@@ -1,4 +1,4 @@
-"""Both methods on all cases."""
+"""The gradient checks of all cases, by both methods."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ METHODS = ("complex", "central")
 
 
 class Outcome(NamedTuple):
-    """What was found for one layer: a report for each of its cases, by each method."""
+    """The results for one layer: a report for each of its cases, by each method."""
 
     name: str
     reports: list[GradcheckReport]
@@ -28,12 +28,12 @@ class Outcome(NamedTuple):
 
     @property
     def n_numbers(self) -> int:
-        """How many derivatives by each method, or how many numbers in the directions."""
+        """How many derivatives each method took, or how many numbers the directions have."""
         return sum(report.n_numbers for report in self.reports) // len(METHODS)
 
     @property
     def left_out(self) -> int:
-        """How many numbers are at a kink or not known well enough, see Row."""
+        """How many numbers were left out, at a kink or not known well enough: see Row."""
         each = (row for report in self.reports if not report.directional for row in report.rows)
         return sum(row.kinks + row.unsure for row in each)
 
@@ -55,13 +55,13 @@ def check_gradients(names: Sequence[str] = (), full: bool = False, seed: int = 0
 
 
 def outcome(name: str, cases: Sequence[Case], seed: int) -> Outcome:
-    """All cases of one layer by both methods."""
+    """Check all cases of one layer by both methods."""
     with single_blas_thread():  # several threads slow small products down
         reports = [check(case, method, seed) for case in cases for method in METHODS]
     return Outcome(name, reports)
 
 
 def check(case: Case, method: str, seed: int = 0) -> GradcheckReport:
-    """One case by one method, dropout on."""
+    """Check one case by one method, with dropout."""
     layer, inputs = case(Sizes(), generator(seed))
     return gradcheck(layer, *inputs, method=method, dropout_seed=seed, seed=seed)

@@ -1,4 +1,4 @@
-"""What is no layer by itself, under the contract of one."""
+"""Functions and models that are not layers, wrapped so that they keep the contract of one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Loss(Module):
 
 
 class TiedEmbedding(Module):
-    """Embedding and projection with one matrix: its gradient is the sum of both uses."""
+    """Embedding and output projection with one matrix, whose gradient is the sum over both uses."""
 
     def __init__(self, vocab_size: int, d_model: int, rng: Generator) -> None:
         self.embedding = layers.Embedding(vocab_size, d_model, rng=rng)

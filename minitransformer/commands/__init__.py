@@ -1,1 +1,1 @@
-"""What each command of `minitransformer` takes, does and prints; `add(commands)` of a module adds its own."""
+"""The commands of `minitransformer`: their arguments and output; `add(commands)` of a module adds its own."""

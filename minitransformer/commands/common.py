@@ -1,4 +1,4 @@
-"""What several commands need: their parsers, the arguments and the words they share."""
+"""Helpers of several commands: their parsers, the arguments that they share, and pieces of their output."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from minitransformer.runs.run_folder import WEIGHTS
 from minitransformer.system import keep_freed_memory
 from minitransformer.tasks import Task
 
-Answer = tuple[dict[str, Any], str | None]  # what --json prints, and what is printed without it
+Answer = tuple[dict[str, Any], str | None]  # the output with --json, and without it
 
 
 class Commands:
-    """The commands below a parser: `add` gives one of them its parser, `group` a parser with commands of its own."""
+    """The commands below a parser: `add` adds one with arguments, `group` one with commands of its own."""
 
     def __init__(self, parser: argparse.ArgumentParser, metavar: str = "COMMAND") -> None:
         self._parsers = parser.add_subparsers(metavar=metavar, required=True)
@@ -46,32 +46,36 @@ class Commands:
 
 
 def device(sub: argparse.ArgumentParser) -> None:
-    """Where to compute."""
+    """Add the argument --device."""
     sub.add_argument("--device", default="cpu", help="cpu (default) or cuda")
 
 
 def trained(sub: argparse.ArgumentParser) -> None:
-    """A run, and which of its weights."""
+    """Add the arguments for a trained model: the run folder, and which of its weights."""
     sub.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
     sub.add_argument(
         "--weights",
         choices=WEIGHTS,
         default="last",
-        help="those after the last step (default), the best on the validation set, or the average of several",
+        help="the last weights (default), the best on the validation set, or the average of several checkpoints",
     )
 
 
 def search(sub: argparse.ArgumentParser, beam: int) -> None:
-    """Which search; `beam` is the default."""
+    """Add the arguments of beam search; `beam` is the default width."""
     how = "1 is greedy" + ", the default" * (beam == 1)
     sub.add_argument("--beam", metavar="K", type=int, default=beam, help=f"width of the beam search ({how})")
     sub.add_argument(
-        "--alpha", metavar="A", type=float, default=0.6, help="its length penalty (default: the paper's 0.6)"
+        "--alpha",
+        metavar="A",
+        type=float,
+        default=0.6,
+        help="length penalty of the search (default: the paper's 0.6)",
     )
 
 
 def example(task: Task) -> str:
-    """A held-out sequence, as a user would write it."""
+    """A held-out source sequence, as a user would type it."""
     sets = held_out(task)
     source, _ = sets[final_sets(sets)[0]][0]
     return task.vocabulary.decode(source)
@@ -79,7 +83,7 @@ def example(task: Task) -> str:
 
 @contextmanager
 def at_work(model: Transformer) -> Iterator[Replicas]:
-    """The model, at work in as many processes as the machine has for it."""
+    """A context in which replicas of the model work in as many processes as pay off on this machine."""
     replicas = Replicas(model, default_processes(model, BATCH_TOKENS))
     keep_freed_memory()
     with replicas.processes():
@@ -94,5 +98,5 @@ def quoted(text: str) -> str:
 
 
 def program() -> str:
-    """How this command was called."""
+    """The program's name, as it was called."""
     return "python -m minitransformer" if sys.argv[0].endswith("__main__.py") else sys.argv[0]

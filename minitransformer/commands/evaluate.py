@@ -1,4 +1,4 @@
-"""`minitransformer evaluate` and `average`: how good a run's weights are, and the mean of several."""
+"""`minitransformer evaluate` and `average`: measure a run's weights, and average several of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from minitransformer.runs.weights import average_checkpoints, load_model
 
 
 def add(commands: Commands) -> None:
-    """Add the two commands."""
+    """Add the commands `evaluate` and `average`."""
     sub = commands.add("evaluate", evaluate, "measure a trained model on the held-out sequences")
     trained(sub)
     search(sub, 1)
@@ -34,13 +34,13 @@ def add(commands: Commands) -> None:
         "average", average, "average the weights of a run's last checkpoints (§6.1)", _average_epilog()
     )
     sub.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
-    sub.add_argument("--last", metavar="N", type=int, help="how many (default: 5, if there are as many)")
+    sub.add_argument("--last", metavar="N", type=int, help="how many (default: 5, or all if fewer)")
 
 
 def _average_epilog() -> str:
     return (
-        "They go into the run folder, where --weights average finds them. A run keeps as many checkpoints as its\n"
-        "setting keep_checkpoints says; one that a stop has saved counts, too.\n "
+        "The average goes into the run folder, where --weights average finds it. A run keeps as many checkpoints as\n"
+        "its setting keep_checkpoints says, including one that was saved when the run was stopped.\n "
     )
 
 
@@ -71,11 +71,11 @@ def average(arguments: argparse.Namespace) -> Answer:
 
 
 def summary(sets: dict[str, Any]) -> str:
-    """A line for each held-out set, of the figures that `measure` gives."""
+    """The figures of `measure` as text, a line for each held-out set."""
 
     def told(figures: dict[str, Any]) -> str:
         if "bleu" in figures:
-            perplexity = math.exp(min(figures["loss"], 700))  # the largest that a float can hold
+            perplexity = math.exp(min(figures["loss"], 700))  # exp(700) is near the largest float
             return f"BLEU {figures['bleu']:.2f}   perplexity {perplexity:.2f}"
         return f"exact match {figures['exact_match']:7.2%}   token accuracy {figures['token_accuracy']:7.2%}"
 

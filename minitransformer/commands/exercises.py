@@ -1,4 +1,4 @@
-"""`minitransformer exercises`: short files with a fault, to be found."""
+"""`minitransformer exercises`: short files, in each of which a fault is to be found."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from minitransformer.exercises import EXERCISES, about, check, start
 
 
 def add(commands: Commands) -> None:
-    """Add the command and its three actions."""
+    """Add the command `exercises` and its three actions."""
     actions = commands.group("exercises", "find the bug: ten short files, each with one fault", "ACTION")
     actions.add("list", list_exercises, "say what the ten files are about")
     sub = actions.add("start", start_exercises, "write the ten files into a folder")
-    sub.add_argument("folder", metavar="FOLDER", type=Path, help="where none of them is yet")
+    sub.add_argument("folder", metavar="FOLDER", type=Path, help="where none of these files exists yet")
     sub = actions.add("check", check_exercises, "say which faults are fixed", _epilog())
     sub.add_argument("folder", metavar="FOLDER", type=Path, help="where the files are")
     sub.add_argument("names", metavar="NAME", nargs="*", help="which to check (default: all ten)")
@@ -30,7 +30,7 @@ def _epilog() -> str:
 
 
 def list_exercises(arguments: argparse.Namespace) -> Answer:
-    """The names of the exercises, and what each layer is."""
+    """List the exercises, with a line on the layer of each."""
     abouts = {name: about(name) for name in EXERCISES}
     return {"exercises": abouts}, "\n".join(f"{name:<18}{text}" for name, text in abouts.items())
 
@@ -45,7 +45,7 @@ def start_exercises(arguments: argparse.Namespace) -> Answer:
 
 
 def check_exercises(arguments: argparse.Namespace) -> Answer:
-    """Grade the reader's files; print each verdict as soon as it is there."""
+    """Grade the reader's files; print each verdict as soon as it is known."""
     verdicts = []
     for verdict in check(arguments.folder, arguments.names):
         verdicts.append(verdict)

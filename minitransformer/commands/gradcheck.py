@@ -1,4 +1,4 @@
-"""`minitransformer gradcheck`: a line for each layer."""
+"""`minitransformer gradcheck`: checks every layer, and prints a line for each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from minitransformer.gradcheck import TOLERANCE, GradcheckReport
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
+    """Add the command `gradcheck`."""
     sub = commands.add(
         "gradcheck", check_all, "compare every backward pass with numerical derivatives", _epilog()
     )
@@ -36,7 +36,7 @@ def _epilog() -> str:
 
 
 def check_all(arguments: argparse.Namespace) -> Answer:
-    """Check every gradient; print a line for each layer as it is done."""
+    """Check every gradient; print a line for each layer as soon as it is done."""
 
     def tell(*columns: str) -> None:
         if not arguments.json:

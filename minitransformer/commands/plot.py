@@ -10,12 +10,14 @@ from minitransformer.runs.weights import load_model
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
+    """Add the command `plot`."""
     sub = commands.add(
         "plot", plot, "draw the loss, the learning rate and the attention of a run (extra: app)"
     )
     trained(sub)
-    sub.add_argument("--input", metavar="SEQUENCE", help="whose attention to draw (default: a held-out one)")
+    sub.add_argument(
+        "--input", metavar="SEQUENCE", help="draw the attention on this (default: a held-out one)"
+    )
     sub.add_argument(
         "--attention", nargs="+", choices=("encoder", "decoder", "cross"), help="which to draw (default: all)"
     )

@@ -1,4 +1,4 @@
-"""`minitransformer train`: settings from the command line, a run folder from them."""
+"""`minitransformer train`: trains a model with settings from the command line, into a run folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from minitransformer.validation import from_settings, one_of
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
+    """Add the command `train`."""
     sub = commands.add("train", train, "train a model on a task", _epilog())
     sub.add_argument("task", metavar="TASK", help=", ".join(TASKS))
     sub.add_argument("--config", metavar="FILE", type=Path, help="a JSON object of settings")
@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
     )
     sub.add_argument("--out", metavar="RUN", type=Path, help="the run folder (default: a new runs/TASK)")
     sub.add_argument("--resume", action="store_true", help="continue the run in its folder where it stopped")
-    sub.add_argument("--seed", type=int, help="decides the weights, the data and the dropout (default 0)")
+    sub.add_argument("--seed", type=int, help="seed of the weights, the data and the dropout (default 0)")
     device(sub)
 
 
@@ -56,7 +56,7 @@ def _epilog() -> str:
 
 
 def train(arguments: argparse.Namespace) -> Answer:
-    """Train, print what was reached, and where it lies."""
+    """Train a model, or continue a run; print the figures reached, and how to try the model."""
     ranks = Ranks.of_this_job()
     folder = RunFolder(
         ranks.broadcast_from_root(lambda: arguments.out or _default_folder(arguments.task, arguments.resume))
@@ -90,7 +90,7 @@ def settings_of(arguments: argparse.Namespace) -> RunSettings:
     if arguments.config is not None:
         try:
             settings = json.loads(arguments.config.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:  # nested too deep, or too many digits
+        except (ValueError, RecursionError) as error:  # RecursionError: nested too deep
             raise ConfigError(f"{arguments.config}: not JSON ({error})") from None
         if not isinstance(settings, dict):
             raise ConfigError(f"{arguments.config}: expected a JSON object of settings")
@@ -117,9 +117,9 @@ def _names(config: type) -> list[str]:
 
 
 def _value(text: str, kind: object) -> Any:
-    """What a setting's text means, `kind` being its annotation: a str is the text itself, as a file's name has to be.
+    """The value of a setting from its text; `kind` is its annotation, and a str is the text itself, as for file names.
 
-    Else JSON where it is JSON, a list where it has commas, and otherwise the text, too.
+    Otherwise the value is read as JSON if it is JSON, as a list if it has commas, and else stays text.
     """
     words = {"none": None, "true": True, "false": False}
     if kind == "str":
@@ -133,7 +133,7 @@ def _value(text: str, kind: object) -> Any:
 
 
 def _default_folder(task: str, resume: bool) -> Path:
-    """runs/TASK, runs/TASK-2, …: the first that is free, or, to resume, the one that was begun last."""
+    """The first free one of runs/TASK, runs/TASK-2, …, or, to resume, the one that was begun last."""
     runs = Path("runs")
     names = (runs / (f"{task}-{n}" if n > 1 else task) for n in count(1))
     if not resume:

@@ -1,4 +1,4 @@
-"""`minitransformer translate` and `decode`: what a trained model answers."""
+"""`minitransformer translate` and `decode`: the answers of a trained model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from minitransformer.validation import require
 
 
 def add(commands: Commands) -> None:
-    """Add the two commands."""
+    """Add the commands `decode` and `translate`."""
     sub = commands.add("decode", decode, "answer a sequence with a trained model")
     trained(sub)
     sub.add_argument("text", metavar="SEQUENCE", help='symbols separated by blanks, e.g. "3 1 4 1 5"')
@@ -91,7 +91,7 @@ def translate_input(arguments: argparse.Namespace) -> Answer:
 
 
 def _translated(number: int, translations: list[Translation], n_best: bool) -> list[str]:
-    """The lines that are printed for a line of the input."""
+    """The lines to print for line `number` of the input."""
     if n_best:
         return [f"{number}\t{score:.4f}\t{text}" for text, score in translations]
     return [translations[0].text if translations else ""]

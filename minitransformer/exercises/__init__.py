@@ -1,8 +1,8 @@
 """Find the bug: ten short files, each with one fault of a kind that Transformers written by hand have had.
 
-faulty/       the files that `start` copies: no part of the package, nothing imports them from here
-grading.py    what each file has to do, and how it is seen whether it does
-__main__.py   grades one file; a process of its own, so that an endless loop in it can be stopped
+faulty/       the files that `start` copies; they are not part of the package, and nothing imports them from here
+grading.py    the tests that each file has to pass
+__main__.py   grades one file, in a process of its own, so that an endless loop in it can be stopped
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ TIME_LIMIT = 20.0  # seconds for one file; a right one takes less than one
 
 
 class Verdict(NamedTuple):
-    """What was found about one file, with the worst number where there is one."""
+    """The verdict on one file, with the worst number if there is one."""
 
     name: str
     ok: bool
     found: str = ""
     where: str = ""
-    expected: float | str | None = None  # a string where it is no finite number
+    expected: float | str | None = None  # a string if it is not finite
     got: float | str | None = None
     hint: str = ""
 
@@ -48,7 +48,7 @@ class Verdict(NamedTuple):
 
 
 def about(name: str) -> str:
-    """What the layer of an exercise is, in a line."""
+    """A line that says what the layer of an exercise is: the first of its file."""
     source = (FAULTY / f"{name}.py").read_text(encoding="utf-8")
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
@@ -88,7 +88,7 @@ def _verdict(name: str, file: Path) -> Verdict:
         return Verdict(name, False, f"not done after {TIME_LIMIT:.0f} seconds: is there an endless loop?")
     try:
         return Verdict(name, **json.loads(run.stdout))
-    except (ValueError, TypeError):  # nothing came, or not what grade() returns
+    except (ValueError, TypeError):  # no output, or not what grade() returns
         return Verdict(name, False, f"Python stopped with exit status {run.returncode} while it ran the file")
 
 

@@ -1,6 +1,6 @@
-"""python -m minitransformer.exercises NAME FILE: grades one file, and prints the verdict as JSON.
+"""`python -m minitransformer.exercises NAME FILE` grades one file, and prints the verdict as JSON.
 
-What the file itself prints goes to standard error.
+The output of the file itself goes to standard error.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def grade(name: str, file: str) -> dict[str, Any]:
 
 
 def load(name: str, file: str) -> Any:
-    """The module that is made of a file."""
+    """Import a file as a module."""
     spec = importlib.util.spec_from_file_location(f"exercise_{name}", file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} cannot be imported")
@@ -41,7 +41,7 @@ def load(name: str, file: str) -> Any:
 
 
 def described(error: BaseException, file: str) -> str:
-    """An exception in a line, with the last line of the file that had a part in it."""
+    """An exception on one line, with the number of the innermost line of the file in its traceback."""
     if isinstance(error, SyntaxError) and error.filename == file:
         return f"line {error.lineno}: {type(error).__name__}: {error.msg}"
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
@@ -50,12 +50,12 @@ def described(error: BaseException, file: str) -> str:
 
 
 def plain(x: Any) -> Any:
-    """A number as JSON can hold it: in words if it is not finite."""
+    """A number as JSON can hold it: as a string if it is not finite."""
     return str(x) if isinstance(x, float) and not math.isfinite(x) else x
 
 
 if __name__ == "__main__":
-    sys.dont_write_bytecode = True  # nothing is left beside the reader's files
+    sys.dont_write_bytecode = True  # leave no __pycache__ beside the reader's files
     answer = sys.stdout
     with contextlib.redirect_stdout(sys.stderr), contextlib.suppress(KeyboardInterrupt), single_blas_thread():
         print(json.dumps(grade(*sys.argv[1:])), file=answer)

@@ -1,9 +1,8 @@
-"""The ten exercises: what the reader's file has to do, and how it is seen whether it does.
+"""The ten exercises, and the graders that test the reader's files.
 
-A grader takes the module that was made of the reader's file, and raises Wrong at the first thing that is not right.
-Values are compared with this package's own layer or with the formula, gradients with numerical derivatives, on inputs
-at which a wrong formula shows (see checks/inputs.py): random dy, random parameters, no two axes of one
-size, ids that repeat, padding.
+A grader takes the module of a reader's file, and raises Wrong at the first thing that is not right. Values are compared
+with this package's own layer or with the formula, gradients with numerical derivatives, on inputs on which a wrong
+formula shows (see checks/inputs.py): random dy, random parameters, no two axes of one size, ids that repeat, padding.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ SIZES = Sizes()
 B, T_Q, T_K, _, D_K, D_V, D_MODEL, _, V, _ = SIZES
 TOLERANCE = 1e-9  # of values, relative to the larger of the two, or to 1 % of the largest expected
 P = 0.25  # of dropout
-SURE = 5  # standard deviations that a share of random draws may be off
+SURE = 5  # by how many standard deviations a share of random draws may be off
 
 
 class Wrong(Exception):
-    """What is not right about a reader's file, with one number that shows it, where there is one."""
+    """Something is wrong in a reader's file: a description, and a number that shows it, if there is one."""
 
     def __init__(self, found: str, where: str = "", expected: Any = None, got: Any = None) -> None:
         super().__init__(found)
@@ -73,13 +72,13 @@ def right_gradients(layer: Any, *inputs: Any, dropout_seed: int | None = None) -
 
 
 def right_share(what: str, got: float, expected: float, n: int) -> None:
-    """Raise Wrong unless a share among n random draws is the expected one, as far as n draws can tell."""
+    """Raise Wrong unless the share `got` of n random draws is the expected one, as far as n draws can tell."""
     if not abs(got - expected) <= SURE * math.sqrt(expected * (1 - expected) / n):
         raise Wrong(what, "share", round(expected, 4), round(got, 4))
 
 
 def with_parameters(layer: Any, rng: Any, *names: str) -> Any:
-    """A copy of the layer in float64, all parameters random; Wrong unless they are those called `names`."""
+    """A copy of the layer in float64, all parameters random. Raises Wrong unless `names` are their names."""
     layer = converted(layer, "float64")
     parameters = parameters_of(layer)
     if sorted(parameters) != sorted(names):
@@ -93,7 +92,7 @@ def with_parameters(layer: Any, rng: Any, *names: str) -> Any:
 
 
 def positions(file: Any) -> None:
-    """Sines and cosines take turns, at any length and width."""
+    """Grade the positions: sines and cosines alternate, at any length and width."""
     rng = generator(1)
     for d_model, max_len, T in ((D_MODEL, 19, T_Q), (6, 11, 11)):
         x = rng.normal(size=(B, T, d_model))
@@ -104,7 +103,7 @@ def positions(file: Any) -> None:
 
 
 def embedding(file: Any) -> None:
-    """Rows of E, and the sum of the gradients of all places where a word stands."""
+    """Grade the embedding: rows of E, and for each word the sum of the gradients of all its places."""
     rng = generator(2)
     layer, ours = file.Embedding(V, D_MODEL), Embedding(V, D_MODEL, dtype="float64")
     layer = with_parameters(layer, rng, "E")
@@ -115,7 +114,7 @@ def embedding(file: Any) -> None:
 
 
 def dropout(file: Any) -> None:
-    """Nothing at evaluation, zeros and scaled numbers in training, a backward that fits both."""
+    """Grade dropout: no effect at evaluation, zeros and scaled numbers in training, a backward that fits both."""
     rng = generator(3)
     x = inputs.away_from_zero(SIZES, rng)
     layer = file.Dropout(P)
@@ -131,7 +130,7 @@ def dropout(file: Any) -> None:
 
 
 def residual_dropout(file: Any) -> None:
-    """Both dropouts drop, each for itself, and backward knows what each of them dropped."""
+    """Grade two dropouts: they drop independently, and backward knows what each of them dropped."""
     rng = generator(4)
     layer = with_parameters(file.TwoSublayers(D_MODEL, P), rng, "linear_1.W", "linear_2.W")
     x = inputs.positions(SIZES, rng)
@@ -157,7 +156,7 @@ def residual_dropout(file: Any) -> None:
 
 
 def layer_norm(file: Any) -> None:
-    """Values and gradients with a gamma that is not 1, and a row of equal numbers."""
+    """Grade LayerNorm: values and gradients with a gamma that is not 1, and a row of equal numbers."""
     rng = generator(5)
     for eps, x in ((1e-5, inputs.positions(SIZES, rng)), (0.5, inputs.rows(SIZES, rng))):
         layer, ours = file.LayerNorm(D_MODEL, eps), LayerNorm(D_MODEL, eps, dtype="float64")
@@ -186,7 +185,7 @@ def context_of(Q: Array, K: Array, V: Array, mask: Array | None = None) -> Array
 
 
 def attention(file: Any) -> None:
-    """Equation 1 and its gradients."""
+    """Grade attention: equation 1 and its gradients."""
     Q, K, V = heads(generator(6))
     layer = file.Attention()
     right_values("context is not equation 1", "context", layer.forward(Q, K, V)[0], context_of(Q, K, V))
@@ -194,7 +193,7 @@ def attention(file: Any) -> None:
 
 
 def masking(file: Any) -> None:
-    """Equation 1 under masks, one of them with a row of False, for small scores and for large ones."""
+    """Grade masked attention: equation 1 under a mask with a row of False, for small and for large scores."""
     rng = generator(7)
     Q, K, V = heads(rng)
     layer = file.MaskedAttention()
@@ -206,7 +205,7 @@ def masking(file: Any) -> None:
 
 
 def cross_attention(file: Any) -> None:
-    """Values from the encoder: no word of the target sees another, and the lengths may differ."""
+    """Grade cross-attention: keys and values come from the encoder, and the lengths may differ."""
     rng = generator(8)
     layer = with_parameters(file.CrossAttention(D_MODEL), rng, "W_Q.W", "W_K.W", "W_V.W")
     x, memory = rng.normal(size=(2, B, T_Q, D_MODEL))
@@ -223,7 +222,7 @@ def cross_attention(file: Any) -> None:
 
 
 def loss(file: Any) -> None:
-    """The value and the gradient, with and without smoothing and padding."""
+    """Grade the loss: its value and gradient, with and without label smoothing, for two ids of padding."""
     rng = generator(9)
     for eps_ls in (0.1, 0.0):
         for pad_id in (0, 3):
@@ -239,7 +238,7 @@ def loss(file: Any) -> None:
 
 
 def adam(file: Any) -> None:
-    """Five steps with gradients that change, and two pairs of betas."""
+    """Grade Adam: five steps with gradients that change, for two pairs of betas."""
     rng = generator(10)
     for betas in ((0.9, 0.98), (0.5, 0.9)):
         models = [Linear(3, 5, rng=0, dtype="float64") for _ in range(2)]
@@ -256,7 +255,7 @@ def adam(file: Any) -> None:
 
 
 class Exercise(NamedTuple):
-    """One of the ten: how it is graded, and where to look."""
+    """One of the ten exercises: its grader, and a hint where to look."""
 
     grade: Callable[[Any], None]
     hint: str

@@ -1,4 +1,4 @@
-"""Who attends to whom: the weights of every layer and head for one input."""
+"""Who attends to whom: the attention weights of every layer and head for one input."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def attention_weights(model: Transformer, source: list[int], target: list[int]) 
 
 
 def attention_figure(model: Transformer, vocabulary: Symbols, text: str, kinds: Sequence[str] = KINDS) -> Any:
-    """The weights behind the model's own answer to `text`: a row for each layer, a column for each head."""
+    """The attention behind the model's own answer to `text`: a row of panels for each layer, a column for each head."""
     source = vocabulary.encode(text)
     target = translate(model, [source])[0]
     weights = attention_weights(model, source, target)

@@ -1,4 +1,4 @@
-"""The empty figure that the others draw on: matplotlib without a window."""
+"""An empty matplotlib figure without a window, which the other modules draw on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def new_figure(width: float, height: float) -> Any:
-    """A figure of so many inches. Raises ImportError, saying what to install, without matplotlib."""
+    """An empty figure, its size in inches. Raises ImportError, saying what to install, without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -16,6 +16,6 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def save(figure: Any, path: Path) -> Path:
-    """Write a PNG and say where it is."""
+    """Write the figure as a PNG to `path`, and return `path`."""
     figure.savefig(path, dpi=150)
     return path

@@ -1,4 +1,4 @@
-"""How a run went: loss, learning rate, and what the validation set says."""
+"""The curves of a training run: loss, learning rate, and quality on the validation set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from minitransformer.figures.canvas import new_figure
 def training_figure(name: str, metrics: list[dict[str, Any]]) -> Any:
     """The lines of a run's metrics.jsonl as three curves over the steps: the third is BLEU, or else exact match.
 
-    Raises InputError for no lines, and for one that lacks what is drawn.
+    Raises InputError if there are no lines, or if one lacks a number to draw.
     """
     if not metrics:
         raise InputError(f"run {name}: expected reports in its metrics.jsonl, found none; train it first")

@@ -1,9 +1,10 @@
-"""Is a backward pass the derivative of its forward pass? The checker for our layers and for yours.
+"""Gradient checking, for this package's layers and for yours: is backward the derivative of forward?
 
 check.py          the check: forward and backward of a layer against numerical derivatives
-derivatives.py    numerical derivatives of a function of one number, and how sure they are
-diagnosis.py      what a wrong gradient usually means
-report.py         what was found, as a table
+subject.py        the layer under test, as a function of the numbers in its inputs and parameters
+derivatives.py    numerical derivatives of a function of one number, and how uncertain they are
+diagnosis.py      hints on what a wrong gradient usually means
+report.py         the results, as a table
 """
 
 from minitransformer.gradcheck.check import TOLERANCE, gradcheck

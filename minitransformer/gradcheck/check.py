@@ -1,7 +1,7 @@
-"""Is a backward pass the derivative of its forward pass? Compares it with numerical derivatives.
+"""Gradient checking: is backward the derivative of forward? Compares it with numerical derivatives.
 
-For a random dy, the number L = Σ forward(x) · dy has the gradient backward(dy). Two independent methods find
-the same gradient from forward alone:
+For a random upstream gradient dy, the number L = Σ forward(x) · dy has the gradient backward(dy). Two independent
+methods find the same gradient from forward alone:
 
     complex step         dL/dx = Im L(x + ih) / h, h = 1e-30        no subtraction, so right to the last digits;
                                                                     forward must be analytic, and run in complex128
@@ -23,13 +23,13 @@ from minitransformer.gradcheck.subject import ANALYTIC, COMPLEX_STEP, Subject
 from minitransformer.parameter import loose_arrays
 
 TOLERANCE = {"complex": 1e-12, "central": 1e-8}
-FLOOR = 1e-2  # gradients below this share of the largest are compared with that share, not with themselves
-# With more numbers than this, one direction of all instead of each by itself.
+FLOOR = 1e-2  # the error of gradients below this share of the largest is relative to that share, not to themselves
+# With more numbers than this, one direction of them all is checked instead of each by itself.
 MOST_ELEMENTS = {"complex": 3_000, "central": 1_500}
-# So well, at least, derivatives by complex and by real steps agree where forward is analytic.
+# Where forward is analytic, derivatives by complex and by real steps agree at least to this precision.
 ANALYTIC_TO = 1e-6
-MOST_DOUBTS = 20  # after so many entries that stay wrong on a second look, the others need none
-MOST_MOVES = 5  # a direction that starts at a kink gets another start so often
+MOST_DOUBTS = 20  # after so many entries that stay wrong on a second look, the others get none
+MOST_MOVES = 5  # how often a direction that starts at a kink gets another start
 
 
 def gradcheck(
@@ -48,22 +48,22 @@ def gradcheck(
     checked for every floating-point input, in their order, and every parameter; inputs of other types (ids,
     masks, None) are passed on as they are. The layer itself is not touched: a deep copy in float64 is checked.
     The upstream gradient dy is random (`seed`), and so is, in the copy, every parameter whose entries are all
-    equal: a gamma of ones and a bias of zeros hide mistakes. On the way it is seen whether the layer writes to
-    what is not its own, keeps something between forward and backward outside the cache, or is random without
-    its rng: then the report is not ok, either.
+    equal: a gamma of ones and a bias of zeros hide mistakes. The report is not ok, either, if the layer was seen to
+    write to its inputs, its parameters or dy, to keep something between forward and backward outside the cache, or
+    to be random without its rng.
 
-    method        "central" or "complex". Central differences want numbers between about 0.01 and 100; complex
-                  steps take any, but an analytic forward
+    method        "central" or "complex". Central differences need numbers between about 0.01 and 100; complex
+                  steps take any numbers, but need an analytic forward
     directional   False: every number by itself. True: one derivative along a random direction of all inputs
-                  and parameters at once. None: the second above 3,000 numbers (central: 1,500)
+                  and parameters at once. None: a direction above 3,000 numbers (central: 1,500)
     dropout_seed  checks the layer in training, each forward(…, rng=…) drawing the same random numbers
     tolerance     of the relative error |analytic - numeric| / max(|analytic|, |numeric|, floor), the floor being
                   1 % of the largest gradient, or, along a direction, the length of the gradient over the root of
                   the number of numbers; by default 1e-12 for complex steps, 1e-8 for central differences
 
-    Raises InputError for a layer or method that is none, if there is nothing to differentiate, if backward does
-    not return a gradient of the right shape for each floating-point input, or if forward does not run in complex
-    numbers or is not analytic (method "complex").
+    Raises InputError for something that is not a layer or not a method, if there is nothing to differentiate, if
+    backward does not return a gradient of the right shape for each floating-point input, or if forward does not run
+    in complex numbers or is not analytic (method "complex").
     """
     if method not in list(METHODS):
         raise InputError(f"method: expected 'central' or 'complex', got {method!r}")
@@ -82,7 +82,7 @@ def gradcheck(
 
 
 def each_number(subject: Subject, method: str, tolerance: float) -> list[Row]:
-    """The worst entry of each variable, every entry moved by itself. Gradients are compared on the CPU."""
+    """One row with the worst entry of each variable, every entry moved by itself. Gradients are compared on the CPU."""
     analytic = {name: to_host(a) for name, a in subject.analytic_gradients().items()}
     sizes = subject.sizes()
     found = complex_steps(subject) if method == "complex" else central_differences(subject)
@@ -134,10 +134,10 @@ def central_differences(subject: Subject) -> dict[str, Array]:
 def settle_doubts(
     subject: Subject, name: str, a: Array, n: Array, method: str, tolerance: float, floor: float
 ) -> tuple[int, int]:
-    """A second look, at many steps, at entries of `n` that are not `a`: corrects n.
+    """Look again, with many step sizes, at the entries of `n` that differ from `a`, and correct n in place.
 
-    Returns how many are at a kink, and of how many the derivative cannot be known so well. Both are left out, by
-    setting n to a.
+    Returns how many are at a kink, and for how many the derivative cannot be known to the tolerance. Both are left
+    out, by setting n to a.
     """
     error, flat = relative_error(a, n, floor).ravel(), n.reshape(-1)
     kinks = unsure = stayed_wrong = 0
@@ -160,9 +160,9 @@ def settle_doubts(
 
 
 def one_direction(subject: Subject, method: str, tolerance: float, moves: int = 0) -> list[Row]:
-    """One derivative of L along a random direction of all variables, no component of which is near zero.
+    """One row with the derivative of L along a random direction of all variables, no component of which is near zero.
 
-    If L has a kink there, all variables move a little, and another derivative is checked; `moves` counts that.
+    If L has a kink there, all variables move a little, and another derivative is checked; `moves` counts these moves.
     """
     analytic, count = subject.analytic_gradients(), subject.n_numbers
     floor = (sum(float((g * g).sum()) for g in analytic.values()) / count) ** 0.5 or 1.0
@@ -195,10 +195,10 @@ def complex_step(subject: Subject, direction: dict[str, Array]) -> float:
 
 
 def check_analytic(subject: Subject, direction: dict[str, Array], n: float) -> None:
-    """Raise InputError if `n`, the derivative along the direction by complex steps, is not that by real ones.
+    """Raise InputError if `n`, the derivative along the direction by complex steps, is not that by real steps.
 
-    So it is where only a part of forward is not analytic, a norm for example: that runs in complex numbers, but
-    gives another derivative there. A millionth is enough to tell, and bends of L cannot be mistaken.
+    They differ if a part of forward is not analytic, a norm for example: it runs in complex numbers, but has another
+    derivative there. A difference of a millionth is enough to tell, and bends of L are not mistaken for it.
     """
     f = subject.change(_mover_along({name: subject.variables[name] for name in direction}, direction))
     if abs(n - central(f)) > ANALYTIC_TO * abs(n):
@@ -212,13 +212,13 @@ def check_analytic(subject: Subject, direction: dict[str, Array], n: float) -> N
 
 
 def largest(gradients: Iterable[Array]) -> float:
-    """The largest finite entry, in absolute value."""
+    """The largest absolute value of all finite entries."""
     finite = (abs(g[array_module(g).isfinite(g)]) for g in gradients)
     return max((float(g.max()) for g in finite if g.size), default=0.0)
 
 
 def relative_error(a: Any, n: Any, floor: float) -> Array:
-    """|a - n| / max(|a|, |n|, floor); infinite where that is no number."""
+    """|a - n| / max(|a|, |n|, floor); infinite where that is NaN."""
     xp = array_module(n)
     error = abs(a - n) / xp.maximum(xp.maximum(abs(a), abs(n)), floor)
     return xp.where(xp.isnan(error), xp.inf, error)
@@ -229,7 +229,7 @@ def _zeros_for(variables: dict[str, Array]) -> dict[str, Array]:
 
 
 def _mover(x: Array, i: int) -> Callable[[float], None]:
-    """move(t) moves the i-th number of x by t from where it is now."""
+    """A function move(t) that moves the i-th number of x by t from where it is now."""
     flat, start = x.reshape(-1), float(x.reshape(-1)[i])
 
     def move(t: float) -> None:
@@ -239,7 +239,7 @@ def _mover(x: Array, i: int) -> Callable[[float], None]:
 
 
 def _mover_along(variables: dict[str, Array], direction: dict[str, Array]) -> Callable[[float], None]:
-    """move(t) moves all variables by t along the direction from where they are now."""
+    """A function move(t) that moves all variables by t along the direction from where they are now."""
     start = {name: x.copy() for name, x in variables.items()}
 
     def move(t: float) -> None:

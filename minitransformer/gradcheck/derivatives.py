@@ -1,8 +1,8 @@
-"""Numerical derivatives of a function of one number, and how sure they are.
+"""Numerical derivatives of a function of one number, and how uncertain they are.
 
 All of them take f with f(0) = 0 and return an estimate of f'(0). A long step h errs by the formula (h^4 times the
 fifth derivative) and may reach over a bend of f; a short one errs by rounding (1e-16 / h). Which step is right
-cannot be known beforehand, but it shows: where the estimate is good, it does not depend on the step.
+cannot be known beforehand, but the estimates show it: where they are good, they do not depend on the step.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Slope(NamedTuple):
     """An estimate of f'(0)."""
 
     value: float
-    doubt: float  # how much it changed when the step changed, and what rounding may have done
+    doubt: float  # how much the value changed with the step, plus what rounding may have added
 
 
 class Slopes(NamedTuple):
@@ -35,13 +35,13 @@ class Slopes(NamedTuple):
 
     @property
     def best(self) -> Slope:
-        """The one that is surest: where f bends nearby, the one from the side without the bend."""
+        """The slope with the least doubt: if f bends nearby, the one from the side without the bend."""
         return surest(self)
 
     def cannot_tell(self, value: float, least: float) -> bool:
-        """Whether `value` is the slope as far as that is known, but not to `least`.
+        """Whether `value` agrees with the slope as far as that is known, but it is not known to `least`.
 
-        So it is between two bends that leave only short steps, where f is a number with few digits.
+        This happens between two bends, which leave only short steps, for which few digits of f are right.
         """
         return abs(value - self.best.value) <= 2 * self.best.doubt and least < self.best.doubt < 1e3 * least
 
@@ -72,28 +72,28 @@ def one_sided(f: Function, h: float) -> float:
 
 
 def surest(slopes: Iterable[Slope]) -> Slope:
-    """The one with the least doubt. (A long step may leave the domain of f, to NaN.)"""
+    """The slope with the least doubt. (A long step may leave the domain of f and give NaN.)"""
     return min(slopes, key=lambda slope: math.inf if math.isnan(slope.doubt) else slope.doubt)
 
 
 def steadiest(estimate: Callable[[float], float], noise: float) -> Slope:
-    """estimate(h) at the step on which it depends least; `noise` is the size of the rounding errors of f."""
+    """The slope estimate(h), at the step h on which it depends least; `noise` is the size of f's rounding errors."""
     pairs = itertools.pairwise((h, estimate(h)) for h in STEPS)
     return surest(Slope(b, abs(b - a) + noise / h) for (_, a), (h, b) in pairs)
 
 
 def both_sides(f: Function, noise: float) -> Slope:
-    """f'(0) by central differences, at the step on which it depends least."""
+    """The slope f'(0) by central differences, at the step on which it depends least."""
     return steadiest(lambda h: central(f, h), noise)
 
 
 def slopes(f: Function, noise: float) -> Slopes:
-    """f'(0) from each side and from both, at the step on which it depends least."""
+    """The slopes f'(0) from each side and from both, each at the step on which it depends least."""
     left = steadiest(lambda h: one_sided(f, -h), noise)
     right = steadiest(lambda h: one_sided(f, h), noise)
     return Slopes(left, right, both_sides(f, noise))
 
 
 def plainly_smooth(f: Function, estimate: float, doubt: float) -> bool:
-    """Whether the slopes to both sides agree with `estimate` far better than to `doubt`: a cheap look."""
+    """Whether the slopes to both sides agree with `estimate` far better than to `doubt`: a cheap first test."""
     return max(abs(one_sided(f, h) - estimate) for h in (-STEP, STEP)) < 0.01 * doubt

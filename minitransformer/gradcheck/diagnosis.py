@@ -1,7 +1,7 @@
-"""What a wrong gradient usually means, where its pattern tells.
+"""Hints on what is wrong with a gradient, if its errors have a known pattern.
 
-Each function looks for one pattern in `a` (the gradient that backward returned) beside `n` (the numerical one),
-both of one shape, and returns a sentence, or "".
+Each function looks for one pattern in `a` (the gradient that backward returned), compared with `n` (the numerical
+one, of the same shape), and returns a hint, or "".
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def diagnose(
 
 
 def close(a: Array, n: Array) -> bool:
-    """Whether all entries of `a` are those of `n`, to CLOSE of the largest."""
+    """Whether all entries of `a` are equal to those of `n`, to within CLOSE times the largest."""
     return tuple(a.shape) == tuple(n.shape) and float(abs(a - n).max()) <= CLOSE * float(abs(n).max())
 
 
 def factor(a: Array, n: Array, sizes: Mapping[int, str]) -> str:
-    """a = c n: a sum for a mean, a forgotten factor, a wrong sign."""
+    """A hint if a = c n: a sum for a mean, a forgotten factor, a wrong sign."""
     c = float((a * n).sum()) / (float((n * n).sum()) or math.nan)
     if not c or not close(a, c * n):
         return ""
@@ -64,7 +64,7 @@ def factor(a: Array, n: Array, sizes: Mapping[int, str]) -> str:
 
 
 def exchanged(name: str, analytic: Mapping[str, Array], numeric: Mapping[str, Array]) -> str:
-    """The gradient of one input handed to another."""
+    """A hint if `a` is the gradient of another input."""
     others = (
         other for other, n in numeric.items() if other != name and bool(n.any()) and close(analytic[name], n)
     )
@@ -72,7 +72,7 @@ def exchanged(name: str, analytic: Mapping[str, Array], numeric: Mapping[str, Ar
 
 
 def transposed(a: Array, n: Array) -> str:
-    """The right numbers with two axes exchanged."""
+    """A hint if `a` has the right numbers, with its axes in another order."""
     for axes in itertools.permutations(range(n.ndim)):
         moved = n.transpose(axes)
         if list(axes) != list(range(n.ndim)) and close(a, moved.reshape(n.shape)):
@@ -81,7 +81,7 @@ def transposed(a: Array, n: Array) -> str:
 
 
 def mask_forgotten(a: Array, n: Array) -> str:
-    """Right where the gradient is not zero, but not zero where it should be."""
+    """A hint if `a` is right where the gradient is not zero, but not zero where it should be."""
     zero = n == 0
     if bool(zero.any()) and not bool(zero.all()) and bool(a[zero].any()):
         kept = a[~zero]
@@ -92,7 +92,7 @@ def mask_forgotten(a: Array, n: Array) -> str:
 
 
 def missing_mean(a: Array, n: Array) -> str:
-    """a - n does not change along an axis: a term that is a mean or a sum over it is missing, or is too much."""
+    """A hint if a - n does not change along an axis: a mean or a sum over this axis is missing, or one too many."""
     d = a - n
     for axis in reversed(range(d.ndim)):
         change = float(abs(d - d.mean(axis, keepdims=True)).max())
@@ -102,7 +102,7 @@ def missing_mean(a: Array, n: Array) -> str:
 
 
 def some_rows(a: Array, n: Array) -> str:
-    """Right but for some rows of the first axis."""
+    """A hint if `a` is wrong only in some rows of the first axis."""
     wrong = abs(a - n).reshape(len(n), -1).max(-1) > CLOSE * float(abs(n).max()) if n.ndim > 1 else []
     rows = [i for i, bad in enumerate(wrong) if bad]
     if 0 < len(rows) < len(wrong):

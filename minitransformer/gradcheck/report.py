@@ -1,4 +1,4 @@
-"""What a gradient check found, as a table."""
+"""The results of a gradient check, as a table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ METHODS = {"complex": "complex step", "central": "central differences"}
 
 @dataclass(frozen=True)
 class Row:
-    """One input or parameter: its worst entry, and what a wrong one looks like."""
+    """The result for one input or parameter: its worst entry, and a hint if that is wrong."""
 
     name: str
     shape: tuple[int, ...]
@@ -18,8 +18,8 @@ class Row:
     analytic: float
     numeric: float
     relative_error: float
-    # Entries left out. Kinks: forward has no derivative there (ReLU at 0, a tie of a maximum). Unsure: the numerical
-    # derivative cannot be known to the tolerance (bends on both sides, large numbers that leave few digits).
+    # Entries left out. Kinks: forward has no derivative there (ReLU at 0, a tie for a maximum). Unsure: the numerical
+    # derivative cannot be known to the tolerance (bends on both sides, or large numbers, which leave few digits).
     kinks: int = 0
     unsure: int = 0
     checked: int = 1  # entries that were compared
@@ -28,14 +28,14 @@ class Row:
 
 @dataclass(frozen=True)
 class GradcheckReport:
-    """What `gradcheck` found; `str(report)` is a table, a line for each input and parameter."""
+    """The results of `gradcheck`; `str(report)` is a table, a line for each input and parameter."""
 
     layer: str
     method: str
     tolerance: float
     n_numbers: int  # in all inputs and parameters
     rows: list[Row] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)  # rules of the contract that the layer does not keep
+    broken: list[str] = field(default_factory=list)  # rules of the contract that the layer breaks
     notes: list[str] = field(default_factory=list)  # what was not checked
 
     @property
@@ -49,7 +49,7 @@ class GradcheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether every entry agrees, and the contract is kept. (Written so that NaN does not agree.)"""
+        """Whether every entry agrees, and the contract is kept. (NaN does not agree.)"""
         return all(map(self.agrees, self.rows)) and not self.broken
 
     @property
@@ -58,7 +58,7 @@ class GradcheckReport:
         return [row for row in self.rows if not self.agrees(row)]
 
     def agrees(self, row: Row) -> bool:
-        """Whether the worst entry of this row is within the tolerance, and there is one that was compared."""
+        """Whether the worst entry of this row is within the tolerance, and at least one entry was compared."""
         return row.relative_error <= self.tolerance and row.checked > 0
 
     def __str__(self) -> str:

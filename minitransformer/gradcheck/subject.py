@@ -1,4 +1,4 @@
-"""What is checked: a float64 copy of a layer and its inputs, and L = Σ forward · dy as a function of their numbers."""
+"""The layer under test: a float64 copy of it and its inputs, and L = Σ forward · dy as a function of their numbers."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from minitransformer.gradcheck.derivatives import Function
 from minitransformer.memory import converted
 from minitransformer.parameter import Parameter, is_layer, parameters_of
 
-# So small that its square vanishes beside 1. Nothing is subtracted, so nothing is rounded away.
+# So small that its square vanishes beside 1; nothing is subtracted, so the step may be that small.
 COMPLEX_STEP = 1e-30
 EPS = 2.0**-52
-SPREAD = 0.5
-ASIDE = 1e-2
+SPREAD = 0.5  # added to parameters whose entries are all equal, at most
+ASIDE = 1e-2  # how far `step_aside` moves each number, about
 ANALYTIC = "is forward analytic (no abs, norm, conj, real, float)? If not, use method='central'"
 
 
 class Subject:
-    """A layer in float64, its inputs, and a random dy.
+    """A layer in float64, its inputs, and a random upstream gradient dy.
 
-    Parameters whose entries are all equal are spread out: a gamma of ones and a bias of zeros hide mistakes.
+    Parameters whose entries are all equal are made random: a gamma of ones and a bias of zeros hide mistakes.
     `broken` lists the rules of the contract that the layer was seen to break.
     """
 
@@ -62,11 +62,11 @@ class Subject:
             raise InputError("gradcheck: expected a floating-point input or a Parameter, got neither")
         self.y = self._first_forward()
         self.dy = array_module(self.y).asarray(self.rng.normal(size=self.y.shape))
-        self.noise = 4 * EPS * float(((self.y * self.dy) ** 2).sum()) ** 0.5  # rounding errors of L, about
+        self.noise = 4 * EPS * float(((self.y * self.dy) ** 2).sum()) ** 0.5  # about the rounding error of L
 
-    def forward(self, layer: Any, inputs: list[Any], another: int = 0) -> tuple[Array, Any]:
-        """layer.forward, with the same random numbers each time, or `another` time's."""
-        seed = (self.dropout_seed, another) if another else (self.dropout_seed,)
+    def forward(self, layer: Any, inputs: list[Any], stream: int = 0) -> tuple[Array, Any]:
+        """y and cache of layer.forward, with the same random numbers each time for the same `stream`."""
+        seed = (self.dropout_seed, stream) if stream else (self.dropout_seed,)
         how = {} if self.dropout_seed is None else {"rng": generator(*seed)}
         y, cache = layer.forward(*inputs, **how)
         if not is_float(y):
@@ -76,34 +76,36 @@ class Subject:
         return y, cache
 
     def _first_forward(self) -> Array:
-        """A copy of y: it may be an input itself, or a view of one, and those will move."""
+        """y as a copy: it may be an input itself, or a view of one, and those will move. Checks what forward writes."""
         before = self._state()
         y = self.forward(self.layer, self.inputs)[0].copy()
-        self._put_back("forward", before)
+        self._check_unchanged("forward", before)
         if y.dtype != "float64":
-            self._break(f"forward gives {y.dtype}, though all it was given is float64")
+            self._record_broken(f"forward gives {y.dtype}, though all it was given is float64")
         if not same(y, self.forward(self.layer, self.inputs)[0]):
-            self._break(
+            self._record_broken(
                 "forward gives another y for the same inputs: random without its rng, or a hidden state?"
             )
-        self._put_back("forward", before)
+        self._check_unchanged("forward", before)
         return y
 
     def analytic_gradients(self) -> dict[str, Array]:
         """Name -> gradient, from backward.
 
-        It is called twice and must say the same twice; Parameters add up, so that `=` for `+=` shows as a half.
-        Another forward comes in between, so that what backward needs has to be in the cache.
+        backward is called twice and must return the same twice; parameter gradients add up, so `=` in place of `+=`
+        shows as a half. A forward on other inputs comes before, so all that backward needs has to be in the cache.
         """
         for p in self.parameters.values():
             p.grad[...] = 0
         before = self._state()
         _, cache = self.forward(self.layer, self.inputs)
-        self._forward_of_something_else()
+        self._forward_on_other_inputs()
         first, again = (self._backward(cache) for _ in range(2))
-        self._put_back("backward", before)
+        self._check_unchanged("backward", before)
         if not all(map(same, first, again)):
-            self._break("backward gives another gradient for the same dy and cache when it is called again")
+            self._record_broken(
+                "backward gives another gradient for the same dy and cache when it is called again"
+            )
         for p in self.parameters.values():
             p.grad *= 0.5
         return dict(zip(self.floats, first, strict=True)) | {
@@ -123,47 +125,47 @@ class Subject:
             )
         dxs = [dx.copy() for dx in dxs]
         if not same(dy, self.dy):
-            self._break("backward writes to dy")
+            self._record_broken("backward writes to dy")
         return dxs
 
-    def _forward_of_something_else(self) -> None:
-        """A forward with other numbers, ids, masks and zeros of dropout: it overwrites all that the layer kept."""
+    def _forward_on_other_inputs(self) -> None:
+        """Run forward on other numbers, ids, masks and dropout, to overwrite anything that the layer kept on itself."""
         floats_moved = [0.9 * x if is_float(x) else x for x in self.inputs]
         all_moved = [x.ravel()[::-1].reshape(x.shape) if is_array(x) else x for x in floats_moved]
         with silent_overflow():
             try:
-                self.forward(self.layer, all_moved, another=1)
-            except Exception:  # not every order of ids makes sense to every layer
-                self.forward(self.layer, floats_moved, another=1)
+                self.forward(self.layer, all_moved, stream=1)
+            except Exception:  # not every layer accepts every order of ids
+                self.forward(self.layer, floats_moved, stream=1)
 
     def _state(self) -> tuple[dict[str, Array], dict[str, int]]:
-        """Copies of the inputs, and checksums of the parameters, of which copies might take too much memory."""
+        """Copies of the inputs, and checksums of the parameters, whose copies might take too much memory."""
         inputs = {name: x.copy() for name, x in self.arrays.items()}
         return inputs, {name: checksum(p.data) for name, p in self.parameters.items()}
 
-    def _put_back(self, who: str, before: tuple[dict[str, Array], dict[str, int]]) -> None:
-        """Note which inputs and parameters are not as they were, and restore the inputs."""
+    def _check_unchanged(self, who: str, before: tuple[dict[str, Array], dict[str, int]]) -> None:
+        """Record which inputs and parameters have changed since `before`, and restore the inputs."""
         inputs, sums = before
         for name, x in inputs.items():
             if not same(self.arrays[name], x):
-                self._break(f"{who} writes to {name}")
+                self._record_broken(f"{who} writes to {name}")
                 self.arrays[name][...] = x
         for name, p in self.parameters.items():
             if checksum(p.data) != sums[name]:
-                self._break(f"{who} writes to {name}")
+                self._record_broken(f"{who} writes to {name}")
 
-    def _break(self, rule: str) -> None:
+    def _record_broken(self, rule: str) -> None:
         if rule not in self.broken:
             self.broken.append(rule)
 
     def change(self, move: Callable[[float], None]) -> Function:
-        """L as a function of t, less L at 0. `move(t)` sets the variables to their place at t; f leaves them there."""
+        """L as a function f(t), minus L at 0. `move(t)` puts the variables in their places at t; f leaves them so."""
 
         def f(t: float) -> float:
             move(t)
             with silent_overflow():
                 y, _ = self.forward(self.layer, self.inputs)
-            return float(((y - self.y) * self.dy).sum())  # of small differences, each with all its digits
+            return float(((y - self.y) * self.dy).sum())  # a sum of small differences, to keep their digits
 
         return f
 
@@ -204,7 +206,7 @@ class Subject:
         self.y = self.forward(self.layer, self.inputs)[0].copy()
 
     def sizes(self) -> dict[int, str]:
-        """Number -> which axes of the inputs and of y have that size; batch · length of y, too."""
+        """Number -> which axes of the inputs and of y have that size; products of y's first axes, too."""
         found: dict[int, str] = {}
         for name, x in (*self.floats.items(), ("y", self.y)):
             for axis, size in enumerate(x.shape):
@@ -234,12 +236,12 @@ def is_array(x: Any) -> bool:
 
 
 def checksum(x: Array) -> int:
-    """A number that another array of this size has by chance only."""
+    """A number that two different arrays share only by chance."""
     return zlib.crc32(to_host(x).tobytes())
 
 
 def as_dtype(x: Any, dtype: str) -> Any:
-    """A copy of an array, one of floats in `dtype`; anything else as it is."""
+    """A copy of an array, converted to `dtype` if it holds floats; anything else as it is."""
     if is_float(x):
         return array_module(x).asarray(x.astype(dtype, order="C"))
     return x.copy() if is_array(x) else x
@@ -251,7 +253,7 @@ def same(a: Array, b: Array) -> bool:
 
 
 def input_names(layer: Any, n: int, taken: Iterable[str]) -> list[str]:
-    """What forward calls its inputs, e.g. query, key, value; "input 0" … where it does not say."""
+    """The names of forward's inputs, e.g. query, key, value; "input 0" … if it has none for them."""
     arguments = inspect.signature(layer.forward).parameters.values()
     names = [a.name for a in arguments if a.kind in (a.POSITIONAL_ONLY, a.POSITIONAL_OR_KEYWORD)]
     return [names[i] if i < len(names) and names[i] not in taken else f"input {i}" for i in range(n)]

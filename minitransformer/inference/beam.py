@@ -16,7 +16,7 @@ from minitransformer.validation import SIZES_BELOW, as_array, as_integer, as_lis
 class Hypothesis(NamedTuple):
     """One translation of a sentence."""
 
-    ids: list[int]  # up to and with its `eos_id`, if it has one
+    ids: list[int]  # up to and including its `eos_id`, if it has one
     score: float  # log P(ids) / lp(ids), at most 0
 
 
@@ -29,16 +29,16 @@ def beam_search(
     eos_id: int = 2,
     max_len: int | Sequence[int] = 30,
 ) -> list[list[Hypothesis]]:
-    """The best translations found of each sentence of a batch, best first, at most `beam` of them, at least one.
+    """The best translations found for each sentence of a batch, best first: at most `beam` of them, at least one.
 
     score(Y) = log P(Y) / lp(Y),    lp(Y) = ((5 + |Y|) / 6)^alpha             (Wu et al. 2016, section 7)
 
-    |Y| counts the tokens written, `eos_id` among them. Each step goes on with the `beam` likeliest of all
-    continuations of the living hypotheses. Those that end with `eos_id`, or have `max_len` tokens (one number, or a
-    list of one for each sentence), are finished; the `beam` best finished ones are kept. A sentence leaves the batch
-    when nothing that lives could be kept. Of equals the one found first comes first: continuations of the likelier
-    hypothesis, then smaller ids. So beam=1 writes what `greedy_decode` writes, and a beam that holds every prefix
-    finds the best of all sequences.
+    |Y| counts the tokens written, including `eos_id`. Each step keeps the `beam` likeliest of all continuations of
+    the unfinished hypotheses. Those that end with `eos_id`, or have `max_len` tokens (one number, or a list of one
+    for each sentence), are finished; the `beam` best finished ones are kept. A sentence leaves the batch when no
+    unfinished hypothesis could still be kept. Of equals, the one found first wins: continuations of the likelier
+    hypothesis come first, then smaller ids. So beam=1 writes what `greedy_decode` writes, and a beam that holds every
+    prefix finds the best of all sequences.
     Raises InputError or ConfigError for ids that the model does not have, beam < 1, alpha < 0 or >= 10, and a
     `max_len` that is not between 1 and the model's.
     """
@@ -52,14 +52,14 @@ def beam_search(
     xp = array_module(state.src_mask)
     limit, penalty = xp.asarray(limits), xp.asarray([length_penalty(n, alpha) for n in limits])
     kept, scores = xp.full((B, beam, longest), eos_id), xp.full((B, beam), -xp.inf)  # -inf: nothing there yet
-    sentences = xp.arange(B)  # those in the batch, b of them, with n living hypotheses each:
+    sentences = xp.arange(B)  # the b sentences still in the batch, with n unfinished hypotheses each:
     ids, log_P = xp.full((B, 1, longest), eos_id), xp.zeros((B, 1))  # (b, n, max_len), (b, n); -inf: finished
     tokens = xp.full((B, 1), bos_id)  # (b, n) the last of ids
     for length in range(1, longest + 1):
         b, n = tokens.shape
         # A hypothesis' beam + 1st continuation cannot be among the beam best of all.
         log_p, words = likeliest(model.decode_step(tokens.ravel(), state), beam)
-        with silent_overflow():  # a few of the lowest numbers add up to -inf: nothing there any more
+        with silent_overflow():  # very low numbers may add up to -inf, which means no hypothesis
             log_P = (log_P[..., None] + log_p.reshape(b, n, -1)).reshape(b, -1)
         log_P, place = largest(log_P, beam)
         parent, tokens = place // log_p.shape[-1], xp.take_along_axis(words.reshape(b, -1), place, 1)
@@ -96,7 +96,7 @@ def check_search(beam: int, alpha: float) -> int:
 
 
 def limits_of(max_len: int | Sequence[int], B: int, most: int) -> list[int]:
-    """The most tokens that each of B sentences may get."""
+    """The maximum length of each of B translations, in tokens."""
     expected = f"1 … {most} (the model's max_len)"
     several = hasattr(max_len, "__len__") and getattr(max_len, "shape", None) != ()
     limits = as_list("max_len", max_len, "numbers") if several else [max_len] * B
@@ -113,11 +113,11 @@ def length_penalty(length: int, alpha: float) -> float:
 def likeliest(logits: Array, n: int) -> tuple[Array, Array]:
     """log softmax of each row's n largest logits, in float64, and their places: (B, V) -> (B, n). Writes to `logits`.
 
-    In float64, since a sum of float32 would make equal what is not. The exps and their sum are of the logits' kind.
+    In float64, since sums in float32 would make ties of unequal numbers. The exps and their sum have the logits' dtype.
     """
     xp = array_module(logits)
     top = logits.max(-1, keepdims=True)
-    with silent_overflow():  # -1e38 - 3e38 is -inf in float32, and exp of it 0 as it should be
+    with silent_overflow():  # -1e38 - 3e38 is -inf in float32, and its exp 0, as it should be
         exps = xp.subtract(logits, top)
         total = sum_last(xp.exp(exps, out=exps))
         found, places = largest(logits, n)
@@ -127,8 +127,8 @@ def likeliest(logits: Array, n: int) -> tuple[Array, Array]:
 def largest(x: Array, n: int) -> tuple[Array, Array]:
     """The n largest numbers of each row (all, if it has fewer), largest first, and their places. Writes to `x`.
 
-    Of equal numbers the first comes first, which `argpartition` does not promise; for a beam's few numbers of
-    a large vocabulary this takes a fraction of a sort's time. -inf stands for no number, and its place for none.
+    Of equal numbers the first comes first, which `argpartition` does not promise; for the few that a beam needs of
+    a large vocabulary, this takes a fraction of a sort's time. -inf means no number, and its place has no meaning.
     """
     xp = array_module(x)
     rows, numbers, places = xp.arange(len(x)), [], []
@@ -145,5 +145,5 @@ def rows_of(ids: Array, indices: Array) -> Array:
 
 
 def up_to(eos_id: int, row: list[int]) -> list[int]:
-    """`row` up to and with its first `eos_id`; all of it if there is none."""
+    """`row` up to and including its first `eos_id`; all of it if there is none."""
     return row[: row.index(eos_id) + 1] if eos_id in row else row

@@ -1,4 +1,4 @@
-"""Greedy decoding: at every position the likeliest token."""
+"""Greedy decoding: the likeliest token at every position."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from minitransformer.validation import as_integer
 def greedy_decode(
     model: Transformer, src_ids: Array, bos_id: int = 1, eos_id: int = 2, max_len: int = 30
 ) -> Array:
-    """Translate a batch: ids (B, T) with T <= max_len, each row up to and with its `eos_id`, then padding.
+    """Translate a batch: ids (B, T) with T <= max_len, each row up to and including its `eos_id`, then padding.
 
     The start symbol is not part of the result. Raises InputError for ids that the model does not have.
     """
@@ -27,18 +27,18 @@ def decode(
     eos_id: int,
     max_len: int,
 ) -> Array:
-    """ids as `greedy_decode` returns them, each token chosen by `choose`: logits (B, V) -> ids (B,).
+    """Translate a batch as `greedy_decode` does, each token chosen by `choose`: logits (B, V) -> ids (B,).
 
-    Each step reads one token of every sentence and writes the next. A sentence that has ended leaves the batch
-    (not at once, but when a quarter of the batch has ended: the others' keys and values are copied then); all
-    stop after `max_len` tokens.
+    Each step reads one token of every sentence and writes the next. Sentences that have ended leave the batch once
+    they are a quarter of it (not one by one, since the keys and values of the others are then copied); all stop after
+    `max_len` tokens.
     """
     bos_id, eos_id = as_target_id("bos_id", bos_id, model), as_target_id("eos_id", eos_id, model)
     state = model.start_decoding(src_ids, max_len)
     xp = array_module(state.src_mask)
     ids = xp.full((len(src_ids), max_len), model.config.pad_id)
     tokens = xp.full(len(src_ids), bos_id)
-    # of ids; whether they have not ended yet
+    # the rows of `ids` still in the batch, and whether each has not ended yet
     rows, going = xp.arange(len(src_ids)), xp.ones(len(src_ids), bool)
     for position in range(max_len):
         tokens = choose(model.decode_step(tokens, state))

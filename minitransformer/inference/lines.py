@@ -1,4 +1,4 @@
-"""Texts, a sentence a line, into translations."""
+"""Translation of texts with one sentence per line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Translation(NamedTuple):
     """One translation of a line."""
 
     text: str
-    score: float  # a Hypothesis's
+    score: float  # of its Hypothesis
 
 
 def translate_lines(
@@ -26,8 +26,8 @@ def translate_lines(
 ) -> list[list[Translation]]:
     """The translations that `search` finds for each line, the best first; none for a line without words.
 
-    `search` is `n_best` of a model, for whose `max_len` the lines must be short enough. Raises InputError for a line
-    that the model cannot read, with its number, `first` being that of the first.
+    `search` is `n_best` of a model, and `max_len` the model's. Raises InputError for a line that the model cannot read
+    or that is too long, with its number, counted from `first`.
     """
     sources: dict[int, list[int]] = {}
     for i, line in enumerate(lines):

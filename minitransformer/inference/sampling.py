@@ -1,4 +1,4 @@
-"""Sampling: at every position a token drawn by its probability."""
+"""Sampling: at every position, a token drawn at random according to its probability."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def sample(
         p = softmax(logits / temperature),    0 but for the likeliest tokens, then divided by its sum
 
     These are the `top_k` likeliest (Fan et al. 2018), and of them no more than the smallest set whose
-    probability under p is `top_p` or more (Holtzman et al. 2020). None leaves all. Of equally likely tokens
-    those with smaller ids count as likelier, so that top_k=1 writes what `greedy_decode` writes; a temperature
-    near 0 does so where no two are equally likely. The same generator, model and batch give the same ids.
+    probability under p is `top_p` or more (Holtzman et al. 2020). None keeps all. Of equally likely tokens
+    those with smaller ids count as likelier, so that top_k=1 writes what `greedy_decode` writes; so does a
+    temperature near 0 if no two are equally likely. The same generator, model and batch give the same ids.
     Raises InputError or ConfigError for ids that the model does not have and for settings out of range.
     """
     if not isinstance(rng, Generator):
@@ -47,7 +47,7 @@ def sample(
 
 
 def probabilities(logits: Array, temperature: float, top_k: int | None, top_p: float | None) -> Array:
-    """What `sample` draws from, in float64, but for the division by its sum: (B, V) -> (B, V)."""
+    """The probabilities that `sample` draws from, in float64, not yet divided by their sum: (B, V) -> (B, V)."""
     xp = array_module(logits)
     logits = logits.astype("float64", copy=False)
     p = weights(logits, logits.max(-1, keepdims=True), temperature)
@@ -62,18 +62,18 @@ def probabilities(logits: Array, temperature: float, top_k: int | None, top_p: f
         n_kept = xp.minimum(n_kept, too_few.sum(-1, keepdims=True) + 1)
     least = xp.take_along_axis(ordered, n_kept - 1, -1)
     above, equal = logits > least, logits == least
-    n_equal = n_kept - above.sum(-1, keepdims=True)  # of the equal ones, the first so many are kept
+    n_equal = n_kept - above.sum(-1, keepdims=True)  # of the equal ones, the first n_equal are kept
     return xp.where(above | (equal & (equal.cumsum(-1) <= n_equal)), p, 0)
 
 
 def weights(logits: Array, top: Array, temperature: float) -> Array:
-    """exp((logits - top) / temperature): of the largest logit, `top`, 1, and of none more."""
-    with silent_overflow():  # to -inf, at a temperature near 0; exp of it is 0 as it should be
+    """exp((logits - top) / temperature), at most 1, since `top` is the largest logit of each row."""
+    with silent_overflow():  # to -inf, at a temperature near 0; its exp is 0, as it should be
         return array_module(logits).exp((logits - top) / temperature)
 
 
 def draw(p: Array, rng: Generator) -> Array:
-    """One index a row, i with probability p[i] / Σ p: (B, V) -> (B,).
+    """One random index for each row, i with probability p[i] / Σ p: (B, V) -> (B,).
 
     The first i with p[0] + … + p[i] > u Σ p, u uniform in [0, 1): the inverse of the distribution function.
     """

@@ -1,4 +1,4 @@
-"""Translations of lists of sentences, of any number and lengths: in batches, greedy or by beam search."""
+"""Translation of any number of sentences of any lengths: in batches, greedily or by beam search."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def translate(
 def decode(
     model: Transformer, sources: Sequence[Sequence[int]], beam: int = 1, alpha: float = 0.6
 ) -> list[list[int]]:
-    """Translations as in `translate`, but each with its EOS, unless it grew too long before it ended."""
+    """Translations as in `translate`, but each with its EOS, unless it reached its maximum length first."""
     if check_search(beam, alpha) > 1:
         return [found[0].ids for found in n_best(model, sources, beam, alpha)]
     translations: list[list[int]] = [[] for _ in sources]
@@ -62,7 +62,7 @@ def n_best(
 def _batches(
     model: Transformer, sources: Sequence[Sequence[int]], tokens: int
 ) -> Iterator[tuple[list[int], Array, list[int]]]:
-    """The sources in batches by length: which they are, their ids, and how long each answer may get."""
+    """The sources in batches by length: their indices, their ids, and the maximum length of each answer."""
     pairs = [(source, ()) for source in sources]
     for indices in by_length(pairs, tokens):
         limits = [min(len(sources[i]) + 1 + LONGER_THAN_SOURCE, model.config.max_len) for i in indices]

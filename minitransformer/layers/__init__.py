@@ -1,4 +1,4 @@
-"""The blocks of section 3, one a file, each with `forward` and a hand-derived `backward`."""
+"""The blocks of section 3, one per file, each with `forward` and a hand-derived `backward`."""
 
 from minitransformer.layers.activations import ReLU, log_softmax, softmax, softmax_backward
 from minitransformer.layers.add_norm import AddNorm

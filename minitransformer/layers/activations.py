@@ -36,8 +36,8 @@ def softmax(scores: Array, mask: Array | None = None) -> Array:
     """exp(scores) / Σ exp(scores) over the last axis, among the entries where `mask` is True.
 
     An entry that may not be attended to is given the score -inf, so its weight is exactly 0, and a row without any
-    other entry gives zeros. Subtracting the row's maximum changes nothing in the quotient, and keeps exp from
-    overflowing.
+    other entry gives zeros. Subtracting the row's maximum is for numerical stability: it leaves the quotient as it
+    is, and keeps exp from overflowing.
     """
     xp = array_module(scores)
     scores = masked_scores(scores, mask)
@@ -68,8 +68,8 @@ def log_softmax(logits: Array) -> Array:
 def shifted_logits(logits: Array) -> Array:
     """logits - max(logits) over the last axis: the same softmax, from numbers whose exp cannot overflow.
 
-    In float32, -1e38 - 3e38 is -inf. Half of the lowest number stands for that. Its exp is 0, too, and it can be
-    multiplied by 0, and have a logarithm subtracted, and stay a number.
+    In float32, -1e38 - 3e38 is -inf, which half of the lowest number replaces: its exp is 0, too, and it stays finite
+    when a logarithm is subtracted, and a number when multiplied by 0.
     """
     xp = array_module(logits)
     z = logits - logits.max(-1, keepdims=True)

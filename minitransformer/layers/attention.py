@@ -14,7 +14,7 @@ from minitransformer.validation import attention_inputs, checked
 
 def attention_scores(Q: Array, K: Array) -> Array:
     """Q Kᵀ / sqrt(d_k): (B, h, T_q, d_k), (B, h, T_k, d_k) -> (B, h, T_q, T_k)."""
-    # Q is divided, and not the product, which has more numbers wherever there are more keys than d_k
+    # Q is divided rather than the product, which is larger than Q if there are more keys than d_k
     return (Q / math.sqrt(Q.shape[-1])) @ K.swapaxes(-1, -2)
 
 
@@ -33,7 +33,7 @@ class AttentionCache(NamedTuple):
 
 
 class ScaledDotProductAttention(Module):
-    """§3.2.1, equation 1.
+    """Scaled dot-product attention (§3.2.1, equation 1).
 
     forward   weights = softmax(Q Kᵀ / sqrt(d_k)) where the mask is True, 0 elsewhere
               dropped = Dropout(weights),   context = dropped V

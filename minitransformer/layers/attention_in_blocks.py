@@ -1,11 +1,11 @@
 """§3.2.1 for speed and for long sequences: equation 1, a block of queries at a time.
 
 The plain version is `ScaledDotProductAttention` in layers/attention.py: read that first. The formulas are the
-same, and so are the results, to rounding (tests/layers/test_attention_in_blocks.py), but
+same, and so are the results, up to rounding (tests/layers/test_attention_in_blocks.py), but
 
 1. no array of size T_q · T_k is kept. The scores of a block fit into the processor's cache, and backward computes
    them a second time from Q and K. That is one half of FlashAttention (Dao et al. 2022); the other, blocks of keys
-   with an online softmax, is not done: a row of a block is always complete. Where one block is all, it is kept;
+   with an online softmax, is left out: the rows of a block are complete. If there is a single block, it is kept;
 2. the keys at the end that no query of a block may attend to are left out: with a causal mask, half of all;
 3. the softmax subtracts a row's maximum only where exp would leave a safe range without it.
 """
@@ -33,10 +33,10 @@ from minitransformer.layers.dropout import Dropout, DropoutCache
 from minitransformer.module import Module
 from minitransformer.validation import attention_inputs, checked
 
-BLOCK = 1 << 18  # scores in a block, about: 1 MB in float32
+BLOCK = 1 << 18  # about how many scores are in a block: 1 MB in float32
 BLOCK_ON_GPU = 1 << 27  # 512 MB: there, a launch for each block costs more than reading memory twice
-QUERIES = 128  # in a block, at least: products with fewer rows are slow
-SAFE = 1e12  # what sums of exps may come to without a maximum subtracted, and one over it
+QUERIES = 128  # the fewest in a block: products with fewer rows are slow
+SAFE = 1e12  # a row whose exps add up to between 1 / SAFE and SAFE needs no maximum subtracted
 
 Index: TypeAlias = "tuple[slice, slice, slice]"  # sentences, heads, queries (or keys)
 
@@ -47,16 +47,16 @@ class BlocksCache(NamedTuple):
     V: Array  # (B, h, T_k, d_v)
     mask: Array | None  # four axes
     rng: Generator | None  # as it was before the first of several blocks drew from it
-    weights: Array | None  # (B, h, T_q, T_k) the softmax's output, where one block is all
-    dropout: DropoutCache  # and what was dropped of it
+    weights: Array | None  # (B, h, T_q, T_k) the softmax's output, if there was a single block
+    dropout: DropoutCache  # of these weights
 
     def all_weights(self) -> Array:
-        """The softmax's output, (B, h, T_q, T_k), however many blocks there were: to look at."""
+        """The attention weights, (B, h, T_q, T_k), computed again from Q and K: for inspection."""
         return attention_weights(self.Q, self.K, self.mask)
 
 
 class AttentionInBlocks(Module):
-    """What ScaledDotProductAttention is. For each block of queries, and the keys that they may attend to,
+    """Scaled dot-product attention in blocks. For each block of queries, and the keys that they may attend to,
 
     forward   weights = softmax(Q Kᵀ / sqrt(d_k)) where the mask is True, 0 elsewhere
               dropped = Dropout(weights),   context = dropped V
@@ -64,8 +64,8 @@ class AttentionInBlocks(Module):
               dscores = weights · (dweights - Σ dweights · weights)                   the sum over the keys
               dQ = dscores K / sqrt(d_k),   dK += dscoresᵀ Q / sqrt(d_k)
 
-    Shapes and masks are the plain version's. `rows` is how many queries of a head make a block; None lets their
-    scores fill the processor's cache.
+    Shapes and masks are those of ScaledDotProductAttention. `rows` is how many queries of a head make a block; with
+    None, their scores fill the processor's cache.
     """
 
     def __init__(self, dropout: float = 0.0, rows: int | None = None) -> None:
@@ -90,14 +90,14 @@ class AttentionInBlocks(Module):
 
     def backward(self, dcontext: Array, cache: BlocksCache) -> tuple[Array, Array, Array]:
         Q, K, V, _, rng, weights, cache_dropout = cache
-        rng = snapshot(rng)  # draws what it drew in forward
+        rng = snapshot(rng)  # draws the same numbers as in forward
         dQ, dK, dV = (zeros_for_heads(x.shape[:3], x) for x in (Q, K, V))
         for index in blocks(Q, K, self.rows):
             if cache.weights is None:
                 weights = block_weights(cache, index)
                 dropped, cache_dropout = self.dropout.forward(weights, rng)
             else:
-                dropped = self.dropout.backward(weights, cache_dropout)  # the same map: times the mask
+                dropped = self.dropout.backward(weights, cache_dropout)  # backward, too, is times the mask
             keys = keys_of(index, weights)
             add_or_write(dV[keys], dropped.swapaxes(-1, -2), dcontext[index], index)
             dweights = self.dropout.backward(dcontext[index] @ V[keys].swapaxes(-1, -2), cache_dropout)
@@ -115,12 +115,12 @@ def block_weights(cache: BlocksCache, index: Index) -> Array:
     mask, T_k = cache.mask, cache.K.shape[2]
     if mask is not None:
         mask = mask[tuple(i if size > 1 else slice(None) for i, size in zip(index, mask.shape, strict=False))]
-        # a part of one sentence: nothing depends on the others
+        # a part of a single sentence, so no other sentence needs the keys that it leaves out
         if index[2] != slice(0, cache.Q.shape[2]) and not on_gpu(mask):
             T_k = n_keys(mask, T_k)
             mask = mask[..., :T_k]
     Q, K = cache.Q[index], cache.K[(*index[:2], slice(T_k))]
-    if on_gpu(Q):  # to look whether a row is unsafe would wait for it
+    if on_gpu(Q):  # looking for unsafe rows would wait for the GPU
         return attention_weights(Q, K, mask)
     weights, unsafe = softmax_without_maximum(attention_scores(Q, K), mask)
     if unsafe.any():
@@ -129,11 +129,11 @@ def block_weights(cache: BlocksCache, index: Index) -> Array:
 
 
 def softmax_without_maximum(scores: Array, mask: Array | None) -> tuple[Array, Array]:
-    """softmax(scores, mask), written over `scores`, and which rows, (b, h, q, 1), need a maximum subtracted.
+    """softmax(scores, mask), in place of `scores`, and which rows, (b, h, q, 1), need their maximum subtracted.
 
     exp(score - maximum) / Σ exp(score - maximum) is exp(score) / Σ exp(score), so the passes over all scores that
-    find and subtract the maximum gain nothing, unless a row's sum gets so large or small that exps overflow, or
-    that those which matter vanish. A row that may attend to nothing has sum 0, and counts among these.
+    find and subtract the maximum gain nothing, unless a row's sum is so large that exps overflow, or so small that
+    they underflow. A row that may attend to nothing has sum 0, and counts among these.
     """
     xp = array_module(scores)
     if mask is not None:
@@ -141,12 +141,12 @@ def softmax_without_maximum(scores: Array, mask: Array | None) -> tuple[Array, A
     with silent_overflow():
         weights = xp.exp(scores, out=scores)
         total = sum_last(weights)
-        weights /= total  # not times 1 / total: where one key has it all, its weight is then exactly 1
+        weights /= total  # not times 1 / total: the weight of a row's only key is then exactly 1
     return weights, ~((total.real > 1 / SAFE) & (total.real < SAFE))
 
 
 def blocks(Q: Array, K: Array, rows: int | None) -> list[Index]:
-    """All (sentence, head, query) in blocks of `rows`, or of about BLOCK scores but not less than QUERIES rows."""
+    """The indices of all blocks, each of `rows` queries, or of about BLOCK scores but at least QUERIES queries."""
     (B, h, T_q, _), T_k = Q.shape, K.shape[2]
     rows = rows or max((BLOCK_ON_GPU if on_gpu(Q) else BLOCK) // T_k, QUERIES)
 
@@ -158,7 +158,7 @@ def blocks(Q: Array, K: Array, rows: int | None) -> list[Index]:
 
 
 def add_or_write(out: Array, a: Array, b: Array, index: Index) -> None:
-    """out += a b; the first block of queries finds zeros there, and writes."""
+    """out += a b, or out = a b for the first block of queries, for which `out` is still zero."""
     if index[2].start == 0:
         write_product(out, a, b)
     else:
@@ -166,7 +166,7 @@ def add_or_write(out: Array, a: Array, b: Array, index: Index) -> None:
 
 
 def n_keys(mask: Array | None, T_k: int) -> int:
-    """How many keys there are up to the last that any query may attend to; at least one."""
+    """How many keys there are up to the last one that any query may attend to; at least one."""
     if mask is None or mask.shape[-1] == 1:
         return T_k
     attended = mask.any((0, 1, 2))
@@ -174,11 +174,11 @@ def n_keys(mask: Array | None, T_k: int) -> int:
 
 
 def keys_of(index: Index, weights: Array) -> Index:
-    """Where in K and V the keys of a block are."""
+    """The index of a block's keys in K and V."""
     return (*index[:2], slice(weights.shape[-1]))
 
 
 def zeros_for_heads(shape: tuple[int, ...], like: Array) -> Array:
-    """Zeros (B, h, T, d) in the memory order of (B, T, h · d), so that putting heads together copies nothing."""
+    """Zeros (B, h, T, d) in the memory order of (B, T, h · d), so that merging the heads copies nothing."""
     B, h, T = shape
     return zeros((B, T, h, like.shape[-1]), like.dtype, like).swapaxes(1, 2)

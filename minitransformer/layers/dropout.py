@@ -13,7 +13,7 @@ from minitransformer.module import Module
 
 @fused(kernels.keep_mask, on_gpu)
 def keep_mask(rng: Generator, p: float, x: Array) -> Array:
-    """Booleans of the shape of `x`, False with probability `p`. (On a GPU, other ones for the same `rng`.)"""
+    """Booleans of the shape of `x`, False with probability `p`. (A GPU draws other ones from the same `rng`.)"""
     return backend.keep_mask(rng, p, x)
 
 
@@ -31,7 +31,7 @@ class Dropout(Module):
     """Sets a share `p` of the entries to zero while training and scales the others by 1 / (1 - p).
 
     forward   y = kept · x / (1 - p), kept drawn from `rng`;   y = x with rng=None (evaluation) or p = 0
-    backward  dx = kept · dy / (1 - p), with what was kept in that forward
+    backward  dx = kept · dy / (1 - p), with the `kept` of that forward
 
     `p` is rounded to a multiple of 2^-16, since each decision uses 16 random bits (and to less than 1).
     """

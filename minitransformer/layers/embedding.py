@@ -23,7 +23,7 @@ from minitransformer.module import Module, Parameter
 def embedding_matrix(vocab_size: int, d_model: int, rng: Generator, dtype: DTypeLike) -> Parameter:
     """E: (V, d_model), normal with standard deviation 1 / sqrt(d_model).
 
-    Rows times sqrt(d_model), and logits, then both start with entries of about unit size.
+    So the embeddings, rows times sqrt(d_model), and the logits both start with entries of about unit size.
     """
     return Parameter(normal(rng, (vocab_size, d_model), d_model**-0.5, dtype))
 

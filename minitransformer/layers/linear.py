@@ -19,7 +19,7 @@ from minitransformer.module import Module, Parameter
 
 
 def rows(x: Array) -> Array:
-    """(..., d) -> (all positions, d): a product over them is then a single one, not one for each sentence."""
+    """(..., d) -> (all positions, d), so that one matrix product does for all sentences."""
     return x.reshape(-1, x.shape[-1])
 
 

@@ -21,7 +21,7 @@ class MultiHeadAttentionCache(NamedTuple):
 
 
 class MultiHeadAttention(Module):
-    """§3.2.2: h attentions side by side, each on its own projection of the input.
+    """Multi-head attention (§3.2.2): h attentions side by side, each on its own projection of the input.
 
     forward   head_i = Attention(query W_Q[i], key W_K[i], value W_V[i]),   y = [head_1 … head_h] W_O
     backward  dcontext = dy W_Oᵀ,   dW_O = contextᵀ dy;   dQ, dK, dV from each head (equation 1)
@@ -75,7 +75,7 @@ class MultiHeadAttention(Module):
         return K, V
 
     def attend(self, query: Array, K: Array, V: Array, mask: Array | None = None) -> Array:
-        """y from K and V computed earlier, for so few queries that equation 1 needs no blocks."""
+        """y from K and V computed earlier, without dropout, for so few queries that attention needs no blocks."""
         Q = split_heads(linear(query, self.W_Q, self.b_Q), self.n_heads)
         heads = attention_weights(Q, K, mask) @ V
         return linear(merge_heads(heads), self.W_O, self.b_O)

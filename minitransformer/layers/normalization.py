@@ -29,7 +29,7 @@ def layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, 
 
 @fused(kernels.layer_norm_backward)
 def layer_norm_backward(dy: Array, x_hat: Array, rstd: Array, gamma: Array) -> Array:
-    """dx, through y = gamma · x_hat + beta and through the mean and the variance in x_hat."""
+    """dx of layer_norm: back through y = gamma · x_hat + beta, and through the mean and the variance in x_hat."""
     dx_hat = dy * gamma
     return (dx_hat - mean_last(dx_hat) - x_hat * mean_last(dx_hat * x_hat)) * rstd
 
@@ -100,5 +100,5 @@ class RMSNorm(Module):
         return (dx_hat - x_hat * mean_last(dx_hat * x_hat)) * rrms
 
 
-# by the name that TransformerConfig.norm_layer has for them
+# by their names in TransformerConfig.norm_layer
 NORMS = {"layer": LayerNorm, "rms": RMSNorm}

@@ -1,4 +1,4 @@
-"""Not in the paper: the other ways to normalise the small cube of batch × position × feature, (B, T, d_model).
+"""Not in the paper: other ways to normalise an array of batch × position × feature, (B, T, d_model).
 
 All subtract a mean and divide by a deviation. They differ in the cells that share one mean and one deviation:
 
@@ -7,7 +7,7 @@ All subtract a mean and divide by a deviation. They differ in the cells that sha
     InstanceNorm   one feature at all positions of one sentence
     GroupNorm      a group of features at all positions of one sentence
 
-All but LayerNorm mix positions, padding and what comes later included, so none of them is for a decoder.
+All but LayerNorm mix positions, including padding and later ones, so none of them suits a decoder.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class BatchNorm(Module):
               x, y: (B, T, d_model), or (N, d_model) rows; gamma, beta: (d_model,)
     backward  dgamma = Σ dy · x_hat,   dbeta = Σ dy,   dx = normalize_backward(dy · gamma)
 
-    Mean and variance are those of the batch at hand, in evaluation too: rng=None changes nothing here.
+    Mean and variance are those of the current batch, in evaluation too: rng=None changes nothing here.
     The running averages that Ioffe and Szegedy evaluate with are not kept: forward writes nothing to self.
     """
 
@@ -66,7 +66,7 @@ class BatchNorm(Module):
         return normalize_backward(dy * self.gamma.data, cache, self.axes(dy))
 
     def axes(self, x: Array) -> tuple[int, ...]:
-        """Those of the mean: all but the features."""
+        """The axes of mean and variance: all but the features."""
         return tuple(range(x.ndim - 1))
 
 
@@ -78,7 +78,7 @@ class InstanceNorm(BatchNorm):
     """
 
     def axes(self, x: Array) -> tuple[int, ...]:
-        """That of the positions. Raises InputError for an x without a batch axis."""
+        """The axis of mean and variance: the positions. Raises InputError for an x without a batch axis."""
         if x.ndim != 3:
             raise InputError(f"x: expected (B, T, d_model), got shape {tuple(x.shape)}")
         return (1,)

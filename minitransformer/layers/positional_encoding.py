@@ -1,4 +1,4 @@
-"""§3.5: positions, as sinusoids (the paper's choice), learned (Table 3, row E), or simpler, to compare with."""
+"""§3.5: positions, as sinusoids (the paper's choice), learned (Table 3, row E), or simpler ones, for comparison."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def integers(max_len: int, d_model: int) -> Array:
 
 
 def fractions(length: int, d_model: int) -> Array:
-    """PE[pos, i] = pos / length: (length, d_model) in float64. Bounded, but what it says depends on the length."""
+    """PE[pos, i] = pos / length: (length, d_model) in float64. Bounded, but its meaning depends on the length."""
     return integers(length, d_model) / length
 
 
@@ -64,7 +64,7 @@ def sinusoids(max_len: int, d_model: int) -> Array:
 
 
 def rows_from(table: Array, start: int, T: int) -> Array:
-    """table[start : start + T]. Raises InputError if it has not as many."""
+    """table[start : start + T]. Raises InputError if the table has fewer rows."""
     if not 0 <= start <= len(table) - T:
         raise InputError(f"expected positions up to {len(table)} (max_len), got {T} from position {start} on")
     return table[start : start + T]
@@ -73,7 +73,7 @@ def rows_from(table: Array, start: int, T: int) -> Array:
 class FixedPositions(Module):
     """Adds to the embedding at position pos the row PE[pos] of a table that is not learned.
 
-    forward   y = x + PE[start : start + T]          x, y: (B, T, d_model); `start` is 0 but while decoding
+    forward   y = x + PE[start : start + T]          x, y: (B, T, d_model); `start` is 0 except in decoding
     backward  dx = dy                                 nothing is learned here
     """
 
@@ -119,8 +119,8 @@ class LearnedPositions(Module):
         return dy
 
 
-# By the name that TransformerConfig.positions has for them ("learned" is LearnedPositions). "fractions" are of max_len:
-# while a target is being decoded, nobody knows how long it will be.
+# by their names in TransformerConfig.positions ("learned" is LearnedPositions). "fractions" are of max_len: while a
+# target is being decoded, its length is not known.
 TABLES: dict[str, Callable[[int, int], Array]] = {
     "sinusoidal": sinusoids,
     "integers": integers,

@@ -1,7 +1,7 @@
-"""§3.1, decoding: the keys and values of the tokens written so far, so that the next costs one token's work.
+"""§3.1, decoding: the keys and values kept while decoding, elsewhere called the KV cache.
 
-Greedy decoding has a row for each sentence. Beam search has n of them, one for each hypothesis, side by side; what
-comes from the encoder they share.
+With them, a step costs the work of a single token. Greedy decoding has one row for each sentence. Beam search has n,
+one for each hypothesis, side by side; they share the keys and values of the encoder's output.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from minitransformer.errors import InputError
 
 
 class LayerState:
-    """What one decoder layer knows while decoding B rows of b sentences."""
+    """The keys and values of one decoder layer, while decoding B rows of b sentences."""
 
     def __init__(self, K: Array, V: Array, memory_K: Array, memory_V: Array) -> None:
         self.K = K  # (B, h, max_len, d_k) self-attention's keys, the first `length` of them filled
@@ -22,12 +22,12 @@ class LayerState:
 
     @classmethod
     def start(cls, memory_K: Array, memory_V: Array, max_len: int) -> LayerState:
-        """Room for `max_len` tokens in a row for each sentence, none of them written."""
+        """A state with one row for each sentence and room for `max_len` tokens, none of them written yet."""
         b = len(memory_K)
         return cls(room(memory_K, b, max_len), room(memory_V, b, max_len), memory_K, memory_V)
 
     def append(self, K: Array, V: Array) -> tuple[Array, Array]:
-        """Note one more token's key and value; return those of all tokens so far, as views."""
+        """Append one more token's key and value; return those of all tokens so far, as views."""
         start, stop = self.length, self.length + K.shape[2]
         self.K[:, :, start:stop], self.V[:, :, start:stop] = K, V
         self.length = stop
@@ -38,7 +38,7 @@ class LayerState:
         return x.reshape(len(self.memory_K), -1, x.shape[-1])
 
     def select_rows(self, rows: Array) -> None:
-        """Go on with these rows only, in this order: indices."""
+        """Keep only the rows with these indices, in this order."""
         for name in ("K", "V"):
             written = getattr(self, name)[rows, :, : self.length]
             moved = room(written, len(written), self.K.shape[2])
@@ -46,12 +46,12 @@ class LayerState:
             setattr(self, name, moved)
 
     def select_sentences(self, sentences: Array) -> None:
-        """Go on with these sentences only."""
+        """Keep only the sentences with these indices, in this order."""
         self.memory_K, self.memory_V = self.memory_K[sentences], self.memory_V[sentences]
 
 
 class DecoderState:
-    """What the decoder knows while decoding: a state for each layer, and which source positions are words."""
+    """The state of the decoder while decoding: the keys and values of each layer, and the mask of the source."""
 
     def __init__(self, layers: list[LayerState], src_mask: Array) -> None:
         self.layers = layers
@@ -59,23 +59,23 @@ class DecoderState:
 
     @property
     def length(self) -> int:
-        """How many tokens have been read."""
+        """How many tokens each row has read."""
         return self.layers[0].length
 
     @property
     def max_len(self) -> int:
-        """How many tokens there is room for."""
+        """How many tokens each row has room for."""
         return int(self.layers[0].K.shape[2])
 
     @property
     def n_rows(self) -> int:
-        """How many tokens a step reads."""
+        """How many rows there are; a step reads one token of each."""
         return len(self.layers[0].K)
 
     def select(self, rows: Array, sentences: Array | None = None) -> None:
-        """Go on with these rows and these sentences only, in this order: indices. None leaves all sentences.
+        """Keep only the rows and sentences with these indices, in this order. None keeps all sentences.
 
-        Raises InputError unless each sentence has as many rows as the others.
+        Raises InputError unless all sentences have the same number of rows.
         """
         for layer in self.layers:
             layer.select_rows(rows)
@@ -90,6 +90,6 @@ class DecoderState:
 
 
 def room(like: Array, rows: int, max_len: int) -> Array:
-    """(rows, h, max_len, d), not written yet, for what is of the kind of `like`, (..., h, T, d)."""
+    """An uninitialised array (rows, h, max_len, d), with h, d and dtype of `like`, (b, h, T, d)."""
     h, _, d = like.shape[1:]
     return array_module(like).empty((rows, h, max_len, d), like.dtype)

@@ -55,8 +55,8 @@ class EncoderLayer(Module):
 
 
 class EncoderCache(NamedTuple):
-    layers: list[Any]  # what `keep` says of each layer: its cache, its inputs, or None
-    norm: Any  # of the last LayerNorm, which only pre-norm has
+    layers: list[Any]  # of each layer, depending on `keep`: its cache, its inputs, or None
+    norm: Any  # of the final LayerNorm, which only pre-norm has
 
 
 class Encoder(Module):
@@ -65,8 +65,8 @@ class Encoder(Module):
     forward   y = layer_N(… layer_1(x))               x, y: (B, T_src, d_model); mask as for attention
     backward  dx = layer_1'(… layer_N'(dy))
 
-    `keep` says what is kept for backward: the layers' "caches", their "inputs" only (each forward is then run
-    again), or "nothing". With norm="pre" the layers are pre-norm and a last LayerNorm follows them.
+    `keep` says what is kept for backward: the layers' "caches", their "inputs" only (backward then runs each forward
+    again), or "nothing". With norm="pre" the layers are pre-norm and a final LayerNorm follows them.
     """
 
     def __init__(self, config: TransformerConfig, *, rng: Seed = None, dtype: DTypeLike = "float32") -> None:

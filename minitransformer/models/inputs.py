@@ -1,4 +1,4 @@
-"""§3.4, §3.5, §5.4: what enters the encoder and the decoder: embedding plus position, with dropout on the sum."""
+"""§3.4, §3.5, §5.4: the input of the encoder and of the decoder: embedding plus position, with dropout on the sum."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class InputEmbeddingCache(NamedTuple):
 
 
 class InputEmbedding(Module):
-    """Token embedding and position, added.
+    """The sum of token embedding and positional encoding.
 
     forward   y = Dropout(E[ids] · sqrt(d_model) + PE)         ids: (B, T), y: (B, T, d_model)
     backward  adds into E (and learned positions); ids have no gradient

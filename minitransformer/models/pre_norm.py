@@ -3,9 +3,9 @@
 Post-norm (the paper):  x = LayerNorm(x + Dropout(Sublayer(x)))
 Pre-norm (this file):   x = x + Dropout(Sublayer(LayerNorm(x)))
 
-The sum from input to output is then normalised only once, by one more LayerNorm at the end of the stack. So a gradient
-has a way to the first layer past all blocks, and warm-up matters less (Xiong et al. 2020). Read models/encoder.py and
-models/decoder.py first: what differs is the place of the norm.
+The residual sum is then normalised only once, by a final LayerNorm at the end of the stack. So the gradient has a path
+to the first layer past all blocks, and learning-rate warm-up matters less (Xiong et al. 2020). Read models/encoder.py
+and models/decoder.py first: only the place of the norm differs.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class PreNormDecoderLayer(Module):
         return dx + self.norm_1.backward(dquery + dkey + dvalue, cache.norm_1), dmemory
 
     def step(self, x: Array, state: LayerState, src_mask: Array | None) -> Array:
-        """forward for the next position alone, (B, 1, d_model), the earlier ones being in `state`."""
+        """y at the next position alone, (B, 1, d_model); the earlier positions are in `state`, which it extends."""
         z, _ = self.norm_1.forward(x)
         K, V = state.append(*self.self_attention.keys_and_values(z, z))
         x = x + self.self_attention.attend(z, K, V)

@@ -1,4 +1,4 @@
-"""What a stack keeps of each block for backward: everything, its inputs, or nothing.
+"""How much a stack keeps of each block for backward: its cache, only its inputs, or nothing.
 
 Keeping only the inputs trades time for memory (activation checkpointing): backward runs the block's forward a
 second time, with the same random numbers, so the gradients are the same to the last bit.
@@ -17,14 +17,14 @@ Keep: TypeAlias = Literal["caches", "inputs", "nothing"]
 
 
 class BlockInputs(NamedTuple):
-    """What it takes to run a block's forward again."""
+    """The inputs and the random generator with which to run a block's forward again."""
 
     inputs: tuple[Any, ...]
     rng: Generator | None  # as it was before the block drew from it
 
 
 def forward_block(block: Module, *inputs: Any, rng: Generator | None, keep: Keep) -> tuple[Array, Any]:
-    """block.forward, and what `keep` says of its cache: the cache, BlockInputs, or None."""
+    """y of block.forward, and what is kept for backward, depending on `keep`: its cache, BlockInputs, or None."""
     if keep == "caches":
         return block.forward(*inputs, rng=rng)
     if keep not in ("inputs", "nothing"):
@@ -35,7 +35,7 @@ def forward_block(block: Module, *inputs: Any, rng: Generator | None, keep: Keep
 
 
 def backward_block(block: Module, dy: Array, kept: Any) -> Any:
-    """block.backward, running its forward again where only the inputs were kept."""
+    """block.backward; runs the block's forward again first if only its inputs were kept."""
     check_kept([kept])
     if isinstance(kept, BlockInputs):
         _, kept = block.forward(*kept.inputs, rng=snapshot(kept.rng))

@@ -12,7 +12,7 @@ from minitransformer.module import Module
 
 
 def multi_head_attention(config: TransformerConfig, rng: Generator, dtype: DTypeLike) -> MultiHeadAttention:
-    """§3.2.2, with the config's heads, widths, bias and attention dropout."""
+    """Multi-head attention (§3.2.2) with the config's heads, widths, bias and attention dropout."""
     return MultiHeadAttention(
         config.d_model,
         config.n_heads,
@@ -26,7 +26,7 @@ def multi_head_attention(config: TransformerConfig, rng: Generator, dtype: DType
 
 
 def feed_forward(config: TransformerConfig, rng: Generator, dtype: DTypeLike) -> FeedForward:
-    """§3.3, with the config's d_ff and ReLU dropout."""
+    """The feed-forward network (§3.3) with the config's d_ff and ReLU dropout."""
     return FeedForward(config.d_model, config.d_ff, config.dropout_at("relu"), rng=rng, dtype=dtype)
 
 

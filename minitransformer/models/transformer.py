@@ -43,7 +43,7 @@ class TransformerCache(NamedTuple):
 
 
 class Transformer(Module):
-    """From source ids and the target read so far to the logits of each next token.
+    """The Transformer, from source ids and the target read so far to the logits of each next token.
 
     forward   memory = Encoder(embed(src_ids))
               logits = Decoder(embed(tgt_in), memory) Eᵀ                  (B, T_tgt, V)
@@ -53,8 +53,8 @@ class Transformer(Module):
     start symbol, and logits[:, t] predict what follows tgt_in[:, : t + 1]. Padding is config.pad_id: anywhere
     in src_ids, but in tgt_in only after the last word, where the causal mask hides it from the words.
     The softmax is part of the loss. The parameters lie in one flat buffer (see Module.flatten).
-    `keep` is what the stacks keep for backward (see models/recompute.py).
-    `seed` (a number or a generator) decides the initial weights; dtype and device do not change them.
+    `keep` is how much the stacks keep for backward (see models/recompute.py).
+    `seed` (a number or a generator) determines the initial weights; dtype and device do not change them.
     Raises InputError for ids of the wrong type, shape, range or length.
     """
 
@@ -96,7 +96,7 @@ class Transformer(Module):
         self.src_embedding.backward(dx, cache.src_embedding)
 
     def start_decoding(self, src_ids: Array, max_len: int) -> DecoderState:
-        """Encode the source; the state before the first target token, with room for `max_len` of them."""
+        """Encode the source; return the state before the first target token, with room for `max_len` tokens."""
         most = self.config.max_len
         max_len = as_integer("max_len", max_len, 1, most, f"1 … {most} (the model's max_len)")
         src_ids = ids_for(self, src_ids, "src_ids", self.config.src_vocab_size)
@@ -106,10 +106,10 @@ class Transformer(Module):
         return self.decoder.start(memory, src_mask, max_len)
 
     def decode_step(self, ids: Array, state: DecoderState) -> Array:
-        """Read one more target token of each sentence (or hypothesis), ids: (B,); the logits of the next, (B, V).
+        """Read one more target token of each sentence (or hypothesis), ids: (B,); return the next logits, (B, V).
 
-        The same as forward on all tokens read so far, at the cost of one. Writes to `state`. Raises
-        InputError for ids that are not the next of these sentences, and when there is no more room.
+        They are those of forward on all tokens read so far, at the cost of one token. Extends `state`. Raises
+        InputError unless there is one id of the vocabulary for each row, and when there is no more room.
         """
         ids = ids_for(self, as_array(ids, "ids")[..., None], "ids", self.config.tgt_vocab_size)
         if len(ids) != state.n_rows:

@@ -1,10 +1,10 @@
 """One training step on several processes, GPUs and machines.
 
 replicas.py       copies of a model in processes of one machine, and the sum of their gradients
-processes.py      forks of this process that do what it asks
+processes.py      worker processes, forked from this one
 ranks.py          the processes of an MPI job, perhaps on several machines: reduce-scatter and all-gather
-exchange.py       how arrays get from rank to rank
-job.py            an MPI job as one program: who speaks, and how it ends
+exchange.py       the exchange of arrays between ranks
+job.py            an MPI job as one program: which rank prints, and how the job ends
 sharded_adam.py   Adam, divided among ranks
 training_step.py  one update of the weights
 """

@@ -1,4 +1,4 @@
-"""How arrays get from rank to rank, by MPI."""
+"""The exchange of arrays between ranks, by MPI."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ CUDA_AWARE = ("MPIR_CVAR_ENABLE_GPU", "MPICH_GPU_SUPPORT_ENABLED", "OMPI_MCA_opa
 def exchange(comm: Any, outgoing: Sequence[Array], incoming: Sequence[Array]) -> None:
     """Send outgoing[r] to rank r of `comm` and fill incoming[r] from there, for every r but this rank.
 
-    MPI reads what lies on a GPU straight out of its memory if it can (see CUDA_AWARE; this has never been run on
-    several GPUs); otherwise it goes through the CPU's memory.
+    Arrays on a GPU are read straight from its memory if MPI can do that (see CUDA_AWARE; this has never been run on
+    several GPUs); otherwise they go through the CPU's memory.
     """
     n, rank = comm.size, comm.rank
-    # not all to the same rank at first
+    # in an order that does not make all ranks send to the same one at first
     others = [(rank + i) % n for i in range(1, n)]
     xp = array_module(outgoing[rank])
     if not on_gpu(outgoing[rank]):
         _by_mpi(comm, others, outgoing, incoming)
     elif any(os.environ.get(name, "").lower() in ("1", "true") for name in CUDA_AWARE):
-        # MPI knows nothing of streams.
-        xp.cuda.get_current_stream().synchronize()
+        xp.cuda.get_current_stream().synchronize()  # MPI knows nothing of CUDA streams
         _by_mpi(comm, others, outgoing, incoming)
     else:
         landing = [zeros(x.shape, x.dtype) for x in incoming]

@@ -1,4 +1,4 @@
-"""An MPI job as one program: which of its processes this is, who speaks, and how it ends."""
+"""An MPI job as one program: which rank this process is, which rank prints, and how the job ends."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from collections.abc import Callable
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from typing import Any
 
-PATIENCE = 5.0  # seconds that a rank which failed waits for the others to fail, too
+PATIENCE = 5.0  # seconds that a failed rank waits for the others to fail, too
 
-# What launchers tell each process: its rank, and how many there are. mpiexec of MPICH, Intel MPI and MVAPICH, and
-# srun --mpi=pmi2; mpiexec of Open MPI; srun --mpi=pmix. (Slurm counts tasks in a batch script as well, without PMI.)
+# The variables in which launchers set the rank and the number of ranks: mpiexec of MPICH, Intel MPI and MVAPICH, and
+# srun --mpi=pmi2; mpiexec of Open MPI; srun --mpi=pmix. (In a batch script Slurm sets its own, but none of PMI's.)
 LAUNCHERS = [
     ("PMI_RANK", "PMI_SIZE"),
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
@@ -23,7 +23,7 @@ LAUNCHERS = [
 
 
 def place_in_job() -> tuple[int, int]:
-    """This process's rank and the number of ranks, as the launcher has it; (0, 1) if there is none."""
+    """This process's rank and the number of ranks, as set by the launcher; (0, 1) without one."""
     for rank, n in LAUNCHERS:
         if os.environ.get(rank, "").isdigit() and os.environ.get(n, "").isdigit():
             return int(os.environ[rank]), int(os.environ[n])
@@ -31,9 +31,9 @@ def place_in_job() -> tuple[int, int]:
 
 
 def as_one(run: Callable[[], int]) -> int:
-    """run(), the whole program, in each process of a job: the status with which it ends. Rank 0 speaks for all.
+    """Run the whole program, `run`, in each process of a job, and return its exit status. Only rank 0 prints.
 
-    If a rank fails and the others do not, they would wait for it for ever. It says so, and ends them all.
+    If a rank fails and the others do not, they would wait for it for ever. So it prints why, and ends the job.
     """
     rank, n = place_in_job()
     if n == 1:
@@ -51,20 +51,20 @@ def as_one(run: Callable[[], int]) -> int:
         return status
     MPI: Any = sys.modules.get("mpi4py.MPI")
     reason = said.getvalue().strip().rpartition("\n")[2] if isinstance(said, io.StringIO) else "see above"
-    if MPI is None:  # no way to know how the others fare, or to end them
+    if MPI is None:  # no way to ask the other ranks, or to end them
         if rank > 0 and reason:
             say(
                 f"minitransformer: rank {rank} of {n} has failed, and if others wait for it, stop the job: {reason}"
             )
     elif not _all_end(MPI.COMM_WORLD):
         say(f"minitransformer: rank {rank} of {n} has failed, which ends the job: {reason}")
-        time.sleep(0.3)  # for mpiexec to pass it on before it ends all
+        time.sleep(0.3)  # for mpiexec to pass the message on before it ends all ranks
         MPI.COMM_WORLD.Abort(status)
     return status
 
 
 def say(line: str) -> None:
-    """Write a line to standard error, in one piece: the lines of several ranks come out one after the other.
+    """Write a line to standard error in one piece, so that the lines of several ranks do not mix.
 
     (`print` writes the text and the end of the line separately, and another rank's text can come between them.)
     """
@@ -73,7 +73,7 @@ def say(line: str) -> None:
 
 
 def _all_end(comm: Any) -> bool:
-    """Whether all ranks come here, within some seconds."""
+    """Whether all ranks call this within PATIENCE seconds."""
     request, deadline = comm.Ibarrier(), time.monotonic() + PATIENCE
     while not request.Test():
         if time.monotonic() > deadline:

@@ -1,7 +1,7 @@
-"""Processes that do what this one asks, at the same time.
+"""Worker processes, which run the methods of an object at the same time as this process does.
 
-Each is a fork: it begins with all that this process has, and shares the arrays that `shared_zeros` made. Threads would
-need none of this, but Python runs only one of them at a time, and hands over between them at every NumPy operation:
+Each is a fork: it starts with all that this process has, and shares the arrays that `shared_zeros` made. Threads would
+need none of this, but Python runs only one of them at a time, and switches between them at every NumPy operation:
 with arrays of some 10,000 numbers they mostly wait for each other.
 """
 
@@ -18,11 +18,12 @@ from typing import Any
 
 from minitransformer.errors import MinitransformerError
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)  # sent to all processes of a terminal, but the first one decides
+# A terminal sends these to all processes, but only the first one obeys.
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Processes:
-    """n - 1 forks of this process. What is asked of `target` is done by all n, each for its own share."""
+    """This process and n - 1 workers, forked from it, which run the methods of `target`, each on its own share."""
 
     def __init__(self, target: Any, n: int) -> None:
         self.target = target
@@ -30,29 +31,29 @@ class Processes:
         self._processes: list[Any] = []
         context: Any = multiprocessing.get_context("fork")
         for i in range(1, n):
-            ours, theirs = context.Pipe()
-            self._pipes.append(ours)
-            process = context.Process(target=self._serve, args=(i, theirs), daemon=True)
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a fork begins with them blocked
+            our_end, their_end = context.Pipe()
+            self._pipes.append(our_end)
+            process = context.Process(target=self._serve, args=(i, their_end), daemon=True)
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a worker starts with them blocked
             try:
-                with warnings.catch_warnings():  # of threads: the matrix product's, which know about forks
+                with warnings.catch_warnings():  # about threads: the matrix product's can cope with forks
                     warnings.simplefilter("ignore", DeprecationWarning)
                     process.start()
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            theirs.close()
+            their_end.close()
             self._processes.append(process)
         atexit.register(self.close)
 
     @property
     def pids(self) -> list[int]:
-        """The process ids of the forks."""
+        """The process ids of the workers."""
         return [process.pid for process in self._processes]
 
     def each(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """[target.method(i, *arguments[i]) for each i], the first in this process, the others in their forks.
+        """[target.method(i, *arguments[i]) for each i], the first in this process, the others in the workers.
 
-        An exception in one of them is raised here, when all have ended.
+        An exception in one of them is raised here, after all have finished.
         """
         try:
             for pipe, mine in zip(self._pipes, arguments[1:], strict=True):
@@ -60,41 +61,40 @@ class Processes:
             answers = [_attempt(self.target, method, 0, arguments[0])]
             answers += [pipe.recv() for pipe in self._pipes]
         except (EOFError, OSError):
-            raise MinitransformerError("a process that helped has ended: too little memory?") from None
+            raise MinitransformerError("a worker process has died: too little memory?") from None
         for done, answer in answers:
             if not done:
                 raise answer
         return [answer for _, answer in answers]
 
     def close(self) -> None:
-        """End the forks."""
+        """End the workers."""
         for pipe in self._pipes:
             pipe.close()
         for process in self._processes:
             process.join(timeout=1)
-            process.kill()  # one that is still at work, for an answer that nobody waits for any more
+            process.kill()  # in case it still computes an answer that is no longer needed
             process.join()
         atexit.unregister(self.close)
 
     def _serve(self, i: int, pipe: Connection) -> None:
-        """The life of fork i: until the other end of the pipe is closed."""
+        """Run in worker i: answer requests until the other end of the pipe is closed."""
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # what came before is ignored, too
-        for (
-            ours
-        ) in self._pipes:  # copies of the first process's ends, which would keep them open when it is gone
-            ours.close()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # those that came before are ignored, too
+        # copies of the first process's ends of the pipes, which would keep them open when it is gone
+        for our_end in self._pipes:
+            our_end.close()
         while True:
             try:
                 method, arguments = pipe.recv()
                 pipe.send(_attempt(self.target, method, i, arguments))
             except (EOFError, OSError):
-                os._exit(0)  # nothing of this copy is to be cleaned up
+                os._exit(0)  # without cleanup, which is the first process's business
 
 
 def _attempt(target: Any, method: str, i: int, arguments: tuple[Any, ...]) -> tuple[bool, Any]:
-    """Whether the method came to its end, and its answer, or the exception."""
+    """(True, the method's answer), or (False, the exception that it raised)."""
     try:
         return True, getattr(target, method)(i, *arguments)
     except Exception as error:

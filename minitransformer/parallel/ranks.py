@@ -1,9 +1,9 @@
-"""Several processes on several machines, one model: data parallelism on MPI.
+"""Data parallelism by MPI: several processes, perhaps on several machines, train one model.
 
-A rank is a process that MPI started. It is to a job what a replica is to a process (see replicas.py): it has a copy of
-the weights, takes its share of the batches of a step, and adds up a gradient of its own. What follows is the same, too,
-a sum of flat gradient buffers, always in the order of the ranks, so the result does not depend on which was faster.
-But no memory is shared, so each rank adds up, and updates, only its share of the numbers, 1/n of them:
+A rank is a process that MPI started. Like a replica (see replicas.py), it has a copy of the weights, takes its share of
+the batches of a step, and adds up a gradient of its own. The flat gradient buffers are then summed, always in the order
+of the ranks, so the result does not depend on which was faster. But ranks share no memory, so each sums and updates
+only its share of the numbers, 1/n of them:
 
     reduce-scatter   rank r receives its share of every rank's gradient, and adds them up
     update           Adam moves its share of the weights; it keeps m and v for that share alone
@@ -30,23 +30,23 @@ T = TypeVar("T")
 
 
 class Ranks:
-    """All ranks of a communicator of mpi4py's, seen from one of them; without one, this process, alone.
+    """All ranks of an mpi4py communicator, seen from one of them; without a communicator, this process alone.
 
-    Every method is called by all of them, in the same order. On one rank each does nothing, or what its words say.
+    All ranks call each method, in the same order. With a single rank there is nothing to exchange.
     """
 
     def __init__(self, comm: Any = None) -> None:
         self.comm = comm
         self.n: int = 1 if comm is None else comm.size
         self.rank: int = 0 if comm is None else comm.rank
-        # which of its machine's ranks this is, and how many of these have the same cores
-        self.on_machine, self._sharers = 0, 1
+        # the number of this rank among those of its machine, and how many of these share its cores
+        self.on_machine, self._n_sharing = 0, 1
         if self.n > 1:
             from mpi4py import MPI
 
             here = comm.Split_type(MPI.COMM_TYPE_SHARED)
             self.on_machine = here.rank
-            self._sharers = sum(bool(cores() & theirs) for theirs in here.allgather(cores()))
+            self._n_sharing = sum(bool(cores() & theirs) for theirs in here.allgather(cores()))
         self._received: Array = None
 
     @classmethod
@@ -56,7 +56,7 @@ class Ranks:
         if n == 1:
             return cls()
         try:
-            # Warnings about launchers: what is wrong with them is said below.
+            # Its warnings are about the launcher, which is checked below.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)
                 from mpi4py import MPI
@@ -74,24 +74,24 @@ class Ranks:
         return cls(MPI.COMM_WORLD.Dup())
 
     def first(self, n: int) -> Ranks:
-        """The first `n` of these ranks, to one of them (to another, the others); each has as many cores as here."""
+        """The first `n` of these ranks (on a rank not among them: the others), each with as many cores as here."""
         if self.n == 1:
             return self
         few = Ranks(self.comm.Split(int(self.rank >= n), self.rank))
-        few._sharers = self._sharers
+        few._n_sharing = self._n_sharing
         return few
 
     @property
     def n_cores(self) -> int:
-        """How many processor cores this rank has for itself."""
-        return max(1, len(cores()) // self._sharers)
+        """How many processor cores this rank has to itself."""
+        return max(1, len(cores()) // self._n_sharing)
 
     def share(self, size: int) -> slice:
-        """Which of `size` numbers this rank adds up, and updates."""
+        """Which of `size` numbers this rank sums and updates."""
         return parts(size, self.n)[self.rank]
 
     def reduce_scatter(self, grad: Array) -> None:
-        """Put the sum over all ranks into this rank's share of `grad`, and leave the rest as it is."""
+        """Reduce-scatter: put the sum over all ranks into this rank's share of `grad`; the rest stays as it is."""
         if self.n == 1:
             return
         shares = [grad[part] for part in parts(grad.size, self.n)]
@@ -103,18 +103,18 @@ class Ranks:
         before, after = received[: self.rank], received[self.rank + 1 :]
         for x in before[1:]:
             before[0] += x
-        # a + b is b + a: in the order of the ranks, as in Replicas
+        # since a + b is b + a, in the order of the ranks, as in Replicas
         for x in [*before[:1], *after]:
             own += x
 
     def all_gather(self, x: Array) -> None:
-        """Fill `x` with each rank's share from that rank."""
+        """All-gather: fill `x` with each rank's share from that rank."""
         if self.n > 1:
             shares = [x[part] for part in parts(x.size, self.n)]
             exchange(self.comm, [shares[self.rank]] * self.n, shares)
 
     def numbers(self, *mine: float) -> list[list[float]]:
-        """The numbers that each rank gave (as many by each), in the order of the ranks."""
+        """The numbers that each rank passed (all equally many), in the order of the ranks."""
         if self.n == 1:
             return [list(mine)]
         k = len(mine)
@@ -123,22 +123,22 @@ class Ranks:
         return [list(found[r * k : (r + 1) * k]) for r in range(self.n)]
 
     def wait(self) -> None:
-        """For all to come here, without taking a core from those who still compute."""
+        """Wait until all ranks call this, without taking a core from those that still compute."""
         if self.n > 1:
             request = self.comm.Ibarrier()
             while not request.Test():
                 time.sleep(1e-3)
 
     def objects(self, mine: T) -> list[T]:
-        """The object that each rank gave, in the order of the ranks."""
+        """The objects that the ranks passed, in the order of the ranks."""
         return [mine] if self.n == 1 else self.comm.allgather(mine)
 
     def any(self, mine: bool) -> bool:
-        """Whether it is true on any rank."""
+        """Whether `mine` is true on any rank."""
         return any(flag for (flag,) in self.numbers(mine))
 
     def broadcast_from_root(self, function: Callable[[], T]) -> T:
-        """function(), called on rank 0 alone: its answer, or its exception, on all."""
+        """Call function() on rank 0 alone, and broadcast its answer, or its exception, to all ranks."""
         if self.n == 1:
             return function()
         answer: Any = None
@@ -154,7 +154,7 @@ class Ranks:
         return answer
 
     def agree(self, settings: Mapping[str, Any]) -> None:
-        """Raise ConfigError, on all ranks, unless all have these settings and the same versions."""
+        """Raise ConfigError, on all ranks, unless all pass the same settings and have the same versions."""
         if self.n == 1:
             return
         from minitransformer import __version__

@@ -1,4 +1,4 @@
-"""Several processes, one model: data parallelism on the cores of one machine.
+"""Data parallelism on the cores of one machine: several processes train one model.
 
 A replica is a copy of the model that shares its weights and adds up gradients of its own. Each process takes its
 share of the batches of a step through its replica; then the gradients are summed, always in the same order, so
@@ -21,9 +21,9 @@ from minitransformer.system import blas_threads, can_fork, n_cores, peak_memory_
 from minitransformer.training.batching import Batch
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 
-# Numbers in the activations of a replica: with fewer, the processes wait for each other.
+# The fewest numbers in the activations of a replica: with fewer, the processes wait for each other.
 WORK = 1 << 14
-# Numbers in a model's gradient, beyond which another one takes too much memory (128 MB).
+# The most numbers in a model of which another gradient does not take too much memory (128 MB).
 GRADIENTS = 1 << 25
 T = TypeVar("T")
 
@@ -31,8 +31,8 @@ T = TypeVar("T")
 class Replicas:
     """`model` and n - 1 replicas of it, each with a process of its own inside a `with replicas.processes():`.
 
-    `keep` is what their stacks keep for backward, "caches" or "inputs" (see models/recompute.py). `ranks` are the
-    processes, perhaps on other machines, that have n replicas each, and do all that is asked of these together.
+    `keep` is how much their stacks keep for backward, "caches" or "inputs" (see models/recompute.py). `ranks` are the
+    MPI processes, perhaps on several machines, that have n replicas each and share all the work.
     """
 
     def __init__(self, model: Transformer, n: int = 1, keep: Keep = "caches", ranks: Ranks = ALONE) -> None:
@@ -41,17 +41,17 @@ class Replicas:
             model.share()
         self.models = [model, *(model.replica() for _ in range(n - 1))]
         self._processes: Processes | None = None
-        # the models' gradients, while processes run: they cannot change then
+        # the models' gradients, while processes run: until they end, these arrays cannot be moved
         self._grads: list[Array] = []
-        # The sum of the gradients and the update pass over so much memory, in so large arrays, that threads pay.
+        # The sum of the gradients and the update read so much memory, in such large arrays, that threads pay off.
         cores = 1 if on_gpu(model.flatten().data) else ranks.n_cores
         self.n_threads = min(cores, max(1, model.n_parameters() >> 21))
 
     @contextmanager
     def processes(self) -> Iterator[None]:
-        """Work in a process for each replica, with one thread for each of their matrix products.
+        """A context in which each replica works in a process of its own, with one thread for its matrix products.
 
-        Where that cannot be arranged (see system.can_fork), all is done in this process, with the same results.
+        Where that is not possible (see system.can_fork), this process does all the work, with the same results.
         """
         n = len(self.models)
         forking = n > 1 and can_fork(self.models[0].flatten().data)
@@ -67,11 +67,11 @@ class Replicas:
                 self._processes, self._grads = None, []
 
     def threads(self) -> AbstractContextManager[None]:
-        """A block in which formulas over the whole model use the cores, while the other processes wait."""
+        """A context in which formulas over the whole model use all cores, while the other processes wait."""
         return on_threads(self.n_threads) if self.n_threads > 1 else nullcontext()
 
     def peak_memory_mb(self) -> float | None:
-        """Peak memory of this process and its forks, in MB (10^6 bytes); None where it cannot be known."""
+        """Peak memory of this process and its workers, in MB (10^6 bytes); None where the system does not report it."""
         return peak_memory_mb(self._processes.pids if self._processes else [])
 
     def loss_and_gradients(
@@ -80,11 +80,10 @@ class Replicas:
         batches: Sequence[Batch],
         rngs: Sequence[Generator | None],
     ) -> Array:
-        """Mean loss over the tokens of all batches, a number of the model's array library.
+        """The mean loss over the tokens of all batches, an array scalar; its gradient goes into the model's flat .grad.
 
-        Its gradient goes into the model's flat .grad. It is that of one batch with all the sentences, because each
-        part is divided by the tokens of all. (Of several ranks, each has the loss and the gradient of its part of the
-        batches: what is to be added up.)
+        Both are those of one batch with all the sentences, since each part is divided by the number of tokens of all.
+        (With several ranks, each has the loss and the gradient of its own batches, still to be summed over the ranks.)
         """
         n_tokens = sum(batch.n_tokens for batch in batches)
         work = list(zip(batches, rngs, strict=True))
@@ -92,7 +91,7 @@ class Replicas:
         answers = self._each("_gradient", [(loss_fn, work[turn], n_tokens) for turn in turns])
         for turn, (_, states) in zip(turns, answers, strict=True):
             for (_, rng), state in zip(work[turn], states, strict=True):
-                # A fork drew from a copy of the generator.
+                # A worker drew from a copy of the generator.
                 if rng is not None:
                     rng.bit_generator.state = state
         grads = self._grads or [model.flatten().grad for model in self.models]
@@ -102,7 +101,7 @@ class Replicas:
         return sum_in_order((loss for loss, _ in answers), zeros((), "float64", grads[0]))
 
     def in_shares(self, function: Callable[..., list[T]], items: Sequence[Any], *settings: Any) -> list[T]:
-        """function(model, items, *settings), an answer for each of the items: each replica its share of them."""
+        """An answer for each item from function(model, items, *settings), each replica answering its share of them."""
         answers: list[Any] = [None] * len(items)
         own = [(function, items[turn], *settings) for turn in self._turns(self.ranks.rank)]
         for rank, shares in enumerate(self.ranks.objects(self._each("_answers", own))):
@@ -111,7 +110,7 @@ class Replicas:
         return answers
 
     def _turns(self, rank: int) -> list[slice]:
-        """Which of some pieces of work each replica of a rank takes: they are dealt out to the ranks, then to them."""
+        """The items of work that each replica of `rank` takes: they are dealt out to ranks first, then to replicas."""
         n, n_ranks = len(self.models), self.ranks.n
         return [slice(rank + i * n_ranks, None, n * n_ranks) for i in range(n)]
 
@@ -127,7 +126,7 @@ class Replicas:
         work: list[tuple[Batch, Generator | None]],
         n_tokens: int,
     ) -> tuple[Array, list[Any]]:
-        """Replica i's share: its loss, its gradient in its own .grad, and how far its generators have come."""
+        """The loss of replica i's share, and the new states of its generators; the gradient goes into its own .grad."""
         grad = self._grads[i] if self._grads else self.models[i].flatten().grad
         grad[...] = 0
         loss = sum_in_order(self._add_gradient(i, loss_fn, batch, n_tokens, rng) for batch, rng in work)
@@ -141,14 +140,13 @@ class Replicas:
     def _add_gradient(
         self, i: int, loss_fn: LabelSmoothedCrossEntropy, batch: Batch, n_tokens: int, rng: Generator | None
     ) -> Array:
-        """Forward and backward of one batch, its loss; when it returns, the caches are gone."""
+        """Run forward and backward on one batch, and return its loss; the caches are freed on return."""
         model = self.models[i]
         # An overflow shows in the loss.
         with silent_overflow():
             logits, cache = model.forward(batch.src_ids, batch.tgt_in, rng, self.keep)
             loss, loss_cache = loss_fn.forward(logits, batch.tgt_out, n_tokens)
-            # as large as its gradient
-            del logits
+            del logits  # as large as their gradient, which backward needs
             model.backward(loss_fn.backward(loss_cache), cache)
         return loss.astype("float64")
 
@@ -161,9 +159,9 @@ def add(total: Array, x: Array) -> None:
 
 
 def default_processes(model: Transformer, tokens: int, cores: int | None = None) -> int:
-    """How many processes should share a batch of that many target tokens, on the cores of this machine.
+    """How many processes should share a batch of `tokens` target tokens, on the cores of this machine.
 
-    One, with several threads for each matrix product instead, if the work is too little to share, or if the model is
+    One, with several threads for each matrix product instead, if there is too little work to share, or if the model is
     so large that another gradient would take too much memory (its matrix products are large, too).
     """
     weights = model.flatten().data

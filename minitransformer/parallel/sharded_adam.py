@@ -16,9 +16,9 @@ from minitransformer.training.optimizer import Adam
 
 
 class ShardedAdam(Adam):
-    """Adam for this rank's share of the parameters. On one rank its share is all of them.
+    """Adam for this rank's share of the parameters; with a single rank, for all of them.
 
-    All ranks call each method; the update is complete when they have gathered one another's shares of the weights.
+    All ranks call each method; the update is complete after an all-gather of the weights.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class ShardedAdam(Adam):
         return {"m": self._gathered(self.m), "v": self._gathered(self.v), "t": to_host(self.t)}
 
     def _gathered(self, own: Array) -> Array:
-        """`own` of every rank, on the CPU."""
+        """The shares `own` of all ranks as one array, on the CPU."""
         size = self.model.flatten().data.size
         whole = zeros((size,), own.dtype)
         whole[self.ranks.share(size)] = to_host(own)
@@ -46,13 +46,13 @@ class ShardedAdam(Adam):
         return whole
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Continue from this rank's share of what `state_dict` returned, on this or another number of ranks."""
+        """Continue from this rank's share of a `state_dict`, saved on this or another number of ranks."""
         if isinstance(state, Mapping):
             state = {name: self._own(name, x) if name in ("m", "v") else x for name, x in state.items()}
         super().load_state_dict(state)
 
     def _own(self, name: str, x: Array) -> Array:
-        """This rank's share of all of `x`."""
+        """This rank's share of `x`. Raises CheckpointError if `x` does not have one number per parameter entry."""
         size = self.model.flatten().data.size
         if getattr(x, "shape", None) != (size,):
             raise CheckpointError(f"Adam: {name}: expected {size} numbers, got {describe(x)}")

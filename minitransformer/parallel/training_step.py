@@ -23,10 +23,10 @@ def train_step(
     clip_norm: float | None = None,
     rngs: Sequence[Generator | None] | None = None,
 ) -> tuple[float, float]:
-    """One update from one or more batches: the mean loss of their tokens, and the gradient's norm.
+    """Make one update from one or more batches; return the mean loss of their tokens, and the gradient's norm.
 
-    `rngs`: a generator for the dropout of each batch; without them nothing is dropped. All ranks have all the batches,
-    and the same answer.
+    `rngs` has a generator for the dropout of each batch; without them nothing is dropped. All ranks pass all the
+    batches, and get the same answer.
     """
     ranks, n = replicas.ranks, len(replicas.models)
     data, grad = replicas.models[0].flatten()
@@ -36,7 +36,7 @@ def train_step(
     with silent_overflow():
         ranks.reduce_scatter(grad)
         squares = [sum_of_squares(own[part]) for part in parts(own.size, n)]
-        # the one place where a step waits for a GPU
+        # the only line at which a step waits for a GPU
         found = ranks.numbers(*to_floats(loss, *squares))
         norm = math.sqrt(sum_in_order(chain.from_iterable(mine for _, *mine in found)))
         scale_down(own, norm, clip_norm)

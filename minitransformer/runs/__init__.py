@@ -1,12 +1,12 @@
-"""A training run, as a user has it: begun, watched, stopped, resumed, measured, kept in a folder.
+"""Training runs, which can be started, watched, stopped, resumed and measured, and are kept in a folder.
 
 trainer.py      the training loop
-settings.py     the task, the model and the training of a run
-state.py        how far a run has come: what a checkpoint holds
+settings.py     the settings of a run: its task, model and training
+state.py        the state of a run, as a checkpoint holds it
 run_folder.py   the files of a run
 checkpoint.py   files that are either whole or not there
 weights.py      a model from a run, and the mean of several checkpoints
-evaluation.py   how good a model is on held-out pairs
+evaluation.py   loss and score of a model on held-out pairs
 progress.py     lines and a bar on the terminal
 interrupt.py    Ctrl-C and SIGTERM
 """

@@ -1,4 +1,4 @@
-"""How good a model is on held-out sentence pairs: its loss, and how many of its answers are right."""
+"""Evaluation of a model on held-out sentence pairs: its loss, and how many of its answers are right."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from minitransformer.tasks.task import Task
 from minitransformer.training.batching import EOS, Batch, Pair, by_length, make_batch
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 
-# The held-out sets are the same for every seed of the training.
+# The held-out sets are the same for every training seed.
 EVALUATION_SEED = 0
-# Numbers in a batch's logits, about: 16 MB.
+# About how many numbers are in a batch's logits: 16 MB.
 LOGITS = 1 << 22
 
 
@@ -36,12 +36,12 @@ def final_sets(sets: dict[str, list[Pair]]) -> list[str]:
 
 
 def evaluate(model: Transformer, pairs: Sequence[Pair]) -> dict[str, Any]:
-    """What share of the model's greedy answers is right: see `score`."""
+    """The share of the model's greedy answers that is right: see `score`."""
     return score(decode(model, [source for source, _ in pairs]), pairs)
 
 
 def score(answers: Sequence[Sequence[int]], pairs: Sequence[Pair]) -> dict[str, Any]:
-    """What share of the answers that `decode` gave to the pairs' sources is right.
+    """The share of `answers`, those of `decode` to the sources of `pairs`, that is right.
 
     exact_match: answers right to the last symbol and ended in the right place; token_accuracy: positions of
     the right answer (its end included) that hold the right symbol; exact_match_by_length: by source length.
@@ -70,9 +70,9 @@ def measure(
 ) -> dict[str, Any]:
     """The figures of the evaluation set `name`, which holds `pairs`.
 
-    loss: nats a token, the right answer so far being read, without label smoothing (its exponential is the
-    perplexity of table 3). The others, of the model's own answers (greedy, or with a beam): those of `score`, and
-    what the task adds.
+    loss: nats per token with teacher forcing, without label smoothing (its exponential is the perplexity of
+    table 3). The other figures measure the model's own answers (greedy, or by beam search): those of `score`, and
+    those that the task adds.
     """
     tokens = min(BATCH_TOKENS, LOGITS // replicas.models[0].config.tgt_vocab_size)
     batches = [make_batch([pairs[i] for i in indices]) for indices in by_length(pairs, tokens)]

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a training: it stops after the step it is at, and saves."""
+"""Ctrl-C and SIGTERM during training: the run stops after the current step, and saves."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Interrupted(Exception):
 
 @contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """A block in which Ctrl-C and SIGTERM ask for a stop after the step, and its evaluation; a second stops at once.
+    """A context in which a first Ctrl-C or SIGTERM asks for a stop after the current step; a second one stops at once.
 
-    Yields the function that says whether a stop was asked for.
+    Yields a function that says whether a stop was asked for.
     """
     stop = threading.Event()
     before: dict[int, Any] = {}

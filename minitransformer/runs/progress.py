@@ -1,4 +1,4 @@
-"""How far a run has come: a line per report and, in a terminal where tqdm is installed, a bar below them."""
+"""The progress of a run: a line per report and, in a terminal where tqdm is installed, a bar below them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Progress:
-    """Writes to standard error; `quiet` writes nothing."""
+    """Prints the progress of a run on standard error; with `quiet`, prints nothing."""
 
     def __init__(self, steps: int, done: int = 0, quiet: bool = False) -> None:
         self.steps, self.quiet = steps, quiet
@@ -21,12 +21,12 @@ class Progress:
         self._bar = tqdm(total=steps, initial=done, unit="step", leave=False)
 
     def advance(self) -> None:
-        """One step more."""
+        """Count one more step."""
         if self._bar is not None:
             self._bar.update(1)
 
     def report(self, record: dict[str, Any]) -> None:
-        """Say what a line of metrics.jsonl says."""
+        """Print a record of metrics.jsonl."""
         left = record["seconds"] * (self.steps / record["step"] - 1)
         text = (
             f"step {record['step']:>{len(str(self.steps))}}/{self.steps}  loss {record['loss']:.4f}"
@@ -40,7 +40,7 @@ class Progress:
         self.say(text)
 
     def say(self, text: str) -> None:
-        """One line."""
+        """Print one line, in place of the bar."""
         if self.quiet:
             return
         if self._bar is not None:

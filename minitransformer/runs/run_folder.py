@@ -5,7 +5,7 @@ subwords.model       the vocabulary of task text
 metrics.jsonl        a line per report: step, loss, lr, tokens_per_s, and the evaluation figures
 checkpoint-N.npz     the state after step N; the last few are kept
 best.npz             the weights that did best on the validation set
-average.npz          the mean of the weights of several checkpoints, if somebody asked for it
+average.npz          the mean of the weights of several checkpoints, from `minitransformer average`
 result.json          the final figures, once the run has ended
 """
 
@@ -50,7 +50,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_text(self.path / "config.json", json.dumps(settings.as_dict(), indent=2) + "\n", new=True)
-        except FileExistsError:  # of a run that was begun in the same moment
+        except FileExistsError:  # another process has just begun a run here
             raise taken from None
         except OSError as error:
             raise ConfigError(f"cannot make the run folder {self.path}: {error.strerror}") from None
@@ -58,10 +58,10 @@ class RunFolder:
             write_bytes(self.path / name, content)
 
     def claim(self) -> None:
-        """Until `release`, or its end, this process alone trains here. Raises ConfigError if another one does."""
+        """Lock the folder until `release`, or until this process ends. Raises ConfigError if another process has it."""
         if lockf is None:
             return
-        # A lock of `lockf` is this process's and not its forks': when it is killed, the lock is gone at once.
+        # A lock of `lockf` belongs to this process and not to its forks: when it is killed, the lock is gone at once.
         file = open(self.path / "config.json", "rb+")  # noqa: SIM115
         try:
             lockf(file, LOCK_EX | LOCK_NB)
@@ -75,19 +75,19 @@ class RunFolder:
         self._claimed = file
 
     def release(self) -> None:
-        """The end of `claim`."""
+        """Unlock what `claim` has locked."""
         if self._claimed is not None:
             self._claimed.close()
 
     def exists(self) -> bool:
-        """Whether there is anything of a run here."""
+        """Whether the folder holds any files of a run."""
         names = ("config.json", "metrics.jsonl", "result.json")
         return any((self.path / name).exists() for name in names) or bool(self.checkpoints())
 
     def settings(self, task: Task | None = None) -> RunSettings:
         """The settings in config.json. Raises CheckpointError if there is none or it cannot be read.
 
-        `task` stands in for one that the command line does not know by name.
+        `task` is the run's task, if the command line does not know it by name.
         """
         settings = self._read_config(lambda config: RunSettings.from_dict(config, task))
         settings.task.load(self.path)
@@ -118,18 +118,17 @@ class RunFolder:
 
     def save(self, step: int, arrays: dict[str, Array], meta: dict[str, Any], keep: int = 2) -> None:
         """Write the checkpoint of `step`, then delete all but the last `keep`."""
-        # It would be of weights that are no longer the last.
-        (self.path / "average.npz").unlink(missing_ok=True)
+        (self.path / "average.npz").unlink(missing_ok=True)  # which is of weights that are no longer the last
         save_checkpoint(self.path / f"checkpoint-{step:08d}.npz", arrays, meta)
         for old in self.checkpoints()[:-keep]:
             old.unlink()
 
     def save_weights(self, which: str, arrays: dict[str, Array], meta: dict[str, Any]) -> None:
-        """Write the weights that are the "best", or the "average"."""
+        """Write the "best" or the "average" weights."""
         save_checkpoint(self.path / f"{which}.npz", arrays, meta)
 
     def load(self, weights: str = "last") -> tuple[dict[str, Array], dict[str, Any]]:
-        """The newest checkpoint, or other WEIGHTS. Raises CheckpointError if there is none or it is damaged."""
+        """Arrays and `meta` of the newest checkpoint or other WEIGHTS. Raises CheckpointError if missing or damaged."""
         one_of("weights", weights, WEIGHTS)
         if weights != "last":
             path = self.path / f"{weights}.npz"
@@ -151,7 +150,7 @@ class RunFolder:
             file.write(json.dumps(record) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; a last line that a killed run left unfinished is not one.
+        """The records in metrics.jsonl, except a last line that a killed run left unfinished.
 
         Raises CheckpointError if another line cannot be read.
         """

@@ -25,7 +25,7 @@ class RunSettings:
 
     @classmethod
     def of(cls, task: Task, settings: dict[str, Any] | None = None, seed: int = 0) -> RunSettings:
-        """The task's own settings, with `settings` of the model and the training changed."""
+        """The task's own settings, changed by `settings` of the model and the training."""
         V = len(task.vocabulary)
         of_task = {"src_vocab_size": V, "tgt_vocab_size": V, "pad_id": PAD}
         model, training = {**task.model, **of_task}, dict(task.training)
@@ -39,7 +39,7 @@ class RunSettings:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as JSON holds them."""
+        """The settings as a dict that JSON can hold."""
         return {
             "task": self.task.name,
             "task_settings": asdict(self.task) if is_dataclass(self.task) else {},
@@ -50,7 +50,7 @@ class RunSettings:
 
     @classmethod
     def from_dict(cls, config: dict[str, Any], task: Task | None = None) -> RunSettings:
-        """The inverse of `as_dict`; `task` stands in for one that the command line does not know by name."""
+        """The inverse of `as_dict`; `task` is the run's task, if the command line does not know it by name."""
         return cls(
             task or from_settings(task_class(config["task"]), config["task_settings"]),
             from_settings(TransformerConfig, config["model"]),

@@ -1,4 +1,4 @@
-"""The state of a training run, as a checkpoint holds it: weights, Adam's moments, and how far the run has come."""
+"""The state of a training run, as a checkpoint holds it: weights, Adam's moments, and the run's counters."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from minitransformer.module import Module
 from minitransformer.runs.run_folder import RunFolder
 from minitransformer.training.batching import Pair
 
-# what the names of weights, and of Adam's moments, begin with in a checkpoint
+# the prefixes of the names of weights, and of Adam's moments, in a checkpoint
 WEIGHTS, MOMENTS = "model.", "adam."
 
 
 @dataclass
 class RunState:
-    """How far a run has come: the numbers in a checkpoint."""
+    """The counters and figures of a run: the numbers in a checkpoint."""
 
     step: int = 0  # updates done
     epoch: int = 0  # of the next batch
     index: int = 0  # of the next batch in its epoch
     seconds: float = 0.0  # wall-clock time, evaluation and checkpoints included
-    ended: bool = False  # before its last step
+    ended: bool = False  # early, before its last step
     best: dict[str, Any] = field(default_factory=lambda: {"step": 0, "value": 0.0, "loss": 0.0})
     since_report: dict[str, Any] = field(default_factory=lambda: {"loss": 0.0, "tokens": 0, "seconds": 0.0})
 
     def is_better(self, value: float, loss: float) -> bool:
-        """Whether an evaluation with these figures beats the best so far; of equal values, less loss does."""
+        """Whether an evaluation with these figures beats the best so far; between equal values, the lower loss wins."""
         best = self.best
         return best["step"] == 0 or (value, -loss) > (best["value"], -best["loss"])
 
@@ -53,8 +53,8 @@ def save_state(
 def newest_state(folder: RunFolder, data: str) -> tuple[RunState, dict[str, Array], dict[str, Array]] | None:
     """The numbers, the weights and Adam's moments in a folder's newest checkpoint; None if there is none yet.
 
-    Raises CheckpointError if it is damaged, or if the run was on other sentence pairs than those with the digest
-    `data`.
+    Raises CheckpointError if it is damaged, or if the run was trained on other sentence pairs than those with the
+    digest `data`.
     """
     if not folder.checkpoints():
         return None
@@ -80,7 +80,7 @@ def digest(pairs: Sequence[Pair]) -> str:
 
 
 def saved_weights(model: Module) -> dict[str, Array]:
-    """The weights of a model, by the names that they have in a checkpoint."""
+    """The weights of a model, by their names in a checkpoint."""
     return {f"{WEIGHTS}{name}": x for name, x in model.state_dict().items()}
 
 
@@ -90,7 +90,7 @@ def below(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _like(x: Any, own: Any) -> bool:
-    """Whether `x` is a finite number of the type of `own`, a whole one not below 0, or a dictionary of such numbers."""
+    """Whether `x` is a finite number of own's type, and 0 or more if it is an int, or a dict of such numbers."""
     if isinstance(own, dict):
         return isinstance(x, dict) and x.keys() == own.keys() and all(_like(x[k], own[k]) for k in own)
     return type(x) is type(own) and math.isfinite(x) and (isinstance(x, float) or x >= 0)

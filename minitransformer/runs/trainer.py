@@ -1,4 +1,4 @@
-"""§5: the training loop, as a run that reports, evaluates, stops and goes on."""
+"""§5: the training loop, as a run that reports, evaluates, stops and resumes."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Trainer:
     All random numbers are functions of the seed and a count (the epoch for data, the step for dropout), so
     the state of a run is its weights, Adam's moments and a few numbers.
 
-    Of several `ranks` (by default those of the MPI job that this process belongs to) each has a Trainer, and calls the
-    same methods; rank 0 alone writes.
+    With several `ranks` (by default those of the MPI job that this process belongs to), each has a Trainer and calls
+    the same methods; rank 0 alone writes files.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class Trainer:
         # Another processor may round the first weights differently.
         self.ranks.all_gather(self.model.flatten().data)
         asked = config.processes or self._default_processes(config.accumulate * config.batch_tokens)
-        # Two on a GPU would take turns.
+        # Two processes on one GPU would take turns.
         processes = max(1 if device == "cuda" else asked, self.ranks.n)
-        # Written down, so that a run resumed on other machines goes on as it was.
+        # Recorded, so that a run resumed on other machines continues as it was.
         self.settings = replace(settings, training=replace(config, processes=processes))
         keep: Keep = "inputs" if config.recompute else "caches"
         self.replicas = Replicas(self.model, self._replicas_here(processes), keep, self.ranks)
@@ -82,16 +82,16 @@ class Trainer:
 
     @property
     def step(self) -> int:
-        """How many updates are done."""
+        """How many updates have been made."""
         return self.state.step
 
     def _default_processes(self, tokens: int) -> int:
-        """How many processes all ranks together should have. Rank 0's machine decides."""
+        """How many processes all ranks together should have, decided by the cores of rank 0."""
         n, cores = self.ranks.n, self.ranks.n_cores
         return self.ranks.broadcast_from_root(lambda: n * default_processes(self.model, tokens // n, cores))
 
     def _replicas_here(self, processes: int) -> int:
-        """This rank's share of the run's processes, but no more than are good for this machine."""
+        """How many replicas this rank has: its share of the processes, but no more than suit rank 0's machine."""
         fit = max(self.ranks.n_cores, GRADIENTS // self.model.n_parameters())
         return min(math.ceil(processes / self.ranks.n), self.ranks.broadcast_from_root(lambda: fit))
 
@@ -105,7 +105,7 @@ class Trainer:
     ) -> dict[str, Any]:
         """Train to the end and return the result.
 
-        Raises Interrupted, with all saved, when `stop_requested()` turns true, and ConfigError if the folder
+        Raises Interrupted, after saving, when `stop_requested()` becomes true, and ConfigError if the folder
         already holds a run (which `resume` would continue), or if another process trains in it.
         """
         keep_freed_memory()
@@ -163,7 +163,9 @@ class Trainer:
         self.state.step += 1
         lr = learning_rate(self.step, self.settings.model.d_model, config)
         n_parts = math.ceil((config.processes or 1) / config.accumulate)
-        batches = [part for _ in range(config.accumulate) for part in split_batch(self.stream.next(), n_parts)]
+        batches = [
+            part for _ in range(config.accumulate) for part in split_batch(self.stream.next(), n_parts)
+        ]
         rngs = [generator(self.settings.seed, DROPOUT, self.step, i) for i in range(len(batches))]
         loss, norm = train_step(
             self.replicas, self.loss_fn, self.optimizer, batches, lr, config.clip_norm, rngs
@@ -191,7 +193,7 @@ class Trainer:
         }
         if evaluating:
             batch = make_batch(self.sets["valid"][:1])
-            # The last update may have been the one too far.
+            # The last update may have made the weights so large that the logits overflow.
             with silent_overflow():
                 logits, _ = self.model.forward(batch.src_ids, batch.tgt_in, keep="nothing")
                 self._require_finite(logits=to_floats(logits.sum())[0])
@@ -211,7 +213,7 @@ class Trainer:
         return measure(self.replicas, self.settings.task, name, self.sets[name])
 
     def _look_for_the_best(self, valid: dict[str, Any]) -> str | None:
-        """Keep the weights that did best; if the training has come to its end, say why."""
+        """Save the weights if they are the best so far; return why the training ends here, or None if it goes on."""
         config, metric = self.settings.training, self.settings.task.selection_metric
         one_of(f"selection_metric of task {self.settings.task.name}", metric, valid)
         value, loss = float(valid[metric]), valid["loss"]
@@ -230,7 +232,7 @@ class Trainer:
         return None
 
     def _result(self) -> dict[str, Any]:
-        """The final figures, from the sets that neither trained nor steered (or "valid", if there are none)."""
+        """The final figures, on the sets that neither trained nor steered the model (or "valid", if there are none)."""
         tests = {name: self._evaluate(name) for name in final_sets(self.sets)}
         figures = tests["test" if "test" in tests else "valid"]
         result = {
@@ -254,7 +256,7 @@ class Trainer:
         return {} if used is None else {"gpu_memory_mb": used}
 
     def save(self) -> None:
-        """Write a checkpoint into the run folder, if there is one. (All ranks: each has its share of m and v.)"""
+        """Write a checkpoint into the run folder, if there is one. (All ranks call it: each has a share of m and v.)"""
         if self.folder is None and self.ranks.n == 1:
             return
         moments = self.optimizer.state_dict()
@@ -262,8 +264,7 @@ class Trainer:
             place, keep = self.stream, self.settings.training.keep_checkpoints
             state = replace(self.state, epoch=place.epoch, index=place.index, seconds=self.seconds)
             save_state(self.folder, state, self.model, moments, self.data, keep)
-        # Nobody ends the job while rank 0 writes.
-        self.ranks.wait()
+        self.ranks.wait()  # so that no rank ends the job while rank 0 writes
 
     def resume(self) -> None:
         """Continue from the folder's newest checkpoint; from the start if there is none yet."""

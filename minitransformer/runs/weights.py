@@ -1,4 +1,4 @@
-"""The weights of a run: the model that has them, and the mean of several checkpoints."""
+"""The weights of a run: loading a model with them, and averaging those of several checkpoints."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def load_model(run: RunFolder | str | Path, device: str = "cpu", weights: str = 
 
 
 def average_checkpoints(folder: RunFolder, n: int = 5) -> list[int]:
-    """Write the mean of the weights of a run's last `n` checkpoints into its folder; return the steps they are from.
+    """Write the mean of the weights of a run's last `n` checkpoints into its folder; return their steps.
 
     `load_model(folder, weights="average")` reads it. The paper took 5 for its base model, 20 for the big one. Raises
     CheckpointError if there are not as many, or if one is damaged or of another model.
@@ -49,7 +49,7 @@ def average_checkpoints(folder: RunFolder, n: int = 5) -> list[int]:
 
 
 def mean_of_checkpoints(paths: list[Path]) -> tuple[dict[str, Array], list[int]]:
-    """The mean of the weights in these checkpoints, in float64, and the steps that they are from.
+    """The mean of the weights in these checkpoints, in float64, and the checkpoints' steps.
 
     Raises CheckpointError if they are not of one model.
     """
@@ -68,4 +68,6 @@ def mean_of_checkpoints(paths: list[Path]) -> tuple[dict[str, Array], list[int]]
     try:
         return mean_weights(states()), steps
     except InputError as error:
-        raise CheckpointError(f"{reading}: not a checkpoint of the same model as the others ({error})") from None
+        raise CheckpointError(
+            f"{reading}: not a checkpoint of the same model as the others ({error})"
+        ) from None

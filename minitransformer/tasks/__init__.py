@@ -1,4 +1,4 @@
-"""What a model can learn. `TASKS` are those that the command line knows by name."""
+"""The tasks that a model can learn; `TASKS` are those that the command line knows by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copy: the answer is the sequence itself (the first example of many a Transformer)."""
+"""Copy: the answer is the sequence itself (the usual first test of a Transformer)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from minitransformer.tasks.sequence import SequenceTask
 
 @dataclass(frozen=True)
 class Copy(SequenceTask):
-    """Symbols 1 … 10, length 10: "3 1 4 1 5 9 2 6 5 3" -> the same."""
+    """Copying of symbols 1 … 10, length 10: "3 1 4 1 5 9 2 6 5 3" -> the same."""
 
     name: ClassVar[str] = "copy"
     training: ClassVar[Mapping[str, Any]] = {

@@ -1,4 +1,4 @@
-"""Parallel files: each line of the one is a sentence, the same line of the other its translation."""
+"""Parallel files: each line of one file is a sentence, the same line of the other file its translation."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from minitransformer.errors import InputError
 
-SHOWN = 5  # bad lines that a message names
+SHOWN = 5  # how many bad lines a message names
 
 
 class SentencePair(NamedTuple):
-    """The same line of both files."""
+    """A line of the source file, and the same line of the target file."""
 
     number: int  # counted from 1
     source: str
@@ -32,11 +32,11 @@ class BadLine(NamedTuple):
 
 
 def read_parallel(src: str, tgt: str) -> tuple[list[SentencePair], list[BadLine]]:
-    """The pairs of sentences in two files, and the lines that keep a pair from being one.
+    """The pairs of sentences in two files, and the bad lines, which are in no pair.
 
-    Files are UTF-8, plain or gzipped (.gz). Several blanks count as one, at the ends of a line as none. A line is bad
-    if it is empty, not UTF-8, or missing at the end of the shorter file. Raises InputError for a file that cannot be
-    read, and if there is nothing in either.
+    Files are UTF-8, plain or gzipped (.gz). Several blanks count as one, those at the ends of a line are dropped. A
+    line is bad if it is empty, not UTF-8, or missing at the end of the shorter file. Raises InputError for a file that
+    cannot be read, and if both are empty.
     """
     pairs: list[SentencePair] = []
     bad: list[BadLine] = []

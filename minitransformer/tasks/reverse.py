@@ -13,7 +13,7 @@ from minitransformer.tasks.sequence import SequenceTask
 
 @dataclass(frozen=True)
 class Reverse(SequenceTask):
-    """Integers 0 … 49, lengths 1 … 25, and 26 … 30 as a test of lengths never seen: "3 1 4" -> "4 1 3"."""
+    """Reversal of integers 0 … 49, lengths 1 … 25, and 26 … 30 to test lengths never seen: "3 1 4" -> "4 1 3"."""
 
     name: ClassVar[str] = "reverse"
     training: ClassVar[Mapping[str, Any]] = {
@@ -31,7 +31,7 @@ class Reverse(SequenceTask):
     n_symbols: int = 50
     max_length: int = 25
     longest: int = 30
-    # a few batches: sorted by length to save padding, yet every few steps see all lengths
+    # a few batches: they are sorted by length to save padding, yet every few steps see all lengths
     epoch_size: int = 160
 
     def answer(self, sequence: np.ndarray) -> np.ndarray:

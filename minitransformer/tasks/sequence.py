@@ -1,4 +1,4 @@
-"""Tasks on random sequences of symbols: copy, reverse, sort, and those of your own."""
+"""Tasks on random sequences of symbols: copy, reverse, sort, and your own."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from minitransformer.validation import SIZES_BELOW, check_size, check_types, req
 
 @dataclass(frozen=True)
 class SequenceTask(Task):
-    """Answer a random sequence of numbers with another. A subclass says how, in `answer`.
+    """A task that answers a random sequence of numbers with another; a subclass defines `answer`.
 
     Numbers are first_symbol … first_symbol + n_symbols - 1, lengths min_length … max_length, all equally
     likely. Held out means never trained on, by construction: a sequence whose numbers add up to a multiple
     of 10 is in the test sets, one whose sum ends in 1 in the validation set, all others are for training.
     With `longest` > max_length there is a test set of lengths that training never shows.
 
-    Training sequences repeat their numbers more often than chance has it. A model that finds its place by the
-    number it wrote last is then often wrong, and cannot rely on it.
+    Training sequences repeat their numbers more often than by chance. A model that finds its place by the number
+    it wrote last is then often wrong, so it cannot learn to rely on that.
     """
 
-    # Data without end need no dropout. With pre-norm it takes half as many steps as with the paper's post-norm, and
-    # half the heads and a quarter of d_ff do as well.
+    # Endless data needs no dropout. Pre-norm takes half as many steps as the paper's post-norm, and half the heads and
+    # a quarter of d_ff do as well.
     model: ClassVar[Mapping[str, Any]] = {
         **PRESETS["toy"],
         "dropout": 0.0,
@@ -91,7 +91,7 @@ class SequenceTask(Task):
     ) -> list[Pair]:
         """`n` pairs whose source adds up to a number that ends in one of `last_digits`.
 
-        `repeats` draws each sequence from a random few numbers of its own, between one and `longest`.
+        With `repeats`, each sequence draws from a few random numbers of its own, between one and `longest` of them.
         """
         pairs: list[Pair] = []
         attempts = 0

@@ -13,7 +13,7 @@ from minitransformer.tasks.sequence import SequenceTask
 
 @dataclass(frozen=True)
 class Sort(SequenceTask):
-    """Digits 0 … 9, lengths 1 … 12: "3 1 4 1 5" -> "1 1 3 4 5"."""
+    """Sorting of digits 0 … 9, lengths 1 … 12: "3 1 4 1 5" -> "1 1 3 4 5"."""
 
     name: ClassVar[str] = "sort"
     training: ClassVar[Mapping[str, Any]] = {

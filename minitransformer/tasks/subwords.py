@@ -1,4 +1,4 @@
-"""Subwords: pieces of words, so that a few thousand symbols write every word (§5.1; Sennrich et al. 2016).
+"""Subwords: pieces of words, so that a few thousand symbols can write any word (§5.1; Sennrich et al. 2016).
 
 Byte-pair encoding by SentencePiece (Kudo and Richardson 2018), from the `text` extra.
 """
@@ -24,7 +24,7 @@ class Subwords:
     def __init__(self, proto: bytes) -> None:
         self.proto = proto
         try:
-            if not proto:  # which SentencePiece would take
+            if not proto:  # which SentencePiece would accept
                 raise RuntimeError("nothing in it")
             self._pieces = sentencepiece().SentencePieceProcessor(model_proto=proto)
         except RuntimeError as error:
@@ -32,10 +32,10 @@ class Subwords:
 
     @classmethod
     def learn(cls, lines: Iterable[str], vocab_size: int) -> Subwords:
-        """The `vocab_size` symbols, PAD, BOS, EOS and UNKNOWN among them, that write `lines` in few pieces.
+        """Learn the `vocab_size` symbols, PAD, BOS, EOS and UNKNOWN among them, that write `lines` in few pieces.
 
-        Deterministic. What the pieces write is what was read: nothing is normalised but blanks. Raises ConfigError
-        if the text has not so many pieces, or more characters.
+        Deterministic. The pieces reproduce the text: only blanks are normalised. Raises ConfigError if the text has
+        fewer pieces than that, or more characters.
         """
         proto = io.BytesIO()
         try:
@@ -68,7 +68,7 @@ class Subwords:
         return int(self._pieces.get_piece_size())
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the pieces of `text`; an unknown character is UNKNOWN. Raises InputError for none, or no text."""
+        """Ids of the pieces of `text`; an unknown character is UNKNOWN. Raises InputError unless it is a text."""
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"expected a text, got {describe(text)}")
         try:
@@ -82,7 +82,7 @@ class Subwords:
         return list(self._pieces.encode([" ".join(text.split()) for text in texts]))
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`, up to EOS. Raises InputError for an id that is none of the symbols'."""
+        """The text of `ids`, up to EOS. Raises InputError for an id that no symbol has."""
         last = len(self) - 1
         expected = f"ids 0 … {last}"
         ids = [as_integer("ids", i, 0, last, expected) for i in as_list("ids", ids, expected)]
@@ -90,7 +90,7 @@ class Subwords:
 
 
 def sentencepiece() -> Any:
-    """The library, which is optional."""
+    """The module sentencepiece, which is optional. Raises ConfigError, saying what to install, without it."""
     try:
         import sentencepiece
     except ImportError:

@@ -1,4 +1,4 @@
-"""What a model can learn: the interface of a task."""
+"""The interface of a task: something that a model can learn."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from minitransformer.training.batching import Pair
 
 
 class Task(ABC):
-    """A source of sentence pairs, with the settings that learn it.
+    """A source of sentence pairs, with the settings to learn it.
 
     `model` and `training` are the settings in which the task departs from TransformerConfig and
     TrainingConfig. Pairs hold symbols only: batching adds BOS, EOS and PAD.
     """
 
     name: ClassVar[str]
-    # the figure of "valid" by which weights are better than others
+    # the figure on "valid" by which the best weights are chosen
     selection_metric: ClassVar[str] = "exact_match"
     model: ClassVar[Mapping[str, Any]] = {}
     training: ClassVar[Mapping[str, Any]] = {}
@@ -48,17 +48,17 @@ class Task(ABC):
         """
 
     def figures(self, name: str, answers: Sequence[Sequence[int]]) -> dict[str, float]:
-        """What else is to be said of the answers to the sources of the evaluation set `name`, beside exact match."""
+        """The task's own figures, besides exact match, on the answers to the sources of the evaluation set `name`."""
         return {}
 
     def remarks(self) -> list[str]:
-        """What somebody who trains on these pairs should know of them."""
+        """Remarks on the training pairs, for the user who trains on them."""
         return []
 
     def files(self) -> dict[str, bytes]:
-        """What a run folder has to hold for the symbols to be read and written, by name, besides the settings."""
+        """The files, by name, that a run folder needs to read and write the symbols, besides the settings."""
         return {}
 
     def load(self, folder: Path) -> None:
-        """Take these files from a run folder, where they are there."""
+        """Load what `files` returns from a run folder, if it is there."""
         return None

@@ -1,4 +1,4 @@
-"""Text: your own parallel files, a sentence a line."""
+"""Text: your own parallel files, one sentence per line."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ T = TypeVar("T")
 class Text(Task):
     """Translate the lines of the `*_src` files into those of the `*_tgt` files (see parallel_text.py).
 
-    Both languages share `vocab_size` subwords, learned from the training files and kept in the run folder. A line to
-    train on that is empty, not UTF-8, missing in the other file, or longer than `max_length` subwords ends the run
-    with its file and number; bad_lines="skip" leaves it out, and reports it. Lines of valid and test are never left
-    out: their figures would be those of fewer sentences.
-    `bleu_tokenize` is SacreBLEU's: "13a" for plain text, "none" for text whose tokens blanks separate already.
+    Both languages share `vocab_size` subwords, learned from the training files and kept in the run folder. A training
+    line that is empty, not UTF-8, missing in the other file, or longer than `max_length` subwords stops the run with an
+    error that names it; bad_lines="skip" leaves it out, and reports it. Lines of valid and test are never left out:
+    their figures would be those of fewer sentences.
+    `bleu_tokenize` is SacreBLEU's: "13a" for plain text, "none" for text that blanks separate into tokens already.
     """
 
     name: ClassVar[str] = "text"
     selection_metric: ClassVar[str] = "bleu"
-    # The sizes and the dropout of Wu et al. 2021 for 29,000 pairs of sentences; more data bear more.
+    # The sizes and the dropout of Wu et al. 2021 for 29,000 pairs of sentences; more data allows larger models.
     model: ClassVar[Mapping[str, Any]] = {
         "n_layers": 4,
         "d_model": 128,
@@ -61,7 +61,7 @@ class Text(Task):
     train_tgt: str = ""
     valid_src: str = ""
     valid_tgt: str = ""
-    test_src: str = ""  # and test_tgt: without them, valid is all that is measured
+    test_src: str = ""  # and test_tgt: without them, only valid is measured
     test_tgt: str = ""
     vocab_size: int = 8000
     max_length: int = 100
@@ -109,7 +109,7 @@ class Text(Task):
         return [pairs[i] for i in rng.permutation(len(pairs))]
 
     def evaluation_sets(self, rng: Generator) -> dict[str, list[Pair]]:
-        sacrebleu()  # somebody who lacks it should know before the training, not after it
+        sacrebleu()  # if it is missing, this fails before the training, not after it
         return {
             name: all_of(*self._encoded(lines, *self._files(name))) for name, lines in self._held_out.items()
         }
@@ -145,7 +145,7 @@ class Text(Task):
         return pairs, sorted(unreadable + too_long)
 
     def _allowed(self, pairs: list[T], bad: list[BadLine]) -> tuple[list[T], list[BadLine]]:
-        """The same. Raises InputError for bad lines, unless they may be left out, and if nothing is left."""
+        """Return both, or raise InputError: for bad lines, unless they may be left out, and if no pairs are left."""
         if bad and self.bad_lines == "refuse":
             raise InputError(f"{first_of(bad)} (--set bad_lines=skip leaves such lines out)")
         if not pairs:
@@ -153,7 +153,7 @@ class Text(Task):
         return pairs, bad
 
     def _encoded(self, lines: list[SentencePair], src: str, tgt: str) -> tuple[list[Pair], list[BadLine]]:
-        """The ids of all lines but those that are too long, and these."""
+        """The ids of all pairs but those that are too long, and the lines that are."""
         encode = self.vocabulary.encode_all
         sources, targets = encode([line.source for line in lines]), encode([line.target for line in lines])
         pairs: list[Pair] = []
@@ -170,7 +170,7 @@ class Text(Task):
 
 
 def all_of(pairs: list[T], bad: list[BadLine]) -> list[T]:
-    """`pairs`, of which none may be left out. Raises InputError for bad lines."""
+    """`pairs`, of which none may be missing. Raises InputError if there are bad lines."""
     if bad:
         raise InputError(
             f"held-out lines are never left out; mend the files, or raise max_length: {first_of(bad)}"
@@ -179,7 +179,7 @@ def all_of(pairs: list[T], bad: list[BadLine]) -> list[T]:
 
 
 def sacrebleu() -> Any:
-    """SacreBLEU's metrics, which are optional."""
+    """The module sacrebleu.metrics, which is optional. Raises ConfigError, saying what to install, without it."""
     try:
         import sacrebleu.metrics
     except ImportError:
@@ -190,5 +190,5 @@ def sacrebleu() -> Any:
 def _absolute(name: str, path: str) -> str:
     try:
         return str(Path(path).expanduser().absolute()) if path else ""
-    except RuntimeError as error:  # ~somebody, who has no home here
+    except RuntimeError as error:  # ~name, for a user who has no home directory
         raise ConfigError(f"{name}: {path}: {error}") from None

@@ -1,4 +1,4 @@
-"""Translate: a small English, and the Spanish that says the same."""
+"""Translate: simple English sentences into Spanish."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ T = TypeVar("T")
 
 
 class Determiner(NamedTuple):
-    """the -> el, la, los, las"""
+    """A determiner: the -> el, la, los, las."""
 
     english: tuple[str, str]  # singular, plural
     spanish: tuple[str, str, str, str]  # masculine and feminine singular, masculine and feminine plural
 
 
 class Adjective(NamedTuple):
-    """red -> rojo, roja, rojos, rojas"""
+    """An adjective: red -> rojo, roja, rojos, rojas."""
 
     english: str
-    spanish: tuple[str, str, str, str]  # as a determiner's
+    spanish: tuple[str, str, str, str]  # as in Determiner
 
 
 class Noun(NamedTuple):
-    """house -> casa, feminine. The ending does not always tell: el mapa, la flor."""
+    """A noun: house -> casa, feminine. The ending does not always show the gender: el mapa, la flor."""
 
     english: tuple[str, str]  # singular, plural
     spanish: tuple[str, str]
@@ -39,7 +39,7 @@ class Noun(NamedTuple):
 
 
 class Verb(NamedTuple):
-    """fall, falls -> cae, caen"""
+    """A verb: falls, fall -> cae, caen."""
 
     english: tuple[str, str]  # third person singular, plural; the plural is the infinitive, too
     spanish: tuple[str, str]
@@ -110,7 +110,7 @@ WITH_OBJECT = (
     Verb(("carries", "carry"), ("lleva", "llevan")),
     Verb(("has", "have"), ("tiene", "tienen")),
 )
-# which adjectives a noun has, in the order of English
+# which kinds of adjectives a noun may have, in English order
 ADJECTIVES: tuple[tuple[Sequence[Adjective], ...], ...] = (
     (),
     (QUALITIES,),
@@ -120,7 +120,7 @@ ADJECTIVES: tuple[tuple[Sequence[Adjective], ...], ...] = (
 
 
 class NounPhrase(NamedTuple):
-    """the small red house -> la casa roja pequeña"""
+    """A noun phrase: the small red house -> la casa roja pequeña."""
 
     determiner: Determiner
     adjectives: tuple[Adjective, ...]
@@ -128,7 +128,7 @@ class NounPhrase(NamedTuple):
     plural: bool
 
     def english(self) -> list[str]:
-        """Adjectives stand before the noun and have one form; "a" is "an" before a vowel."""
+        """The English words: adjectives stand before the noun and have one form; "a" is "an" before a vowel."""
         determiner = self.determiner.english[self.plural]
         words = [*(word.english for word in self.adjectives), self.noun.english[self.plural]]
         if determiner == "a" and words[0][0] in "aeiou":
@@ -136,14 +136,14 @@ class NounPhrase(NamedTuple):
         return [determiner, *words]
 
     def spanish(self) -> list[str]:
-        """Adjectives stand after the noun, the nearest first, and all agree with it in gender and number."""
+        """The Spanish words: adjectives stand after the noun, the nearest first, and agree in gender and number."""
         form = 2 * self.plural + self.noun.feminine
         adjectives = (word.spanish[form] for word in reversed(self.adjectives))
         return [self.determiner.spanish[form], self.noun.spanish[self.plural], *adjectives]
 
 
 class Sentence(NamedTuple):
-    """What is said, in neither language."""
+    """The meaning of a sentence, which both languages can express."""
 
     subject: NounPhrase
     negated: bool
@@ -151,7 +151,7 @@ class Sentence(NamedTuple):
     object: NounPhrase | None
 
     def english(self) -> list[str]:
-        """Negation takes an auxiliary verb, which agrees with the subject in place of the verb: does not fall."""
+        """The English words: negation takes an auxiliary, which agrees with the subject in place of the verb."""
         third_person, infinitive = self.verb.english
         if self.negated:
             verb = ["do" if self.subject.plural else "does", "not", infinitive]
@@ -160,13 +160,13 @@ class Sentence(NamedTuple):
         return [*self.subject.english(), *verb, *(self.object.english() if self.object else [])]
 
     def spanish(self) -> list[str]:
-        """Negation is one word before the verb: no cae."""
+        """The Spanish words: negation is one word before the verb."""
         verb = ["no"] * self.negated + [self.verb.spanish[self.subject.plural]]
         return [*self.subject.spanish(), *verb, *(self.object.spanish() if self.object else [])]
 
 
 def random_sentence(rng: Generator) -> Sentence:
-    """A sentence that is right in both languages. It need make no sense: houses may sing.
+    """A random sentence that is grammatical in both languages. It need not make sense: houses may sing.
 
     Objects are things: a person, and often an animal, would need the preposition "a" in Spanish.
     """
@@ -201,7 +201,7 @@ VOCABULARY = Vocabulary(dict.fromkeys(_words()))
 
 @dataclass(frozen=True)
 class Translate(Task):
-    """English to Spanish: "the small red house does not fall" -> "la casa roja pequeña no cae".
+    """Translation from English to Spanish: "the small red house does not fall" -> "la casa roja pequeña no cae".
 
     Both languages share one vocabulary, as in §5.1 of the paper. Held out means never trained on, by
     construction: a sentence whose English words' ids add up to a multiple of 10 is in the test set, one whose

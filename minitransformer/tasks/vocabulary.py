@@ -15,7 +15,7 @@ SPECIALS = ("<pad>", "<s>", "</s>")
 
 
 class Symbols(Protocol):
-    """What a vocabulary can do: text into ids, and back."""
+    """The interface of a vocabulary, which turns text into ids, and back."""
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -41,7 +41,7 @@ class Vocabulary:
         return len(self.symbols)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the symbols in `text`, which blanks separate. Raises InputError for none or an unknown one."""
+        """Ids of the symbols in `text`, which blanks separate. Raises InputError for no symbols or unknown ones."""
         if not isinstance(text, str):
             raise InputError(f"expected a text of symbols separated by blanks, got {describe(text)}")
         words = text.split()
@@ -56,7 +56,7 @@ class Vocabulary:
         return [self._id_of[word] for word in words]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The symbols of `ids`, up to EOS. Raises InputError for an id that is none of the symbols'."""
+        """The symbols of `ids`, up to EOS. Raises InputError for an id that no symbol has."""
         last = len(self) - 1
         expected = f"ids 0 … {last}"
         ids = [as_integer("ids", i, 0, last, expected) for i in as_list("ids", ids, expected)]

@@ -1,4 +1,4 @@
-"""§6.1: the mean of the weights after several steps, which translates better than those after each of them."""
+"""§6.1: the mean of the weights after several steps, which translates better than the weights after any one of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from minitransformer.errors import InputError
 
 
 def mean_weights(states: Iterable[Mapping[str, Array]]) -> dict[str, Array]:
-    """The mean of weights by name, in float64; of `states`, as `Module.state_dict` returns them, one is read at a time.
+    """The mean, in float64, of `states` as `Module.state_dict` returns them, read one at a time.
 
     mean = (w_1 + … + w_n) / n. Raises InputError if there are none, or if they are not of one model.
     """

@@ -8,14 +8,14 @@ from typing import ClassVar, NamedTuple, Protocol, TypeAlias
 from minitransformer.backend import Array, Generator, generator, padded
 from minitransformer.errors import InputError
 
-# padding, start and end of a sentence: the ids that batching adds, none of them a symbol's
+# padding, start and end of a sentence: the ids that batching adds; no symbol of a task has them
 PAD, BOS, EOS = 0, 1, 2
 
 Pair: TypeAlias = tuple[Sequence[int], Sequence[int]]  # ids of the source's and the target's symbols
 
 
 class PairSource(Protocol):
-    """Where sentence pairs come from: see `tasks.Task`."""
+    """A source of sentence pairs, as `tasks.Task` is."""
 
     name: ClassVar[str]
 
@@ -24,16 +24,19 @@ class PairSource(Protocol):
 
 
 class Batch(NamedTuple):
-    """What one training step reads, padded on the right."""
+    """The sentence pairs that one training step reads, padded on the right.
+
+    The decoder reads the correct target, shifted right, not what it has predicted itself (teacher forcing).
+    """
 
     src_ids: Array  # (B, T_src) symbols, EOS
     tgt_in: Array  # (B, T_tgt) BOS, symbols: the target shifted right
-    tgt_out: Array  # (B, T_tgt) symbols, EOS: what tgt_in should be followed by
+    tgt_out: Array  # (B, T_tgt) symbols, EOS: at each position, the token to predict
     n_tokens: int  # target tokens that are not padding
 
 
 def make_batch(pairs: Sequence[Pair]) -> Batch:
-    """Add BOS, EOS and padding. Raises InputError if there are no pairs."""
+    """A batch of `pairs`, with BOS, EOS and padding. Raises InputError if there are no pairs."""
     if not pairs:
         raise InputError("expected at least one pair to make a batch of, got none")
     return Batch(
@@ -45,7 +48,7 @@ def make_batch(pairs: Sequence[Pair]) -> Batch:
 
 
 def split_batch(batch: Batch, n: int) -> list[Batch]:
-    """The batch in `n` parts of about as many sentences (as many parts as it has sentences, if these are fewer)."""
+    """The batch in `n` parts of about the same number of sentences (or in one part per sentence, if n is larger)."""
     n = min(n, len(batch.src_ids))
     return [
         Batch(src_ids, tgt_in, tgt_out, int((tgt_out != PAD).sum()))
@@ -54,7 +57,7 @@ def split_batch(batch: Batch, n: int) -> list[Batch]:
 
 
 def by_length(pairs: Sequence[Pair], batch_tokens: int) -> list[list[int]]:
-    """Indices of `pairs` in batches: neighbours in length, and at most `batch_tokens` tokens with padding.
+    """Indices of `pairs` in batches of similar length and at most `batch_tokens` tokens, padding included.
 
     The tokens of a batch are its rows times its longest source or target, whichever is longer. A pair beyond
     the budget is a batch of its own.
@@ -71,7 +74,7 @@ def by_length(pairs: Sequence[Pair], batch_tokens: int) -> list[list[int]]:
 class BatchStream:
     """The batches of a training run, one after the other, epoch after epoch.
 
-    What comes is a function of (seed, epoch, index): setting these two numbers continues anywhere.
+    A batch is a function of seed, epoch and index: setting `epoch` and `index` continues from anywhere.
     """
 
     def __init__(self, task: PairSource, batch_tokens: int, seed: int) -> None:
@@ -80,7 +83,7 @@ class BatchStream:
         self._drawn: tuple[int, list[list[Pair]]] | None = None  # an epoch and its batches
 
     def pairs(self) -> list[Pair]:
-        """All pairs of the epoch."""
+        """All pairs of the current epoch."""
         return [pair for batch in self._batches() for pair in batch]
 
     def next(self) -> Batch:

@@ -39,16 +39,16 @@ class LossCache(NamedTuple):
 
 
 class LabelSmoothedCrossEntropy:
-    """Mean over the non-pad target tokens, in nats per token.
+    """Cross-entropy with label smoothing, its mean over the target tokens that are not padding, in nats per token.
 
-    The target of a token is not 1 at the right word but q = (1 - eps_ls) · onehot + eps_ls / V.
+    The target distribution is not one-hot but q = (1 - eps_ls) · onehot + eps_ls / V.
 
     forward   loss = - Σ q · log softmax(logits) / n_tokens        n_tokens: target tokens that are not padding
     backward  dlogits = (softmax(logits) - q) / n_tokens           0 at padding
 
     logits: (B, T_tgt, V), tgt_out: (B, T_tgt) integers. Forward computes loss and dlogits, from the same exponentials.
-    `n_tokens` stands in for the batch's own count where the batch is a part of a larger one, whose losses and
-    gradients are then sums over the parts.
+    `n_tokens` replaces the batch's own count if the batch is a part of a larger one: the losses and gradients of the
+    parts then add up to those of the whole.
     Raises InputError if shapes do not fit, a target is outside the vocabulary, or all of it is padding.
     """
 

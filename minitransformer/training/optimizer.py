@@ -1,4 +1,4 @@
-"""§5.3: Adam (Kingma and Ba 2015), and clipping by the global norm."""
+"""§5.3: Adam (Kingma and Ba 2015), and gradient clipping by the global norm."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from minitransformer.validation import (
 def adam(
     p: Array, m: Array, v: Array, g: Array, lr: float, t: int, beta1: float, beta2: float, adam_eps: float
 ) -> None:
-    """Step t of Adam for numbers p with gradients g and means m and v, as the class has it; written over p, m and v."""
+    """Step t of Adam, by the formulas of the class, for numbers p with gradients g: changes p, m and v in place."""
     m *= beta1
     m += (1 - beta1) * g
     v *= beta2
@@ -65,7 +65,7 @@ class Adam:
         self.m, self.v = (array_module(p).zeros_like(p) for _ in range(2))
 
     def numbers(self) -> Flat:
-        """The numbers that it updates, and their gradients."""
+        """The numbers that this optimizer updates, and their gradients."""
         return self.model.flatten()
 
     @checked(learning_rate_of)
@@ -99,7 +99,7 @@ class Adam:
 
 @checked(largest_norm)
 def clip_grad_norm(model: Module, max_norm: float | None) -> float:
-    """Scale all gradients so that their common Euclidean norm is at most `max_norm`; the norm before that.
+    """Scale all gradients so that their joint Euclidean norm is at most `max_norm`; return the norm before that.
 
     None leaves them as they are. Raises InputError for a `max_norm` that is not a number above 0.
     """
@@ -110,11 +110,11 @@ def clip_grad_norm(model: Module, max_norm: float | None) -> float:
 
 
 def sum_of_squares(x: Array) -> Array:
-    """Σ x², a number of x's array library; reading it waits for a GPU."""
+    """Σ x² as an array scalar; reading its value waits for a GPU."""
     return (x @ x).astype("float64")
 
 
 def scale_down(grad: Array, norm: float, max_norm: float | None) -> None:
-    """Scale gradients of this norm to `max_norm`, if that is less and they are finite."""
+    """Scale `grad` from its norm, `norm`, down to `max_norm`, unless it is smaller already or not finite."""
     if max_norm is not None and max_norm < norm < math.inf:
         grad *= max_norm / norm

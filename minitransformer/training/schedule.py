@@ -11,8 +11,8 @@ from minitransformer.validation import INT64, as_integer
 def noam_schedule(step: int, d_model: int, warmup_steps: int = 4000) -> float:
     """Equation 3: lr = d_model^-0.5 · min(step^-0.5, step · warmup_steps^-1.5).
 
-    Rises in a straight line for `warmup_steps` steps, then falls with the square root of the step. Raises
-    InputError for a step before the first.
+    Rises linearly for `warmup_steps` steps (learning-rate warm-up), then falls with the inverse square root of the
+    step. Raises InputError for a step before the first.
     """
     step = as_integer("step", step, 1, INT64, "1 or more, since steps count from 1")
     d_model = as_integer("d_model", d_model, 1, INT64, "an integer, 1 or more")
@@ -21,10 +21,10 @@ def noam_schedule(step: int, d_model: int, warmup_steps: int = 4000) -> float:
 
 
 def cosine_schedule(step: int, peak: float, warmup_steps: int, steps: int) -> float:
-    """Not in the paper: a straight line up to `peak` at `warmup_steps`, then half a cosine towards 0.
+    """Not in the paper: linear warm-up to `peak` at `warmup_steps`, then half a cosine down towards 0.
 
     lr = peak · (1 + cos(π · t)) / 2 with t the share of the steps after warm-up that are done (Loshchilov
-    and Hutter 2017). For runs of a known length: the last steps are small enough to settle.
+    and Hutter 2017). It suits runs of known length: the last steps are small enough for the weights to settle.
     """
     if step <= warmup_steps:
         return peak * step / warmup_steps
@@ -33,9 +33,9 @@ def cosine_schedule(step: int, peak: float, warmup_steps: int, steps: int) -> fl
 
 
 def learning_rate(step: int, d_model: int, config: TrainingConfig) -> float:
-    """The rate that `config` asks for at `step`."""
+    """The learning rate at `step`, by the schedule of `config`."""
     if config.schedule == "cosine":
-        assert config.learning_rate is not None  # TrainingConfig sees to it
+        assert config.learning_rate is not None  # TrainingConfig checks it
         return cosine_schedule(step, config.learning_rate, config.warmup_steps, config.steps)
     lr = noam_schedule(step, d_model, config.warmup_steps)
     if config.learning_rate is not None:  # the paper's curve, scaled to another peak

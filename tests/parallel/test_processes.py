@@ -48,7 +48,7 @@ def test_a_process_that_was_killed_is_noticed():
     replicas = mt.Replicas(model, 2)
     with replicas.processes():
         os.kill(replicas._processes.pids[0], signal.SIGKILL)
-        with pytest.raises(mt.errors.MinitransformerError, match="a process that helped has ended"):
+        with pytest.raises(mt.errors.MinitransformerError, match="a worker process has died"):
             for _ in range(2):
                 replicas.loss_and_gradients(LOSS, batches, rngs(2))
 
