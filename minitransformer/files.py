@@ -82,10 +82,15 @@ def open_regular(path: Path) -> IO[bytes]:
     return open(path, "rb")
 
 
-def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, with or without a byte order mark."""
+def read_bytes(path: Path) -> bytes:
+    """The content of a file. Raises OSError as `open_regular` does."""
     with open_regular(path) as file:
-        return file.read().decode("utf-8-sig")
+        return file.read()
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, with or without a byte order mark. Raises OSError as `open_regular` does."""
+    return read_bytes(path).decode("utf-8-sig")
 
 
 def as_json(record: dict[str, Any], indent: int | None = None) -> str:

@@ -27,7 +27,7 @@ from minitransformer.errors import CheckpointError, ConfigError, Minitransformer
 from minitransformer.files import (
     append_line,
     as_json,
-    open_regular,
+    read_bytes,
     read_text,
     sweep,
     write_bytes,
@@ -122,7 +122,7 @@ class RunFolder:
         settings.task.load(self.path)
         for name, digest in digests.items():
             path = self.path / name
-            content = open_regular(path).read() if path.exists() else settings.task.files().get(name, b"")
+            content = read_bytes(path) if path.exists() else settings.task.files().get(name, b"")
             if _digest(content) != digest:
                 raise CheckpointError(
                     f"{path}: expected the file that this run began with, got another one, or a damaged one; restore "

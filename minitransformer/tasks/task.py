@@ -28,7 +28,7 @@ class Task(ABC):
 
     def __init_subclass__(cls) -> None:
         if "best_by" in vars(cls):
-            warn_renamed(f"{cls.__name__}.best_by", "selection_metric")
+            warn_renamed(f"{cls.__name__}.best_by", "selection_metric", stacklevel=4)
             cls.selection_metric = vars(cls)["best_by"]
 
     @property

@@ -41,10 +41,15 @@ def window() -> Iterator[Any]:
             yield window
 
 
-def test_every_page(window: Any) -> None:
+def built_pages() -> list[Path]:
     pages = sorted(SITE.rglob("*.html"))
     if not pages:
         not_here(f"no site in {SITE}: sphinx-build -W -j auto -b html docs docs/_build/html")
+    return pages
+
+
+def test_every_page(window: Any) -> None:
+    pages = built_pages()
     with served(SITE) as address:
         found = {}
         for page in (page.relative_to(SITE).as_posix() for page in pages):
@@ -58,6 +63,7 @@ def test_figure_1_works_with_the_keyboard_and_a_thumb(window: Any) -> None:
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
 
+    assert built_pages()
     with served(SITE) as address:
         look(window, "light", WIDTHS["phone"])
         window.get(f"{address}/textbook/09-architecture.html")

@@ -123,9 +123,6 @@ def numbers(dtype: Any, shape: tuple[int, ...], largest: float = math.inf) -> st
 
 
 def masks(shape: tuple[int, ...]) -> st.SearchStrategy:
-    """Boolean masks that broadcast to `shape`."""
-    return (
-        hnp.broadcastable_shapes(shape, max_dims=len(shape))
-        .filter(lambda s: all(m in (1, n) for m, n in zip(s[::-1], shape[::-1], strict=False)))
-        .flatmap(lambda s: hnp.arrays(bool, s))
-    )
+    """Boolean masks for scores of this shape: as many axes, each 1 or full, or the last two axes."""
+    axes = st.tuples(*(st.sampled_from(sorted({1, n})) for n in shape))
+    return st.one_of(axes, st.just(shape[-2:])).flatmap(lambda s: hnp.arrays(bool, s))
