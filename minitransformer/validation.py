@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import wraps
 from inspect import signature
@@ -193,35 +194,50 @@ def gradient_of_logits(model: Any, dlogits: Array, cache: Any) -> tuple[Any, ...
     return model, beside(dlogits, "dlogits", E.data).astype(E.data.dtype, copy=False), cache
 
 
+class _Door(threading.local):
+    """Whether this thread is inside a layer already, whose inputs were checked at its door."""
+
+    passed = False
+
+
+_door = _Door()
+
+
 def layer_inputs(forward: F) -> F:
     """Above a layer's forward: what it takes for arrays are arrays of floats, `ids` integers, and `rng` a generator.
 
-    Says so by the names and annotations of forward's parameters. Raises InputError for anything else, for an empty
-    array, and where shapes do not fit together.
+    Which is which is told by the names and annotations of forward's parameters. Raises InputError for anything else,
+    for an empty array, and where shapes do not fit together. A layer that is called by another layer is not at a door.
     """
     parameters = signature(forward).parameters.values()
-    checks = [(p.name, _CHECKS.get(p.name, _CHECKS.get(p.annotation))) for p in parameters]
-    by_name = {name: check for name, check in checks if check}
-    by_place = [(i, name, check) for i, (name, check) in enumerate(checks) if check]
+    checks = [(p.name, _CHECKS.get(p.name) or _CHECKS.get(p.annotation)) for p in parameters]
 
     @wraps(forward)
     def wrapper(*arguments: Any, **named: Any) -> Any:
-        n = len(arguments)
-        for i, name, check in by_place:
-            if i < n:
-                check(name, arguments[i])
-        for name, x in named.items():
-            if name in by_name:
-                by_name[name](name, x)
+        if _door.passed:
+            return forward(*arguments, **named)
+        for (name, check), x in [*zip(checks, arguments, strict=False), *_named(checks, named)]:
+            if check:
+                check(name, x)
+        _door.passed = True
         try:
             return forward(*arguments, **named)
         except (ValueError, IndexError) as error:
             if isinstance(error, MinitransformerError):
                 raise
-            shapes = ", ".join(describe(x) for x in arguments[:n] if getattr(x, "shape", ()))
+            shapes = ", ".join(describe(x) for x in (*arguments, *named.values()) if getattr(x, "shape", ()))
             raise InputError(f"{forward.__qualname__}: {shapes}: shapes do not fit ({error})") from error
+        finally:
+            _door.passed = False
 
     return cast(F, wrapper)
+
+
+def _named(
+    checks: Sequence[tuple[str, Any]], named: Mapping[str, Any]
+) -> Iterator[tuple[tuple[str, Any], Any]]:
+    """The checks of what was given by name."""
+    return (((name, check), named[name]) for name, check in checks if name in named)
 
 
 def check_floats(name: str, x: Any) -> None:

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from minitransformer.backend import Array, Generator, on_gpu, silent_overflow, sum_in_order, zeros
-from minitransformer.memory import Buffer
+from minitransformer.memory import Buffer, Flat
 from minitransformer.models.recompute import Keep
 from minitransformer.models.transformer import Transformer
 from minitransformer.parallel.processes import Processes
@@ -43,8 +43,8 @@ class Replicas:
         self.models = [model, *(model.replica() for _ in range(n - 1))]
         self._buffer = Buffer(model, "Replicas")
         self._processes: Processes | None = None
-        # the models' gradients, while processes run: until they end, these arrays cannot be moved
-        self._grads: list[Array] = []
+        # the models' buffers, while processes run: until they end, these cannot be moved
+        self._running: list[Flat] = []
         # The sum of the gradients and the update read so much memory, in such large arrays, that threads pay off.
         cores = 1 if on_gpu(model.flatten().data) else ranks.n_cores
         self.n_threads = min(cores, max(1, model.n_parameters() >> 21))
@@ -59,14 +59,18 @@ class Replicas:
         forking = n > 1 and can_fork(self.models[0].flatten().data)
         threads = 1 if forking else self.ranks.n_cores
         with blas_threads(threads) if forking or threads < n_cores() else nullcontext():
-            self._grads = [model.flatten().grad for model in self.models]
+            self._running = self.buffers()
             self._processes = Processes(self, n) if forking else None
             try:
                 yield
             finally:
                 if self._processes:
                     self._processes.close()
-                self._processes, self._grads = None, []
+                self._processes, self._running = None, []
+
+    def buffers(self) -> list[Flat]:
+        """The flat buffer of each model. Raises InputError if the model has changed since the replicas were made."""
+        return self._running or [self._buffer.flat(), *(model.flatten() for model in self.models[1:])]
 
     def threads(self) -> AbstractContextManager[None]:
         """A context in which formulas over the whole model use all cores, while the other processes wait."""
@@ -87,7 +91,7 @@ class Replicas:
         Both are those of one batch with all the sentences, since each part is divided by the number of tokens of all.
         (With several ranks, each has the loss and the gradient of its own batches, still to be summed over the ranks.)
         """
-        self._buffer.flat()
+        grads = [flat.grad for flat in self.buffers()]
         n_tokens = sum(batch.n_tokens for batch in batches)
         work = list(zip(batches, rngs, strict=True))
         turns = self._turns(self.ranks.rank)
@@ -97,7 +101,6 @@ class Replicas:
                 # A worker drew from a copy of the generator.
                 if rng is not None:
                     rng.bit_generator.state = state
-        grads = self._grads or [model.flatten().grad for model in self.models]
         with self.threads():
             for grad in grads[1:]:
                 add(grads[0], grad)
@@ -130,7 +133,7 @@ class Replicas:
         n_tokens: int,
     ) -> tuple[Array, list[Any]]:
         """The loss of replica i's share, and the new states of its generators; the gradient goes into its own .grad."""
-        grad = self._grads[i] if self._grads else self.models[i].flatten().grad
+        grad = self.buffers()[i].grad
         grad[...] = 0
         loss = sum_in_order(self._add_gradient(i, loss_fn, batch, n_tokens, rng) for batch, rng in work)
         return loss, [None if rng is None else rng.bit_generator.state for _, rng in work]

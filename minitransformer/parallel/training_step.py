@@ -29,7 +29,7 @@ def train_step(
     batches, and get the same answer.
     """
     ranks, n = replicas.ranks, len(replicas.models)
-    data, grad = replicas.models[0].flatten()
+    data, grad = replicas.buffers()[0]
     own = grad[ranks.share(grad.size)]
     loss = replicas.loss_and_gradients(loss_fn, batches, rngs or [None] * len(batches))
     # An overflow shows in the norm.
