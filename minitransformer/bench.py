@@ -22,7 +22,7 @@ from minitransformer.tasks.vocabulary import SPECIALS
 from minitransformer.training.batching import PAD, Batch, make_batch, split_batch
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.training.optimizer import Adam
-from minitransformer.validation import check_size, head_widths, require
+from minitransformer.validation.settings import check_size, head_widths, require
 
 TOY_VOCABULARY, PAPERS_VOCABULARY = 54, 37_000
 SECONDS, LEAST_STEPS = 4.0, 5  # for how long to time steps if their number is not given, and the fewest

@@ -7,7 +7,7 @@ from typing import Any
 
 from minitransformer.layers.normalization import NORMS
 from minitransformer.layers.positional_encoding import TABLES
-from minitransformer.validation import (
+from minitransformer.validation.settings import (
     FLOAT32,
     between,
     binary_sizes,

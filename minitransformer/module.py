@@ -19,7 +19,7 @@ from minitransformer.backend import Array, DTypeLike, array_module, castable, dt
 from minitransformer.errors import CheckpointError, describe
 from minitransformer.memory import FlatMemory
 from minitransformer.parameter import Constant, Parameter, arrays_of, parameters_of
-from minitransformer.validation import as_array_of_numbers
+from minitransformer.validation.training import as_array_of_numbers
 
 __all__ = ["Constant", "Module", "Parameter"]
 

@@ -8,7 +8,7 @@ import pytest
 
 import minitransformer as mt
 from minitransformer.config import PRESETS, TrainingConfig
-from minitransformer.validation import from_settings
+from minitransformer.validation.settings import from_settings
 
 
 @pytest.mark.parametrize(

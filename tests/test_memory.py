@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from replica_cases import model_and_batches
 from small_models import Pair
 from support import randomise
@@ -63,3 +64,69 @@ def test_a_replica_shares_weights_and_constants_but_not_gradients():
     assert all((p.grad == 5).all() for p in replica.parameters().values())
     model.flatten().data[...] = 3
     assert all((p.data == 3).all() for p in replica.parameters().values())
+
+
+class Twins(mt.Module):
+    def __init__(self) -> None:
+        self.one, self.two = mt.layers.Linear(3, 3, rng=1), mt.layers.Linear(3, 3, rng=2)
+
+
+def change(model: Twins, how: str) -> None:
+    if how == "a layer more":
+        model.three = mt.layers.Linear(2, 2)
+    elif how == "a layer less":
+        del model.two
+    elif how == "two layers in turn":
+        model.one, model.two = model.two, model.one
+    elif how == "another layer":
+        model.two = mt.layers.Linear(3, 3)
+    else:
+        model.to(dtype="float64")
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("a layer more", r"three\.W is new"),
+        ("a layer less", r"two\.W is not there any more"),
+        ("two layers in turn", r"one\.W is another parameter now"),
+        ("another layer", r"two\.W is another parameter now"),
+        ("another dtype", r"it is float64 of shape .* now"),
+    ],
+)
+def test_an_optimizer_notices_that_its_model_has_changed(how, said):
+    model = Twins()
+    optimizer = mt.Adam(model)
+    optimizer.step(0.1)
+    change(model, how)
+    before = model.state_dict()
+    with pytest.raises(
+        mt.InputError, match=rf"^Adam: expected the model that it was made for, but {said}.*; make a new"
+    ):
+        optimizer.step(0.1)
+    assert optimizer.t == 1
+    for name, x in model.state_dict().items():
+        np.testing.assert_array_equal(x, before[name])
+    mt.Adam(model).step(0.1)
+
+
+def test_an_optimizer_follows_a_model_that_was_only_moved():
+    """As into memory that processes share."""
+    model, twin = (randomise(Pair(), np.random.default_rng(0)) for _ in range(2))
+    optimizers = [mt.Adam(m) for m in (model, twin)]
+    model.share()
+    for m, optimizer in zip((model, twin), optimizers, strict=True):
+        for p in m.parameters().values():
+            p.grad = np.ones(p.shape)
+        optimizer.step(0.1)
+    np.testing.assert_array_equal(model.flatten().data, twin.flatten().data)
+
+
+def test_replicas_notice_that_their_model_has_changed():
+    model, batches = model_and_batches(2)
+    replicas = mt.Replicas(model, 2)
+    model.more = mt.layers.Linear(2, 2)
+    with pytest.raises(
+        mt.InputError, match=r"^Replicas: expected the model that it was made for, but more\.W is new"
+    ):
+        replicas.loss_and_gradients(mt.LabelSmoothedCrossEntropy(), batches, [None] * len(batches))

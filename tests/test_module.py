@@ -55,3 +55,32 @@ def test_a_module_without_forward_or_backward_says_so():
 def test_a_module_without_parameters_has_nothing_to_zero():
     layers.ReLU().zero_grad()
     assert layers.ReLU().flatten().data.size == 0
+
+
+class Tensor:
+    """Like PyTorch's: another library's array, which NumPy can read unless it is part of a graph."""
+
+    def __init__(self, array, readable=True):
+        self.array, self.readable = array, readable
+        self.shape, self.dtype = array.shape, "torch.float32"
+
+    def __array__(self, dtype=None, copy=None):
+        if not self.readable:
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad")
+        return self.array
+
+
+@pytest.mark.parametrize("which", ["model", "Adam"])
+def test_weights_of_another_library_are_taken_or_told_how_to_become_numpys(which):
+    model = mt.layers.Linear(3, 2)
+    holder = model if which == "model" else mt.Adam(model)
+    state = {name: np.asarray(x) + 1 for name, x in holder.state_dict().items()}
+    holder.load_state_dict({name: Tensor(x) for name, x in state.items()})
+    for name, x in holder.state_dict().items():
+        np.testing.assert_array_equal(x, state[name])
+    first = next(iter(state))
+    with pytest.raises(
+        mt.InputError,
+        match=rf"^{first}: expected a NumPy array, .*; pass {first}\.detach\(\)\.cpu\(\)\.numpy\(\)",
+    ):
+        holder.load_state_dict({name: Tensor(x, readable=False) for name, x in state.items()})

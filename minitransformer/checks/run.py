@@ -10,7 +10,7 @@ from minitransformer.checks.cases import BASE_MODEL, CASES, Case
 from minitransformer.checks.inputs import Sizes
 from minitransformer.gradcheck import GradcheckReport, gradcheck
 from minitransformer.system import single_blas_thread
-from minitransformer.validation import one_of
+from minitransformer.validation.settings import one_of
 
 METHODS = ("complex", "central")
 

@@ -21,7 +21,7 @@ from minitransformer.runs.run_folder import RunFolder
 from minitransformer.runs.settings import RunSettings
 from minitransformer.runs.trainer import Trainer
 from minitransformer.tasks import TASKS, task_class
-from minitransformer.validation import from_settings, one_of
+from minitransformer.validation.settings import from_settings, one_of
 
 
 def add(commands: Commands) -> None:

@@ -16,7 +16,7 @@ from minitransformer.inference.translation import n_best, translate
 from minitransformer.runs.run_folder import RunFolder
 from minitransformer.runs.weights import load_model
 from minitransformer.streams import say, standard_input, write
-from minitransformer.validation import require
+from minitransformer.validation.settings import require
 
 
 def add(commands: Commands) -> None:

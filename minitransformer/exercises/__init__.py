@@ -18,7 +18,7 @@ from typing import NamedTuple
 from minitransformer.errors import InputError
 from minitransformer.exercises.grading import EXERCISES
 from minitransformer.files import write_bytes
-from minitransformer.validation import one_of
+from minitransformer.validation.settings import one_of
 
 __all__ = ["EXERCISES", "Verdict", "about", "check", "start"]
 

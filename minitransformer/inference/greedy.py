@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from minitransformer.backend import Array, array_module, to_host
 from minitransformer.models.transformer import Transformer
-from minitransformer.validation import as_integer
+from minitransformer.validation.settings import as_integer
 
 
 def greedy_decode(

@@ -6,7 +6,7 @@ from minitransformer.backend import Array, Generator, array_module, silent_overf
 from minitransformer.errors import InputError, describe
 from minitransformer.inference.greedy import decode
 from minitransformer.models.transformer import Transformer
-from minitransformer.validation import FLOAT32, INT64, as_integer, between, require
+from minitransformer.validation.settings import FLOAT32, INT64, as_integer, between, require
 
 
 def sample(

@@ -9,7 +9,7 @@ from minitransformer.inference.beam import Hypothesis, beam_search, check_search
 from minitransformer.inference.greedy import greedy_decode
 from minitransformer.models.transformer import Transformer
 from minitransformer.training.batching import BOS, EOS, by_length, make_batch
-from minitransformer.validation import INT64, as_integer, as_list
+from minitransformer.validation.settings import INT64, as_integer, as_list
 
 BATCH_TOKENS = 4096
 # §6.1: output of at most the input's length + 50

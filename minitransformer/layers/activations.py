@@ -9,7 +9,8 @@ from minitransformer.backend import Array, Generator, array_module, silent_overf
 from minitransformer.kernels import fused
 from minitransformer.layers.masks import masked_scores
 from minitransformer.module import Module
-from minitransformer.validation import checked, layer_inputs, softmax_inputs
+from minitransformer.validation import checked
+from minitransformer.validation.layers import layer_inputs, softmax_inputs
 
 
 class ReLUCache(NamedTuple):

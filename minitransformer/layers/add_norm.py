@@ -9,7 +9,7 @@ from minitransformer.backend import Array, DTypeLike, Generator
 from minitransformer.layers.dropout import Dropout, DropoutCache
 from minitransformer.layers.normalization import LayerNorm, LayerNormCache, RMSNormCache
 from minitransformer.module import Module
-from minitransformer.validation import layer_inputs
+from minitransformer.validation.layers import layer_inputs
 
 
 class AddNormCache(NamedTuple):

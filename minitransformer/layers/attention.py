@@ -9,7 +9,8 @@ from minitransformer.backend import Array, Generator
 from minitransformer.layers.activations import softmax, softmax_backward
 from minitransformer.layers.dropout import Dropout, DropoutCache
 from minitransformer.module import Module
-from minitransformer.validation import attention_inputs, checked
+from minitransformer.validation import checked
+from minitransformer.validation.layers import attention_inputs
 
 
 def attention_scores(Q: Array, K: Array) -> Array:

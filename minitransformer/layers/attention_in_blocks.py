@@ -31,7 +31,8 @@ from minitransformer.layers.activations import softmax_backward
 from minitransformer.layers.attention import attention_scores, attention_weights
 from minitransformer.layers.dropout import Dropout, DropoutCache
 from minitransformer.module import Module
-from minitransformer.validation import attention_inputs, checked
+from minitransformer.validation import checked
+from minitransformer.validation.layers import attention_inputs
 
 BLOCK = 1 << 18  # about how many scores are in a block: 1 MB in float32
 BLOCK_ON_GPU = 1 << 27  # 512 MB: there, a launch for each block costs more than reading memory twice

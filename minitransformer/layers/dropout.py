@@ -9,7 +9,7 @@ from minitransformer.backend import Array, Generator, on_gpu
 from minitransformer.errors import ConfigError
 from minitransformer.kernels import fused
 from minitransformer.module import Module
-from minitransformer.validation import layer_inputs
+from minitransformer.validation.layers import layer_inputs
 
 
 @fused(kernels.keep_mask, on_gpu)

@@ -18,7 +18,8 @@ from minitransformer.backend import (
 from minitransformer.kernels import fused
 from minitransformer.layers.linear import rows
 from minitransformer.module import Module, Parameter
-from minitransformer.validation import checked, embedding_inputs, layer_inputs
+from minitransformer.validation import checked
+from minitransformer.validation.layers import embedding_inputs, layer_inputs
 
 
 def embedding_matrix(vocab_size: int, d_model: int, rng: Generator, dtype: DTypeLike) -> Parameter:

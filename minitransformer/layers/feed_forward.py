@@ -9,7 +9,7 @@ from minitransformer.layers.activations import ReLU, ReLUCache
 from minitransformer.layers.dropout import Dropout, DropoutCache
 from minitransformer.layers.linear import linear, linear_backward
 from minitransformer.module import Module, Parameter
-from minitransformer.validation import layer_inputs
+from minitransformer.validation.layers import layer_inputs
 
 
 class FeedForwardCache(NamedTuple):

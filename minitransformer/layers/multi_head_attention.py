@@ -9,7 +9,8 @@ from minitransformer.layers.attention import attention_weights
 from minitransformer.layers.attention_in_blocks import AttentionInBlocks, BlocksCache
 from minitransformer.layers.linear import linear, linear_backward
 from minitransformer.module import Module, Parameter
-from minitransformer.validation import head_widths, layer_inputs
+from minitransformer.validation.layers import layer_inputs
+from minitransformer.validation.settings import head_widths
 
 
 class MultiHeadAttentionCache(NamedTuple):

@@ -16,7 +16,7 @@ from minitransformer.backend import (
 )
 from minitransformer.kernels import fused
 from minitransformer.module import Module, Parameter
-from minitransformer.validation import layer_inputs
+from minitransformer.validation.layers import layer_inputs
 
 
 @fused(kernels.layer_norm)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from minitransformer.backend import Array, DTypeLike, Generator, array_module, sum_positions, zeros
 from minitransformer.errors import ConfigError, InputError
 from minitransformer.module import Module, Parameter
-from minitransformer.validation import layer_inputs
+from minitransformer.validation.layers import layer_inputs
 
 
 class NormCache(NamedTuple):

@@ -19,7 +19,9 @@ from minitransformer.backend import (
 )
 from minitransformer.errors import InputError
 from minitransformer.module import Constant, Module, Parameter
-from minitransformer.validation import binary_sizes, checked, layer_inputs, require, sinusoid_sizes
+from minitransformer.validation import checked
+from minitransformer.validation.layers import layer_inputs
+from minitransformer.validation.settings import binary_sizes, require, sinusoid_sizes
 
 
 def no_positions(max_len: int, d_model: int) -> Array:

@@ -14,7 +14,7 @@ from minitransformer.models.pre_norm import PreNormDecoderLayer
 from minitransformer.models.recompute import Keep, backward_block, forward_block
 from minitransformer.models.sublayers import add_norm, feed_forward, layer_norm, multi_head_attention
 from minitransformer.module import Module
-from minitransformer.validation import layer_inputs
+from minitransformer.validation.layers import layer_inputs
 
 
 class DecoderLayerCache(NamedTuple):

@@ -21,7 +21,7 @@ from minitransformer.layers.normalization import LayerNormCache, RMSNormCache
 from minitransformer.models.decoder_state import LayerState
 from minitransformer.models.sublayers import feed_forward, layer_norm, multi_head_attention
 from minitransformer.module import Module
-from minitransformer.validation import layer_inputs
+from minitransformer.validation.layers import layer_inputs
 
 
 class PreNormEncoderLayerCache(NamedTuple):

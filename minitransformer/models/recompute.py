@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from minitransformer.backend import Array, Generator, snapshot
 from minitransformer.errors import InputError
 from minitransformer.module import Module
-from minitransformer.validation import check_kept
+from minitransformer.validation.training import check_kept
 
 Keep: TypeAlias = Literal["caches", "inputs", "nothing"]
 

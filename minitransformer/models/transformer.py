@@ -23,15 +23,9 @@ from minitransformer.models.encoder import Encoder, EncoderCache
 from minitransformer.models.inputs import InputEmbedding, InputEmbeddingCache
 from minitransformer.models.recompute import Keep
 from minitransformer.module import Module
-from minitransformer.validation import (
-    as_array,
-    as_integer,
-    checked,
-    gradient_of_logits,
-    ids_for,
-    model_inputs,
-    require,
-)
+from minitransformer.validation import checked
+from minitransformer.validation.settings import as_integer, require
+from minitransformer.validation.training import as_array, gradient_of_logits, ids_for, model_inputs
 
 
 class TransformerCache(NamedTuple):

@@ -36,7 +36,7 @@ from minitransformer.files import (
 from minitransformer.runs.checkpoint import load_checkpoint, save_checkpoint
 from minitransformer.runs.settings import RunSettings
 from minitransformer.tasks import Task
-from minitransformer.validation import from_settings, one_of
+from minitransformer.validation.settings import from_settings, one_of
 
 try:
     from fcntl import LOCK_EX, LOCK_NB, lockf

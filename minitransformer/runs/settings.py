@@ -9,7 +9,7 @@ from typing import Any
 from minitransformer.config import TrainingConfig, TransformerConfig
 from minitransformer.tasks import Task, task_class
 from minitransformer.training.batching import PAD
-from minitransformer.validation import from_settings, one_of, require
+from minitransformer.validation.settings import from_settings, one_of, require
 
 
 @dataclass(frozen=True)

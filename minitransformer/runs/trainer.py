@@ -27,7 +27,7 @@ from minitransformer.system import can_fork, keep_freed_memory
 from minitransformer.training.batching import BatchStream, make_batch, split_batch
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.training.schedule import learning_rate
-from minitransformer.validation import one_of, require
+from minitransformer.validation.settings import one_of, require
 
 # The stream of random numbers that dropout draws from (1 is the data's, see BatchStream).
 DROPOUT = 2

@@ -12,7 +12,7 @@ from minitransformer.runs.checkpoint import load_checkpoint
 from minitransformer.runs.run_folder import RunFolder
 from minitransformer.runs.state import WEIGHTS, below
 from minitransformer.training.averaging import mean_weights
-from minitransformer.validation import as_integer
+from minitransformer.validation.settings import as_integer
 
 
 def load_model(run: RunFolder | str | Path, device: str = "cpu", weights: str = "last") -> Transformer:

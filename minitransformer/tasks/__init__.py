@@ -12,7 +12,7 @@ from minitransformer.tasks.text import Text
 from minitransformer.tasks.translate import Translate
 from minitransformer.tasks.vocabulary import Vocabulary
 from minitransformer.training.batching import BOS, EOS, PAD, Pair
-from minitransformer.validation import one_of
+from minitransformer.validation.settings import one_of
 
 TASKS: dict[str, type[Task]] = {task.name: task for task in (Copy, Reverse, Sort, Translate, Text)}
 

@@ -14,7 +14,7 @@ from minitransformer.errors import InputError
 from minitransformer.tasks.task import Task
 from minitransformer.tasks.vocabulary import SPECIALS, Vocabulary
 from minitransformer.training.batching import Pair
-from minitransformer.validation import SIZES_BELOW, check_size, check_types, require
+from minitransformer.validation.settings import SIZES_BELOW, check_size, check_types, require
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 from minitransformer.errors import CheckpointError, ConfigError, InputError, describe
 from minitransformer.tasks.vocabulary import SPECIALS
 from minitransformer.training.batching import BOS, EOS, PAD
-from minitransformer.validation import as_integer, as_list
+from minitransformer.validation.settings import as_integer, as_list
 
 UNKNOWN = len(SPECIALS)  # a character that the training text does not have
 

@@ -16,7 +16,7 @@ from minitransformer.tasks.parallel_text import BadLine, SentencePair, first_of,
 from minitransformer.tasks.subwords import Subwords
 from minitransformer.tasks.task import Task
 from minitransformer.training.batching import Pair
-from minitransformer.validation import check_size, check_types, one_of, require
+from minitransformer.validation.settings import check_size, check_types, one_of, require
 
 FILES = ("train_src", "train_tgt", "valid_src", "valid_tgt", "test_src", "test_tgt")
 SUBWORDS = "subwords.model"  # SentencePiece's file, in the run folder

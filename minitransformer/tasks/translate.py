@@ -11,7 +11,7 @@ from minitransformer.tasks.sequence import SequenceTask
 from minitransformer.tasks.task import Task
 from minitransformer.tasks.vocabulary import Vocabulary
 from minitransformer.training.batching import Pair
-from minitransformer.validation import check_size, check_types
+from minitransformer.validation.settings import check_size, check_types
 
 T = TypeVar("T")
 

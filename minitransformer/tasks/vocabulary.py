@@ -8,7 +8,7 @@ from typing import Protocol
 
 from minitransformer.errors import InputError, describe
 from minitransformer.training.batching import EOS
-from minitransformer.validation import as_integer, as_list
+from minitransformer.validation.settings import as_integer, as_list
 
 # how the ids PAD, BOS and EOS are written
 SPECIALS = ("<pad>", "<s>", "</s>")

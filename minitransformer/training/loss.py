@@ -10,7 +10,9 @@ from minitransformer.kernels import fused
 from minitransformer.layers.activations import shifted_logits
 from minitransformer.layers.linear import rows
 from minitransformer.parts import in_parts
-from minitransformer.validation import INT64, as_integer, between, checked, loss_inputs, require
+from minitransformer.validation import checked
+from minitransformer.validation.settings import INT64, as_integer, between, require
+from minitransformer.validation.training import loss_inputs
 
 
 @fused(kernels.cross_entropy)

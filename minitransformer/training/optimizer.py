@@ -12,17 +12,9 @@ from minitransformer.kernels import fused
 from minitransformer.memory import Buffer, Flat
 from minitransformer.module import Module
 from minitransformer.parts import in_parts
-from minitransformer.validation import (
-    FLOAT32,
-    INT64,
-    as_array_of_numbers,
-    as_integer,
-    between,
-    checked,
-    largest_norm,
-    learning_rate_of,
-    require,
-)
+from minitransformer.validation import checked
+from minitransformer.validation.settings import FLOAT32, INT64, as_integer, between, require
+from minitransformer.validation.training import as_array_of_numbers, largest_norm, learning_rate_of
 
 
 @fused(kernels.adam)

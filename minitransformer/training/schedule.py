@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from minitransformer.config import TrainingConfig
-from minitransformer.validation import INT64, as_integer
+from minitransformer.validation.settings import INT64, as_integer
 
 
 def noam_schedule(step: int, d_model: int, warmup_steps: int = 4000) -> float:

@@ -233,7 +233,9 @@ def test_messages_of_what_a_model_is_made_of_and_run_with():
     with pytest.raises(mt.ConfigError) as raised:
         mt.Transformer({"d_model": 8})
     assert str(raised.value) == "config: expected a TransformerConfig, got {'d_model': 8}"
-    expected = "rng: expected a random generator, or None for evaluation, got 3"
+    expected = (
+        "rng: expected a random generator, as numpy.random.default_rng(0) is, or None for evaluation, got 3"
+    )
     assert message_of(mt.Transformer(tiny_config()).forward, GOOD, GOOD, rng=3) == expected
 
 

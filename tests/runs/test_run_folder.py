@@ -1,6 +1,7 @@
 """The folder of a run: begun once, readable for ever, and never half written."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from learning_runs import trained
+from training_runs import new_run
 
 import minitransformer as mt
 from minitransformer.tasks import Copy, Sort
@@ -249,6 +251,114 @@ def test_two_processes_do_not_train_one_run(tmp_path):
         other.kill()
         other.communicate()
     assert trainer.run()["steps"] == 1  # with the other's end, its claim has ended
+
+
+def test_the_lock_does_not_fall_when_the_folder_is_read_meanwhile(tmp_path):
+    """A POSIX lock ends when its process closes any descriptor of the file."""
+    pytest.importorskip("fcntl")
+    trainer = new_run(tmp_path / "run", steps=2, evaluate_every=1)
+    found = []
+
+    def look(*arguments):
+        mt.load_model(tmp_path / "run")
+        mt.RunFolder(tmp_path / "run").settings(trainer.settings.task)
+        for path in (tmp_path / "run").iterdir():
+            if path.name != "lock":
+                path.read_bytes()
+        code = f"import minitransformer as mt; mt.RunFolder({str(tmp_path / 'run')!r}).claim()"
+        found.append(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True))
+        return False
+
+    trainer.run(stop_requested=look)
+    assert len(found) == 2
+    assert all("another process is training this run" in done.stderr for done in found)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["checkpoint-old.npz", "checkpoint-00000020-mine.npz", "checkpoint-20.npz", "checkpoint-.npz",
+     "checkpoint-00000020.npz.bak", "my-checkpoint-00000099.npz", "notes.tmp", "x.npz"],
+)  # fmt: skip
+def test_files_of_other_names_are_nobodys_business(tmp_path, name):
+    trainer = new_run(tmp_path / "run", keep_checkpoints=1)
+    (tmp_path / "run").mkdir()
+    stranger = tmp_path / "run" / name
+    stranger.write_bytes(b"mine")
+    trainer.run()
+    assert stranger.read_bytes() == b"mine"
+    assert [path.name for path in trainer.folder.checkpoints()] == ["checkpoint-00000013.npz"]
+    assert mt.average_checkpoints(trainer.folder, 1) == [13]
+
+
+def test_an_average_stays_until_the_next_checkpoint_is_on_disk(tmp_path, monkeypatch):
+    folder = trained(tmp_path / "run").folder
+    mt.average_checkpoints(folder, 2)
+    before = contents(tmp_path / "run")
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(os, "fsync", full)
+        folder.save(99, *folder.load(), keep=1)
+    assert contents(tmp_path / "run") == before
+    folder.save(99, *folder.load(), keep=1)
+    assert not (tmp_path / "run" / "average.npz").exists()
+
+
+@pytest.mark.parametrize("target", ["nowhere", "file"])
+def test_a_run_is_not_begun_through_a_link_that_leads_to_no_folder(tmp_path, target):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "run").symlink_to(tmp_path / target)
+    with pytest.raises(
+        mt.ConfigError, match=r"run is a (link that leads nowhere|file); choose a(nother)? folder"
+    ):
+        mt.RunFolder(tmp_path / "run").create(settings_of())
+    assert not (tmp_path / "nowhere").exists() and (tmp_path / "file").read_text() == "mine"
+
+
+def test_links_in_a_run_folder_are_not_followed(tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    folder = trained(tmp_path / "run").folder
+    for name in ("average.npz", "result.json", "checkpoint-00000099.npz"):
+        (tmp_path / "run" / name).unlink(missing_ok=True)
+        (tmp_path / "run" / name).symlink_to(outside)
+    (tmp_path / "run" / "checkpoint-00000099.npz").unlink()
+    mt.average_checkpoints(folder, 2)
+    folder.write_result({"x": 1})
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    (tmp_path / "run" / "metrics.jsonl").symlink_to(outside)
+    with pytest.raises(OSError):
+        folder.log({"step": 1})
+    assert outside.read_text() == "mine"
+
+
+def test_what_a_killed_process_left_half_written_is_removed_by_the_next_training(tmp_path):
+    trainer = new_run(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / "run" / f"checkpoint-00000005.npz.{dead.pid}.tmp").write_bytes(b"half")
+    trainer.run()
+    assert not list((tmp_path / "run").glob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"step": 3, "valid": null}',
+        '{"step": 3, "loss": "low"}',
+        '{"step": "3"}',
+        '{"step": 3, "valid": {"loss": true}}',
+    ],
+)
+def test_a_line_of_metrics_that_is_no_report_is_refused_by_number(tmp_path, line):
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1, "loss": 2.0, "lr": 0.1}}\n{line}\n')
+    with pytest.raises(
+        mt.CheckpointError, match=r"metrics\.jsonl: damaged \(line 2 is no report of a step\)"
+    ):
+        mt.RunFolder(tmp_path).metrics()
 
 
 def test_a_config_that_cannot_be_read_now_is_not_called_missing(tmp_path):

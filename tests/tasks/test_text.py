@@ -250,6 +250,18 @@ def test_a_run_without_its_subwords_learns_them_again(files, tmp_path):
     assert folder.settings().task.vocabulary.proto == before
 
 
+def test_no_bit_of_the_subwords_flips_unnoticed(run):
+    """Of a thousand flips some two hundred change the ids, and SentencePiece takes them for a model."""
+    path = run / "subwords.model"
+    whole = path.read_bytes()
+    for i in range(0, len(whole), 41):
+        path.write_bytes(whole[:i] + bytes([whole[i] ^ 1 << i % 8]) + whole[i + 1 :])
+        with pytest.raises(mt.CheckpointError, match="damaged"):
+            mt.RunFolder(run).settings()
+    path.write_bytes(whole)
+    mt.RunFolder(run).settings()
+
+
 @pytest.mark.parametrize("content", [b"", b"other"])
 def test_damaged_subwords_are_told(run, capsys, content):
     (run / "subwords.model").write_bytes(content)

@@ -59,7 +59,7 @@ from minitransformer.backend import silent_overflow
 from minitransformer.cli import main
 from minitransformer.config import DROPOUT_PLACES, PRESETS
 from minitransformer.training.schedule import learning_rate
-from minitransformer.validation import between
+from minitransformer.validation.settings import between
 
 MODERATE = {"float32": 1e8, "float64": 1e60}  # of the inputs of a layer: it multiplies up to four of them
 FLOATS = st.sampled_from(["float32", "float64"])

@@ -1,0 +1,30 @@
+"""The checks at the doors, each in one place, and the line that runs a check before a formula.
+
+settings.py   single numbers and names, and what a model is built from
+layers.py     what layers are given: arrays, ids, masks, generators
+training.py   what a model, the loss and the optimizer are given
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def checked(check: Callable[..., tuple[Any, ...]]) -> Callable[[F], F]:
+    """A decorator of a formula: `check` takes its arguments first, and returns them as the formula needs, or raises.
+
+    Both have the same parameters, with the same default values.
+    """
+
+    def attach(formula: F) -> F:
+        @wraps(formula)
+        def wrapper(*arguments: Any, **named: Any) -> Any:
+            return formula(*check(*arguments, **named))
+
+        return cast(F, wrapper)
+
+    return attach

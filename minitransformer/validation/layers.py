@@ -1,0 +1,162 @@
+"""Checks of what layers are given: arrays, ids, masks, generators."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
+from inspect import signature
+from typing import Any, TypeVar, cast
+
+from minitransformer.backend import (
+    Array,
+    Generator,
+    extremes,
+    is_float,
+    on_gpu,
+)
+from minitransformer.errors import InputError, MinitransformerError, describe
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Door(threading.local):
+    """Whether this thread is inside a layer already, whose inputs were checked at its door."""
+
+    passed = False
+
+
+_door = _Door()
+
+
+def layer_inputs(forward: F) -> F:
+    """Above a layer's forward: what it takes for arrays are arrays of floats, `ids` integers, and `rng` a generator.
+
+    Which is which is told by the names and annotations of forward's parameters. Raises InputError for anything else,
+    for an empty array, and where shapes do not fit together. A layer that is called by another layer is not at a door.
+    """
+    parameters = signature(forward).parameters.values()
+    checks = [(p.name, _CHECKS.get(p.name) or _CHECKS.get(p.annotation)) for p in parameters]
+
+    @wraps(forward)
+    def wrapper(*arguments: Any, **named: Any) -> Any:
+        if _door.passed:
+            return forward(*arguments, **named)
+        for (name, check), x in [*zip(checks, arguments, strict=False), *_named(checks, named)]:
+            if check:
+                check(name, x)
+        _door.passed = True
+        try:
+            return forward(*arguments, **named)
+        except (ValueError, IndexError) as error:
+            if isinstance(error, MinitransformerError):
+                raise
+            shapes = ", ".join(describe(x) for x in (*arguments, *named.values()) if getattr(x, "shape", ()))
+            raise InputError(f"{forward.__qualname__}: {shapes}: shapes do not fit ({error})") from error
+        finally:
+            _door.passed = False
+
+    return cast(F, wrapper)
+
+
+def _named(
+    checks: Sequence[tuple[str, Any]], named: Mapping[str, Any]
+) -> Iterator[tuple[tuple[str, Any], Any]]:
+    """The checks of what was given by name."""
+    return (((name, check), named[name]) for name, check in checks if name in named)
+
+
+def check_floats(name: str, x: Any) -> None:
+    """Raise InputError unless `x` is an array of floats (or, for gradient checks, complex numbers) with some in it."""
+    if not is_float(x):
+        hint = (
+            f"; pass {name}.numpy()" if hasattr(x, "numpy") else f"; numpy.asarray({name}, 'float32') is one"
+        )
+        raise InputError(f"{name}: expected an array of floating-point numbers, got {describe(x)}{hint}")
+    if x.size == 0:
+        raise InputError(f"{name}: expected at least one number, got an array of shape {tuple(x.shape)}")
+
+
+def check_ids(name: str, ids: Any) -> None:
+    """Raise InputError unless `ids` is an array of integers with some in it."""
+    if getattr(getattr(ids, "dtype", None), "kind", "") not in ("i", "u"):
+        raise InputError(f"{name}: expected an array of integers, got {describe(ids)}")
+    if ids.size == 0:
+        raise InputError(f"{name}: expected at least one id, got an array of shape {tuple(ids.shape)}")
+
+
+def check_rng(name: str, rng: Any) -> None:
+    """Raise InputError unless `rng` is a random generator, or None."""
+    if not isinstance(rng, Generator | None):
+        raise InputError(
+            f"{name}: expected a random generator, as numpy.random.default_rng(0) is, or None for evaluation, got "
+            f"{describe(rng)}"
+        )
+
+
+# by the name of a parameter of forward, or by its annotation
+_CHECKS: dict[str, Callable[[str, Any], None]] = {"ids": check_ids, "rng": check_rng, "Array": check_floats}
+
+
+def embedding_inputs(layer: Any, ids: Array, rng: Generator | None = None) -> tuple[Any, ...]:
+    """Check Embedding.forward: ids must be integers of the vocabulary. Raises InputError otherwise."""
+    check_ids("ids", ids)
+    check_rng("rng", rng)
+    if not on_gpu(ids):  # to look at them there would mean waiting; the model has looked at its own already
+        low, high, last = *extremes(ids), layer.E.shape[0] - 1
+        if low < 0 or high > last:
+            raise InputError(f"ids: expected ids 0 … {last}, got {low if low < 0 else high}")
+    return layer, ids, rng
+
+
+def attention_inputs(
+    layer: Any, Q: Array, K: Array, V: Array, mask: Array | None = None, rng: Generator | None = None
+) -> tuple[Any, ...]:
+    """Check an attention's forward: arrays (B, h, T, d), and a mask that fits. Raises InputError otherwise."""
+    for name, x in (("Q", Q), ("K", K), ("V", V)):
+        check_floats(name, x)
+        if x.ndim != 4:
+            raise InputError(f"{name}: expected an array of shape (B, h, T, d), got {tuple(x.shape)}")
+    check_rng("rng", rng)
+    fits = Q.shape[:2] == K.shape[:2] == V.shape[:2] and K.shape[2] == V.shape[2] and Q.shape[3] == K.shape[3]
+    if not fits:
+        shapes = ", ".join(str(tuple(x.shape)) for x in (Q, K, V))
+        raise InputError(
+            f"Q, K, V: expected (B, h, T_q, d_k), (B, h, T_k, d_k), (B, h, T_k, d_v), got {shapes}"
+        )
+    check_mask(mask, (*Q.shape[:3], K.shape[2]))
+    return layer, Q, K, V, mask, rng
+
+
+def softmax_inputs(scores: Array, mask: Array | None = None) -> tuple[Array, Array | None]:
+    """Check softmax: scores must be floats, and a mask must fit. Raises InputError otherwise."""
+    check_floats("scores", scores)
+    if mask is not None:
+        check_mask(mask, scores.shape)
+    return scores, mask
+
+
+def check_mask(mask: Array | None, scores_shape: tuple[int, ...]) -> None:
+    """Raise InputError unless `mask` is None, or boolean, and says by itself which axes of the scores it has.
+
+    It has as many axes as the scores, (B, h, T_q, T_k), each 1 or full; or exactly their last two, (T_q, T_k), where
+    these cannot be taken for (B, T_k), a row for each sentence.
+    """
+    if mask is None:
+        return
+    axes = "(B, h, T_q, T_k) = " if len(scores_shape) == 4 else ""
+    expected = (
+        f"expected booleans (True = may be attended to), each axis 1 or as in {axes}{tuple(scores_shape)}"
+    )
+    if not hasattr(mask, "astype") or mask.dtype.kind != "b":
+        raise InputError(f"mask: {expected}, got {describe(mask)}")
+    shape = tuple(mask.shape)
+    if len(shape) == len(scores_shape) and all(m in (1, s) for m, s in zip(shape, scores_shape, strict=True)):
+        return
+    hint = "write mask[None, None] for (T_q, T_k), mask[:, None, None] for a row of keys for each sentence"
+    if shape != tuple(scores_shape[-2:]):
+        raise InputError(f"mask: {expected}, got bool of shape {shape}; {hint}")
+    if len(scores_shape) == 4 and shape[0] == scores_shape[0] > 1:
+        raise InputError(
+            f"mask: {expected}, got bool of shape {shape}, which could mean two things here; {hint}"
+        )

@@ -1,0 +1,139 @@
+"""Checks of what a model, the loss and the optimizer are given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minitransformer.backend import (
+    Array,
+    Generator,
+    array_module,
+    castable,
+    extremes,
+    on_gpu,
+    to_host,
+)
+from minitransformer.errors import InputError, describe
+from minitransformer.validation.layers import check_rng
+from minitransformer.validation.settings import FLOAT32, INT64, as_integer, between
+
+
+def model_inputs(
+    model: Any, src_ids: Array, tgt_in: Array, rng: Generator | None = None, keep: str = "caches"
+) -> tuple[Any, ...]:
+    """Check the arguments of Transformer.forward; return them, the ids as arrays of its library. Raises InputError."""
+    check_rng("rng", rng)
+    tgt_in = ids_for(model, tgt_in, "tgt_in", model.config.tgt_vocab_size)
+    src_ids = ids_for(model, src_ids, "src_ids", model.config.src_vocab_size)
+    if len(tgt_in) != len(src_ids):
+        raise InputError(f"src_ids and tgt_in: expected one batch, got {len(src_ids)} and {len(tgt_in)} rows")
+    return model, src_ids, tgt_in, rng, keep
+
+
+def ids_for(model: Any, ids: Array, name: str, vocab_size: int) -> Array:
+    """`ids` as an array of the model's library. Raises InputError unless the model can read them."""
+    ids = as_array(ids, name)  # checked before it moves: on the CPU, no check waits for a GPU
+    if ids.ndim != 2 or ids.size == 0:
+        raise InputError(f"{name}: expected ids of shape (B, T), B and T at least 1, got {ids.shape}")
+    if ids.dtype.kind not in "iu":
+        raise InputError(f"{name}: expected integer ids, got {ids.dtype}")
+    if ids.shape[1] > model.config.max_len:
+        raise InputError(
+            f"{name}: expected at most max_len={model.config.max_len} tokens, got {ids.shape[1]}"
+        )
+    low, high = extremes(ids)
+    if low < 0 or high >= vocab_size:
+        raise InputError(f"{name}: expected ids 0 … {vocab_size - 1}, got {low if low < 0 else high}")
+    return beside(ids, name, model.output.E.data)
+
+
+def gradient_of_logits(model: Any, dlogits: Array, cache: Any) -> tuple[Any, ...]:
+    """Check the arguments of Transformer.backward; return them, dlogits in the model's dtype. Raises InputError."""
+    check_kept(cache.decoder.layers)
+    E, shape = model.output.E, (*cache.output.x.shape[:-1], model.config.tgt_vocab_size)
+    if getattr(dlogits, "shape", None) != shape or not castable(dlogits, E.data):
+        raise InputError(
+            f"dlogits: expected numbers of shape {shape}, like the logits, got {describe(dlogits)}"
+        )
+    return model, beside(dlogits, "dlogits", E.data).astype(E.data.dtype, copy=False), cache
+
+
+def check_kept(kept_of_layers: list[Any]) -> None:
+    """Raise InputError if forward kept nothing for backward: a None among `kept_of_layers`."""
+    if None in kept_of_layers:
+        raise InputError("backward: this forward kept nothing (keep='nothing'); use 'caches' or 'inputs'")
+
+
+def loss_inputs(loss_fn: Any, logits: Array, tgt_out: Array, n_tokens: int | None = None) -> tuple[Any, ...]:
+    """Check the arguments of LabelSmoothedCrossEntropy.forward; return them, the tokens counted. Raises InputError."""
+    if not getattr(logits, "shape", ()) or logits.dtype.kind not in "fc":
+        raise InputError(f"logits: expected floating-point numbers (B, T_tgt, V), got {describe(logits)}")
+    tgt_out, (*positions, V) = as_array(tgt_out, "tgt_out"), logits.shape
+    if list(tgt_out.shape) != positions or tgt_out.dtype.kind not in "iu" or tgt_out.size == 0:
+        raise InputError(
+            f"tgt_out: expected integers of shape {tuple(positions)}, at least one, "
+            f"got {tgt_out.dtype} of shape {tuple(tgt_out.shape)}"
+        )
+    low, high = extremes(tgt_out)
+    if low < 0 or high >= V:
+        raise InputError(f"tgt_out: expected ids 0 … {V - 1}, got {low if low < 0 else high}")
+    if n_tokens is None:
+        n_tokens = int(to_host((tgt_out != loss_fn.pad_id).sum()))
+        if n_tokens == 0:
+            raise InputError("tgt_out: expected at least one token that is not padding")
+    return (
+        loss_fn,
+        logits,
+        beside(tgt_out, "tgt_out", logits),
+        as_integer("n_tokens", n_tokens, 1, INT64, "1 or more"),
+    )
+
+
+def learning_rate_of(optimizer: Any, lr: float) -> tuple[Any, ...]:
+    """Check the arguments of Adam.step, and return them. Raises InputError unless `lr` is a number, 0 or more."""
+    if not between(lr, 0, FLOAT32[1]):
+        raise InputError(f"lr: expected a number, 0 or more, got {describe(lr)}")
+    return optimizer, float(lr)
+
+
+def largest_norm(model: Any, max_norm: float | None) -> tuple[Any, ...]:
+    """Check the arguments of clip_grad_norm. Raises InputError unless `max_norm` is None or a number above 0."""
+    if max_norm is not None and not between(max_norm, *FLOAT32):
+        raise InputError(f"max_norm: expected a number above 0, or None, got {describe(max_norm)}")
+    return model, max_norm
+
+
+def as_array(ids: Array, name: str) -> Array:
+    """`ids`, which may be lists, as an array of its own library. Raises InputError for ragged lists."""
+    try:
+        return array_module(ids).asarray(ids)
+    except (ValueError, TypeError):
+        raise InputError(f"{name}: expected rows of one length; pad the shorter ones") from None
+
+
+def as_array_of_numbers(name: str, x: Any) -> Any:
+    """`x`, or, if it is another library's array, such as PyTorch's, a NumPy array of its numbers.
+
+    Raises InputError for one that NumPy cannot read where it is.
+    """
+    if hasattr(x, "astype") or not hasattr(x, "__array__"):
+        return x
+    try:
+        return x.__array__()
+    except (RuntimeError, TypeError, ValueError) as error:  # on a GPU, or part of a graph
+        raise InputError(
+            f"{name}: expected a NumPy array, got {describe(x)}; pass {name}.detach().cpu().numpy() ({error})"
+        ) from None
+
+
+def beside(x: Array, name: str, like: Array) -> Array:
+    """`x` on the device of `like`; an array on the CPU is sent to the GPU, but not the other way round.
+
+    Raises InputError for an array on a GPU and a model on the CPU, which is likely a mistake.
+    """
+    if on_gpu(x) and not on_gpu(like):
+        raise InputError(
+            f"{name}: expected an array on the device 'cpu', where the model is, got one on 'cuda'; "
+            f"move one of them: model.to('cuda'), or cupy.asnumpy({name})"
+        )
+    return array_module(like).asarray(x)
