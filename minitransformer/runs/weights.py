@@ -68,7 +68,7 @@ def mean_of_checkpoints(paths: list[Path]) -> tuple[dict[str, Array], list[int]]
             yield below(WEIGHTS, arrays)
 
     try:
-        return mean_weights(states()), steps
+        return mean_weights(states(), len(paths)), steps
     except InputError as error:
         raise CheckpointError(
             f"{reading}: not a checkpoint of the same model as the others ({error})"
