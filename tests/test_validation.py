@@ -41,6 +41,13 @@ CHECKED = [
     (mt.clip_grad_norm, validation.largest_norm),
     (mt.layers.ScaledDotProductAttention.forward, validation.attention_inputs),
     (mt.layers.AttentionInBlocks.forward, validation.attention_inputs),
+    (mt.layers.LayerNorm.forward, validation.norm_inputs),
+    (mt.layers.RMSNorm.forward, validation.norm_inputs),
+    (mt.layers.BatchNorm.forward, validation.norm_inputs),
+    (mt.layers.GroupNorm.forward, validation.norm_inputs),
+    (mt.layers.AddNorm.forward, validation.add_norm_inputs),
+    (mt.layers.FixedPositions.forward, validation.positions_inputs),
+    (mt.layers.LearnedPositions.forward, validation.positions_inputs),
 ]
 
 

@@ -19,7 +19,14 @@ from minitransformer.backend import (
 )
 from minitransformer.errors import InputError
 from minitransformer.module import Constant, Module, Parameter
-from minitransformer.validation import binary_sizes, checked, layer_inputs, require, sinusoid_sizes
+from minitransformer.validation import (
+    binary_sizes,
+    checked,
+    layer_inputs,
+    positions_inputs,
+    require,
+    sinusoid_sizes,
+)
 
 
 def no_positions(max_len: int, d_model: int) -> Array:
@@ -82,6 +89,7 @@ class FixedPositions(Module):
         self.PE = Constant(PE, dtype)
 
     @layer_inputs
+    @checked(positions_inputs)
     def forward(self, x: Array, rng: Generator | None = None, start: int = 0) -> tuple[Array, None]:
         return x + rows_from(self.PE.data, start, x.shape[1]), None
 
@@ -111,6 +119,7 @@ class LearnedPositions(Module):
         self.P = Parameter(normal(generator(rng), (max_len, d_model), d_model**-0.5, dtype))
 
     @layer_inputs
+    @checked(positions_inputs)
     def forward(
         self, x: Array, rng: Generator | None = None, start: int = 0
     ) -> tuple[Array, LearnedPositionsCache]:

@@ -78,6 +78,12 @@ class RunFolder:
         for name, content in files.items():
             write_bytes(self.path / name, content)
 
+    def complete(self, task: Task) -> None:
+        """Write the files of the task that are missing, as after a kill between config.json and them."""
+        for name, content in task.files().items():
+            if not (self.path / name).exists():
+                write_bytes(self.path / name, content)
+
     def claim(self) -> None:
         """Until `release`, or its end, this process alone trains here. Raises ConfigError if another one does.
 

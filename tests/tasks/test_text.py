@@ -12,6 +12,7 @@ from minitransformer import cli
 from minitransformer.backend import generator
 from minitransformer.commands.evaluate import summary
 from minitransformer.commands.train import settings_of
+from minitransformer.runs.progress import Progress
 from minitransformer.tasks import EOS, Text, Translate
 from minitransformer.tasks.subwords import UNKNOWN
 
@@ -248,6 +249,20 @@ def test_a_run_without_its_subwords_learns_them_again(files, tmp_path):
     before = (tmp_path / "run" / "subwords.model").read_bytes()
     (tmp_path / "run" / "subwords.model").unlink()  # killed between the two files
     assert folder.settings().task.vocabulary.proto == before
+
+
+def test_a_resumed_run_writes_the_subwords_that_a_kill_has_left_out(files, tmp_path):
+    """tests/adversarial/kill.py found that they stayed away, and the run could not be used without its text."""
+    settings = {"d_model": 8, "n_heads": 2, "n_layers": 1, "steps": 1, "max_len": 100, "processes": 1}
+    folder = mt.RunFolder(tmp_path / "run")
+    folder.create(mt.RunSettings.of(Text(**files, vocab_size=70), settings, 1))
+    path = tmp_path / "run" / "subwords.model"
+    before = path.read_bytes()
+    path.unlink()
+    trainer = mt.Trainer(folder.settings(), folder)
+    trainer.resume()
+    trainer.run(Progress(1, quiet=True))
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("content", [b"", b"other"])

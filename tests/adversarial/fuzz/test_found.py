@@ -146,6 +146,52 @@ def test_a_state_of_something_else_than_arrays(model, state):
         model.load_state_dict(state)
 
 
+# --- layers ---------------------------------------------------------------------------------------------
+
+NORMS = [mt.layers.LayerNorm, mt.layers.RMSNorm, mt.layers.BatchNorm, mt.layers.InstanceNorm]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("shape", [(2, 3, 1), (1,), (2, 3, 7)])
+def test_features_that_a_norm_does_not_have(norm, shape):
+    """A single one used to be broadcast to all of gamma's, and dx had another shape than x."""
+    with pytest.raises(mt.InputError, match="x: expected 8 features on the last axis"):
+        norm(8).forward(np.ones(shape))
+
+
+def test_sums_that_would_broadcast():
+    x = np.ones((2, 3, 8))
+    for s in (x[:1], x[:, :1], x[..., :1], x[None], np.float64(2)):
+        with pytest.raises(mt.InputError, match="x, s: expected two arrays of one shape"):
+            mt.layers.AddNorm(8, 0.0).forward(x, s)
+    for positions in (mt.layers.SinusoidalPositions(9, 8), mt.layers.LearnedPositions(9, 8)):
+        for odd in (x[..., :1], x[None], x[0]):
+            with pytest.raises(mt.InputError, match="x: expected"):
+                positions.forward(odd)
+
+
+def test_arrays_that_compute_by_other_rules(model):
+    """A masked array used to pass, and to fail in backward."""
+    x, ids = np.ma.masked_array(np.ones((2, 3, 8))), np.ma.masked_array(IDS, IDS == 0)
+    with pytest.raises(
+        mt.InputError, match="x: expected an array of floating-point numbers, got a MaskedArray"
+    ):
+        mt.layers.LayerNorm(8).forward(x)
+    with pytest.raises(mt.InputError, match=r"mask: expected booleans .* got a MaskedArray"):
+        mt.layers.softmax(np.ones((2, 3)), np.ma.masked_array(np.ones((2, 3), bool)))
+    with pytest.raises(mt.InputError, match="src_ids: expected a plain array, got a MaskedArray"):
+        model.forward(ids, IDS)
+    with pytest.raises(mt.InputError, match="logits: expected floating-point numbers"):
+        mt.LabelSmoothedCrossEntropy().forward(memoryview(np.ones((1, 1, 3))), [[1]])
+
+
+def test_an_attention_of_complex_queries_and_real_keys():
+    Q = np.ones((1, 1, 2, 3))
+    for attention in (mt.layers.ScaledDotProductAttention(), mt.layers.AttentionInBlocks()):
+        with pytest.raises(mt.InputError, match="Q, K, V: expected all real, or all complex"):
+            attention.forward(Q + 0j, Q, Q)
+
+
 # --- loss, optimiser, schedule --------------------------------------------------------------------------
 
 
