@@ -253,7 +253,15 @@ def test_a_run_without_its_subwords_learns_them_again(files, tmp_path):
 
 def test_a_resumed_run_writes_the_subwords_that_a_kill_has_left_out(files, tmp_path):
     """tests/adversarial/kill.py found that they stayed away, and the run could not be used without its text."""
-    settings = {"d_model": 8, "n_heads": 2, "n_layers": 1, "steps": 1, "max_len": 100, "processes": 1}
+    settings = {
+        "d_model": 8,
+        "n_heads": 2,
+        "n_layers": 1,
+        "steps": 1,
+        "warmup_steps": 1,
+        "max_len": 100,
+        "processes": 1,
+    }
     folder = mt.RunFolder(tmp_path / "run")
     folder.create(mt.RunSettings.of(Text(**files, vocab_size=70), settings, 1))
     path = tmp_path / "run" / "subwords.model"
