@@ -122,6 +122,11 @@ def is_array(x: Any) -> bool:
     return isinstance(x, array_module(x).ndarray | np.generic)
 
 
+def is_plain(x: Any) -> bool:
+    """Whether `x` is an array that computes as NumPy's and CuPy's do: no matrix, no masked array, nothing like one."""
+    return is_array(x) and not isinstance(x, np.matrix | np.ma.MaskedArray)
+
+
 def is_float(x: Any) -> bool:
     """Whether `x` is an array or array scalar of floats or complex numbers."""
     return hasattr(x, "astype") and getattr(getattr(x, "dtype", None), "kind", None) in ("f", "c")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 # NAME.PID.tmp: a file that process PID is writing
-TEMPORARY = re.compile(r"\.(\d+)\.tmp$")
+TEMPORARY = re.compile(r"(.+)\.([0-9]{1,9})\.tmp", re.DOTALL)
 NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -66,11 +66,21 @@ def append_line(path: Path, line: str) -> None:
         file.write(f"{line}\n")
 
 
-def sweep(folder: Path) -> None:
-    """Remove the temporary files of processes that have ended."""
+def open_in_place(path: Path) -> IO[bytes]:
+    """Open a file to lock it, made if it is missing. Raises OSError if a link, a pipe or a folder is in its place."""
+    flags = os.O_RDWR | os.O_CREAT | NOFOLLOW | getattr(os, "O_NONBLOCK", 0)
+    file = open(os.open(path, flags, 0o666), "wb", buffering=0)  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "no file, but a pipe or a device", str(path))
+    return file
+
+
+def sweep(folder: Path, names: re.Pattern[str]) -> None:
+    """Remove the temporary files of processes that have ended, if they are of files with these names."""
     for path in folder.glob("*.tmp"):
-        found = TEMPORARY.search(path.name)
-        if found and not _is_alive(int(found[1])):
+        found = TEMPORARY.fullmatch(path.name)
+        if found and names.fullmatch(found[1]) and not _is_alive(int(found[2])):
             with contextlib.suppress(OSError):
                 path.unlink()
 

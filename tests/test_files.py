@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -94,10 +95,11 @@ def test_a_full_disk_names_the_file_and_leaves_nothing_behind(tmp_path, monkeypa
 def test_what_dead_processes_left_is_swept_and_nothing_else(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    mine = {f"a.{os.getpid()}.tmp", "notes.tmp", "a.tmp", "x.12a.tmp", "checkpoint.npz"}
+    others = {f"b.npz.{dead.pid}.tmp", "a.npz.99999999999.tmp"}  # of another name; of no process
+    mine = {f"a.npz.{os.getpid()}.tmp", "notes.tmp", "a.tmp", "x.12a.tmp", "checkpoint.npz", *others}
     for name in (*mine, f"a.npz.{dead.pid}.tmp"):
         (tmp_path / name).write_text("")
-    sweep(tmp_path)
+    sweep(tmp_path, re.compile(r"a\.npz"))
     assert {path.name for path in tmp_path.iterdir()} == mine
 
 

@@ -9,7 +9,8 @@ from minitransformer.backend import Array, DTypeLike, Generator
 from minitransformer.layers.dropout import Dropout, DropoutCache
 from minitransformer.layers.normalization import LayerNorm, LayerNormCache, RMSNormCache
 from minitransformer.module import Module
-from minitransformer.validation.layers import layer_inputs
+from minitransformer.validation import checked
+from minitransformer.validation.layers import add_norm_inputs, layer_inputs
 
 
 class AddNormCache(NamedTuple):
@@ -38,6 +39,7 @@ class AddNorm(Module):
         self.norm = Norm(d_model, eps, dtype)
 
     @layer_inputs
+    @checked(add_norm_inputs)
     def forward(self, x: Array, s: Array, rng: Generator | None = None) -> tuple[Array, AddNormCache]:
         dropped, cache_dropout = self.dropout.forward(s, rng)
         y, cache_norm = self.norm.forward(x + dropped)

@@ -16,7 +16,8 @@ from minitransformer.backend import (
 )
 from minitransformer.kernels import fused
 from minitransformer.module import Module, Parameter
-from minitransformer.validation.layers import layer_inputs
+from minitransformer.validation import checked
+from minitransformer.validation.layers import layer_inputs, norm_inputs
 
 
 @fused(kernels.layer_norm)
@@ -59,6 +60,7 @@ class LayerNorm(Module):
         self.beta = Parameter(zeros((d_model,), dtype))
 
     @layer_inputs
+    @checked(norm_inputs)
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, LayerNormCache]:
         y, x_hat, rstd = layer_norm(x, self.gamma.data, self.beta.data, self.eps)
         return y, LayerNormCache(x_hat, rstd)
@@ -91,6 +93,7 @@ class RMSNorm(Module):
         self.gamma = Parameter(zeros((d_model,), dtype) + 1)
 
     @layer_inputs
+    @checked(norm_inputs)
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, RMSNormCache]:
         rrms = 1 / array_module(x).sqrt(mean_last(x * x) + self.eps)
         x_hat = x * rrms

@@ -17,7 +17,8 @@ from typing import NamedTuple
 from minitransformer.backend import Array, DTypeLike, Generator, array_module, sum_positions, zeros
 from minitransformer.errors import ConfigError, InputError
 from minitransformer.module import Module, Parameter
-from minitransformer.validation.layers import layer_inputs
+from minitransformer.validation import checked
+from minitransformer.validation.layers import layer_inputs, norm_inputs
 
 
 class NormCache(NamedTuple):
@@ -58,6 +59,7 @@ class BatchNorm(Module):
         self.beta = Parameter(zeros((d_model,), dtype))
 
     @layer_inputs
+    @checked(norm_inputs)
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, NormCache]:
         cache = normalize(x, self.axes(x), self.eps)
         return cache.x_hat * self.gamma.data + self.beta.data, cache
@@ -106,6 +108,7 @@ class GroupNorm(Module):
         self.beta = Parameter(zeros((d_model,), dtype))
 
     @layer_inputs
+    @checked(norm_inputs)
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, NormCache]:
         cache = normalize(self._grouped(x), self.axes, self.eps)
         return cache.x_hat.reshape(x.shape) * self.gamma.data + self.beta.data, cache

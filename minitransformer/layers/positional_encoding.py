@@ -20,7 +20,7 @@ from minitransformer.backend import (
 from minitransformer.errors import InputError
 from minitransformer.module import Constant, Module, Parameter
 from minitransformer.validation import checked
-from minitransformer.validation.layers import layer_inputs
+from minitransformer.validation.layers import layer_inputs, positions_inputs
 from minitransformer.validation.settings import binary_sizes, require, sinusoid_sizes
 
 
@@ -84,6 +84,7 @@ class FixedPositions(Module):
         self.PE = Constant(PE, dtype)
 
     @layer_inputs
+    @checked(positions_inputs)
     def forward(self, x: Array, rng: Generator | None = None, start: int = 0) -> tuple[Array, None]:
         return x + rows_from(self.PE.data, start, x.shape[1]), None
 
@@ -113,6 +114,7 @@ class LearnedPositions(Module):
         self.P = Parameter(normal(generator(rng), (max_len, d_model), d_model**-0.5, dtype))
 
     @layer_inputs
+    @checked(positions_inputs)
     def forward(
         self, x: Array, rng: Generator | None = None, start: int = 0
     ) -> tuple[Array, LearnedPositionsCache]:

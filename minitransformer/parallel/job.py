@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import time
 import traceback
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from typing import Any
 
-from minitransformer.errors import ConfigError
+from minitransformer.errors import ConfigError, describe
 from minitransformer.streams import say
 
 PATIENCE = 5.0  # seconds that a rank which failed waits for the others to fail, too
@@ -32,16 +33,21 @@ def place_in_job() -> tuple[int, int]:
     Raises ConfigError if there are several ranks, and this process's rank is not the number of one of them.
     """
     for rank, n in LAUNCHERS:
-        n_ranks = os.environ.get(n, "")
-        if rank in os.environ and n_ranks.isascii() and n_ranks.isdigit() and int(n_ranks) > 1:
-            number = os.environ[rank]
-            if not (number.isascii() and number.isdigit() and int(number) < int(n_ranks)):
+        n_ranks = _count(os.environ.get(n, "")) or 0
+        if rank in os.environ and n_ranks > 1:
+            number = _count(os.environ[rank])
+            if number is None or number >= n_ranks:
                 raise ConfigError(
-                    f"{rank}: expected a rank 0 … {int(n_ranks) - 1}, as {n}={n_ranks}, got {number!r}; outside a job, "
-                    f"unset both"
+                    f"{rank}: expected a rank 0 … {n_ranks - 1}, as {n}={n_ranks}, got {describe(os.environ[rank])}; "
+                    f"outside a job, unset both"
                 )
-            return int(number), int(n_ranks)
+            return number, n_ranks
     return 0, 1
+
+
+def _count(text: str) -> int | None:
+    """The number of ranks, or of a rank, that a text stands for, if it does."""
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
 
 
 def as_one(run: Callable[[], int], command: Sequence[str] = ()) -> int:

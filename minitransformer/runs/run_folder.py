@@ -27,6 +27,7 @@ from minitransformer.errors import CheckpointError, ConfigError, Minitransformer
 from minitransformer.files import (
     append_line,
     as_json,
+    open_in_place,
     read_bytes,
     read_text,
     sweep,
@@ -44,7 +45,12 @@ except ImportError:  # Windows
     lockf = None  # type: ignore[assignment]
 
 WEIGHTS = ("last", "best", "average")
-CHECKPOINT = re.compile(r"checkpoint-\d{8,}\.npz")
+CHECKPOINT = re.compile(r"checkpoint-[0-9]{8,}\.npz")
+# what is written whole, under a temporary name first
+WRITTEN = re.compile(
+    rf"{CHECKPOINT.pattern}|(best|average)\.npz|(config|result)\.json|subwords\.model|metrics\.jsonl|"
+    r"(training|attention)\.png"
+)
 T = TypeVar("T")
 
 
@@ -78,6 +84,12 @@ class RunFolder:
         for name, content in files.items():
             write_bytes(self.path / name, content)
 
+    def complete(self, task: Task) -> None:
+        """Write the files of the task that are missing, as after a kill between config.json and them."""
+        for name, content in task.files().items():
+            if not (self.path / name).exists():
+                write_bytes(self.path / name, content)
+
     def claim(self) -> None:
         """Until `release`, or its end, this process alone trains here. Raises ConfigError if another one does.
 
@@ -86,7 +98,10 @@ class RunFolder:
         if lockf is not None:
             # A lock of `lockf` is this process's and not its forks': when it is killed, the lock is gone at once. It
             # would be gone, too, if this process closed the file after reading it elsewhere; nobody reads this one.
-            file = open(self.path / "lock", "ab")  # noqa: SIM115
+            try:
+                file = open_in_place(self.path / "lock")
+            except OSError as error:
+                raise ConfigError(f"{self.path / 'lock'}: cannot be opened ({error.strerror})") from None
             try:
                 lockf(file, LOCK_EX | LOCK_NB)
             except (BlockingIOError, PermissionError):
@@ -97,7 +112,7 @@ class RunFolder:
             except OSError:  # a file system that has no locks
                 pass
             self._claimed = file
-        sweep(self.path)
+        sweep(self.path, WRITTEN)
 
     def release(self) -> None:
         """Unlock what `claim` has locked."""

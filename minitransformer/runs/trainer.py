@@ -141,6 +141,7 @@ class Trainer:
             self.folder.create(self.settings)
         self.folder.claim()
         if self.resumed:
+            self.folder.complete(self.settings.task)
             self.folder.forget_after(self.step)
 
     def _train(self, progress: Progress, stop_requested: Callable[[], bool]) -> None:

@@ -12,7 +12,9 @@ from minitransformer.backend import (
     Array,
     Generator,
     extremes,
+    is_array,
     is_float,
+    is_plain,
     on_gpu,
 )
 from minitransformer.errors import InputError, MinitransformerError, describe
@@ -68,19 +70,24 @@ def _named(
 
 def check_floats(name: str, x: Any) -> None:
     """Raise InputError unless `x` is an array of floats (or, for gradient checks, complex numbers) with some in it."""
-    if not is_float(x):
+    if not (is_plain(x) and is_float(x)):
         hint = (
             f"; pass {name}.numpy()" if hasattr(x, "numpy") else f"; numpy.asarray({name}, 'float32') is one"
         )
-        raise InputError(f"{name}: expected an array of floating-point numbers, got {describe(x)}{hint}")
+        raise InputError(f"{name}: expected an array of floating-point numbers, got {what(x)}{hint}")
     if x.size == 0:
         raise InputError(f"{name}: expected at least one number, got an array of shape {tuple(x.shape)}")
 
 
+def what(x: Any) -> str:
+    """`x` in words: its class, if it is an array of another kind than it seems to be."""
+    return f"a {type(x).__name__}" if is_array(x) and not is_plain(x) else describe(x)
+
+
 def check_ids(name: str, ids: Any) -> None:
     """Raise InputError unless `ids` is an array of integers with some in it."""
-    if getattr(getattr(ids, "dtype", None), "kind", "") not in ("i", "u"):
-        raise InputError(f"{name}: expected an array of integers, got {describe(ids)}")
+    if not is_plain(ids) or ids.dtype.kind not in "iu":
+        raise InputError(f"{name}: expected an array of integers, got {what(ids)}")
     if ids.size == 0:
         raise InputError(f"{name}: expected at least one id, got an array of shape {tuple(ids.shape)}")
 
@@ -109,6 +116,36 @@ def embedding_inputs(layer: Any, ids: Array, rng: Generator | None = None) -> tu
     return layer, ids, rng
 
 
+def norm_inputs(layer: Any, x: Array, rng: Generator | None = None) -> tuple[Any, ...]:
+    """Check a norm's forward: `x` has as many features as gamma. Raises InputError otherwise.
+
+    (A single one would be broadcast to all of them, and its gradient would have another shape.)
+    """
+    check_features("x", x, layer.gamma.shape[0])
+    return layer, x, rng
+
+
+def add_norm_inputs(layer: Any, x: Array, s: Array, rng: Generator | None = None) -> tuple[Any, ...]:
+    """Check AddNorm.forward: what is added has one shape. Raises InputError otherwise."""
+    if x.shape != s.shape:
+        raise InputError(f"x, s: expected two arrays of one shape, got {tuple(x.shape)} and {tuple(s.shape)}")
+    return layer, x, s, rng
+
+
+def positions_inputs(layer: Any, x: Array, rng: Generator | None = None, start: int = 0) -> tuple[Any, ...]:
+    """Check the forward of FixedPositions or LearnedPositions: x is (B, T, d_model). Raises InputError otherwise."""
+    if x.ndim != 3:
+        raise InputError(f"x: expected an array of shape (B, T, d_model), got {tuple(x.shape)}")
+    check_features("x", x, (getattr(layer, "PE", None) or layer.P).data.shape[1])
+    return layer, x, rng, start
+
+
+def check_features(name: str, x: Array, d_model: int) -> None:
+    """Raise InputError unless the last axis of `x` is `d_model` long."""
+    if tuple(x.shape[-1:]) != (d_model,):
+        raise InputError(f"{name}: expected {d_model} features on the last axis, got shape {tuple(x.shape)}")
+
+
 def attention_inputs(
     layer: Any, Q: Array, K: Array, V: Array, mask: Array | None = None, rng: Generator | None = None
 ) -> tuple[Any, ...]:
@@ -124,6 +161,9 @@ def attention_inputs(
         raise InputError(
             f"Q, K, V: expected (B, h, T_q, d_k), (B, h, T_k, d_k), (B, h, T_k, d_v), got {shapes}"
         )
+    if len({x.dtype.kind for x in (Q, K, V)}) > 1:
+        kinds = ", ".join(str(x.dtype) for x in (Q, K, V))
+        raise InputError(f"Q, K, V: expected all real, or all complex, got {kinds}")
     check_mask(mask, (*Q.shape[:3], K.shape[2]))
     return layer, Q, K, V, mask, rng
 
@@ -148,8 +188,8 @@ def check_mask(mask: Array | None, scores_shape: tuple[int, ...]) -> None:
     expected = (
         f"expected booleans (True = may be attended to), each axis 1 or as in {axes}{tuple(scores_shape)}"
     )
-    if not hasattr(mask, "astype") or mask.dtype.kind != "b":
-        raise InputError(f"mask: {expected}, got {describe(mask)}")
+    if not is_plain(mask) or mask.dtype.kind != "b":
+        raise InputError(f"mask: {expected}, got {what(mask)}")
     shape = tuple(mask.shape)
     if len(shape) == len(scores_shape) and all(m in (1, s) for m, s in zip(shape, scores_shape, strict=True)):
         return

@@ -10,11 +10,14 @@ from minitransformer.backend import (
     array_module,
     castable,
     extremes,
+    is_array,
+    is_float,
+    is_plain,
     on_gpu,
     to_host,
 )
 from minitransformer.errors import InputError, describe
-from minitransformer.validation.layers import check_rng
+from minitransformer.validation.layers import check_rng, what
 from minitransformer.validation.settings import FLOAT32, INT64, as_integer, between
 
 
@@ -66,8 +69,8 @@ def check_kept(kept_of_layers: list[Any]) -> None:
 
 def loss_inputs(loss_fn: Any, logits: Array, tgt_out: Array, n_tokens: int | None = None) -> tuple[Any, ...]:
     """Check the arguments of LabelSmoothedCrossEntropy.forward; return them, the tokens counted. Raises InputError."""
-    if not getattr(logits, "shape", ()) or logits.dtype.kind not in "fc":
-        raise InputError(f"logits: expected floating-point numbers (B, T_tgt, V), got {describe(logits)}")
+    if not (is_plain(logits) and is_float(logits) and logits.shape):
+        raise InputError(f"logits: expected floating-point numbers (B, T_tgt, V), got {what(logits)}")
     tgt_out, (*positions, V) = as_array(tgt_out, "tgt_out"), logits.shape
     if list(tgt_out.shape) != positions or tgt_out.dtype.kind not in "iu" or tgt_out.size == 0:
         raise InputError(
@@ -105,6 +108,8 @@ def largest_norm(model: Any, max_norm: float | None) -> tuple[Any, ...]:
 
 def as_array(ids: Array, name: str) -> Array:
     """`ids`, which may be lists, as an array of its own library. Raises InputError for ragged lists."""
+    if is_array(ids) and not is_plain(ids):  # a masked array would lose its mask
+        raise InputError(f"{name}: expected a plain array, got {what(ids)}")
     try:
         return array_module(ids).asarray(ids)
     except (ValueError, TypeError):

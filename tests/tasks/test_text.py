@@ -12,6 +12,7 @@ from minitransformer import cli
 from minitransformer.backend import generator
 from minitransformer.commands.evaluate import summary
 from minitransformer.commands.train import settings_of
+from minitransformer.runs.progress import Progress
 from minitransformer.tasks import EOS, Text, Translate
 from minitransformer.tasks.subwords import UNKNOWN
 
@@ -260,6 +261,28 @@ def test_no_bit_of_the_subwords_flips_unnoticed(run):
             mt.RunFolder(run).settings()
     path.write_bytes(whole)
     mt.RunFolder(run).settings()
+
+
+def test_a_resumed_run_writes_the_subwords_that_a_kill_has_left_out(files, tmp_path):
+    """tests/adversarial/kill.py found that they stayed away, and the run could not be used without its text."""
+    settings = {
+        "d_model": 8,
+        "n_heads": 2,
+        "n_layers": 1,
+        "steps": 1,
+        "warmup_steps": 1,
+        "max_len": 100,
+        "processes": 1,
+    }
+    folder = mt.RunFolder(tmp_path / "run")
+    folder.create(mt.RunSettings.of(Text(**files, vocab_size=70), settings, 1))
+    path = tmp_path / "run" / "subwords.model"
+    before = path.read_bytes()
+    path.unlink()
+    trainer = mt.Trainer(folder.settings(), folder)
+    trainer.resume()
+    trainer.run(Progress(1, quiet=True))
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("content", [b"", b"other"])

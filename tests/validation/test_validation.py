@@ -43,6 +43,13 @@ CHECKED = [
     (mt.layers.AttentionInBlocks.forward, layers.attention_inputs),
     (mt.layers.Embedding.forward, layers.embedding_inputs),
     (mt.layers.softmax, layers.softmax_inputs),
+    (mt.layers.LayerNorm.forward, layers.norm_inputs),
+    (mt.layers.RMSNorm.forward, layers.norm_inputs),
+    (mt.layers.BatchNorm.forward, layers.norm_inputs),
+    (mt.layers.GroupNorm.forward, layers.norm_inputs),
+    (mt.layers.AddNorm.forward, layers.add_norm_inputs),
+    (mt.layers.FixedPositions.forward, layers.positions_inputs),
+    (mt.layers.LearnedPositions.forward, layers.positions_inputs),
     (mt.layers.sinusoids, settings.sinusoid_sizes),
     (mt.layers.binary, settings.binary_sizes),
 ]

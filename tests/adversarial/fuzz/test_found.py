@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import zipfile
 
 import numpy as np
@@ -12,6 +13,7 @@ from support import tiny_config
 
 import minitransformer as mt
 from minitransformer.cli import main
+from minitransformer.parallel.job import LAUNCHERS, place_in_job
 from minitransformer.runs.checkpoint import load_checkpoint
 from minitransformer.runs.progress import Progress
 
@@ -144,6 +146,52 @@ def test_a_state_of_something_else_than_arrays(model, state):
     state = {name: x.tolist() for name, x in model.state_dict().items()} if state == "lists" else state
     with pytest.raises(mt.CheckpointError):
         model.load_state_dict(state)
+
+
+# --- layers ---------------------------------------------------------------------------------------------
+
+NORMS = [mt.layers.LayerNorm, mt.layers.RMSNorm, mt.layers.BatchNorm, mt.layers.InstanceNorm]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("shape", [(2, 3, 1), (1,), (2, 3, 7)])
+def test_features_that_a_norm_does_not_have(norm, shape):
+    """A single one used to be broadcast to all of gamma's, and dx had another shape than x."""
+    with pytest.raises(mt.InputError, match="x: expected 8 features on the last axis"):
+        norm(8).forward(np.ones(shape))
+
+
+def test_sums_that_would_broadcast():
+    x = np.ones((2, 3, 8))
+    for s in (x[:1], x[:, :1], x[..., :1], x[None], np.float64(2)):
+        with pytest.raises(mt.InputError, match="x, s: expected two arrays of one shape"):
+            mt.layers.AddNorm(8, 0.0).forward(x, s)
+    for positions in (mt.layers.SinusoidalPositions(9, 8), mt.layers.LearnedPositions(9, 8)):
+        for odd in (x[..., :1], x[None], x[0]):
+            with pytest.raises(mt.InputError, match="x: expected"):
+                positions.forward(odd)
+
+
+def test_arrays_that_compute_by_other_rules(model):
+    """A masked array used to pass, and to fail in backward."""
+    x, ids = np.ma.masked_array(np.ones((2, 3, 8))), np.ma.masked_array(IDS, IDS == 0)
+    with pytest.raises(
+        mt.InputError, match="x: expected an array of floating-point numbers, got a MaskedArray"
+    ):
+        mt.layers.LayerNorm(8).forward(x)
+    with pytest.raises(mt.InputError, match=r"mask: expected booleans .* got a MaskedArray"):
+        mt.layers.softmax(np.ones((2, 3)), np.ma.masked_array(np.ones((2, 3), bool)))
+    with pytest.raises(mt.InputError, match="src_ids: expected a plain array, got a MaskedArray"):
+        model.forward(ids, IDS)
+    with pytest.raises(mt.InputError, match="logits: expected floating-point numbers"):
+        mt.LabelSmoothedCrossEntropy().forward(memoryview(np.ones((1, 1, 3))), [[1]])
+
+
+def test_an_attention_of_complex_queries_and_real_keys():
+    Q = np.ones((1, 1, 2, 3))
+    for attention in (mt.layers.ScaledDotProductAttention(), mt.layers.AttentionInBlocks()):
+        with pytest.raises(mt.InputError, match="Q, K, V: expected all real, or all complex"):
+            attention.forward(Q + 0j, Q, Q)
 
 
 # --- loss, optimiser, schedule --------------------------------------------------------------------------
@@ -364,6 +412,47 @@ def test_a_last_update_that_goes_too_far_ends_with_the_message_of_a_loss_that_is
     trainer = mt.Trainer(mt.RunSettings.of(TASK, {**TINY, **few}))
     with pytest.raises(mt.MinitransformerError, match=r"step 1: logits .*learning_rate"):
         trainer.run(Progress(1, quiet=True))
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_a_lock_that_is_no_file(run, tmp_path, kind):
+    """A dangling link used to be followed, and a file made behind it; a pipe was waited for, without end."""
+    (run / "lock").unlink()
+    make = {
+        "link": lambda path: path.symlink_to(tmp_path / "elsewhere"),
+        "pipe": os.mkfifo,
+        "folder": os.mkdir,
+    }
+    make[kind](run / "lock")
+    trainer = mt.Trainer(mt.RunFolder(run).settings(), mt.RunFolder(run))
+    trainer.resume()
+    with pytest.raises(mt.ConfigError, match=r"lock: cannot be opened \("):
+        trainer.run(Progress(2, quiet=True))
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_files_whose_names_only_look_like_ours(run):
+    """The first two used to be deleted, the third ended the training, and the last was the newest checkpoint."""
+    names = "notes.2017.tmp", "notes.1000000.tmp", "notes.99999999999.tmp", "checkpoint-0000000\u0663.npz"
+    for name in names:
+        (run / name).write_bytes(b"mine")
+    trainer = mt.Trainer(mt.RunFolder(run).settings(), mt.RunFolder(run))
+    trainer.resume()
+    trainer.run(Progress(2, quiet=True))
+    assert [(run / name).read_bytes() for name in names] == [b"mine"] * 4
+
+
+@pytest.mark.parametrize(("rank", "n"), [("0", "9" * 5000), ("9" * 5000, "2")], ids=["ranks", "rank"])
+def test_numbers_of_ranks_that_python_does_not_take(monkeypatch, rank, n):
+    for name in sum(LAUNCHERS, ()):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PMI_RANK", rank)
+    monkeypatch.setenv("PMI_SIZE", n)
+    if n == "2":
+        with pytest.raises(mt.ConfigError, match="PMI_RANK: expected a rank 0 … 1"):
+            place_in_job()
+    else:
+        assert place_in_job() == (0, 1)
 
 
 # --- the command line -----------------------------------------------------------------------------------
