@@ -53,6 +53,10 @@ class Subject:
             self.broken.append(
                 f"{n_hidden} Parameter(s) not found: not in an attribute, list or dict of a layer"
             )
+        for name in parameters_of_classes([layer, *copied.values()]):
+            self.broken.append(
+                f"{name} is a Parameter of a class, and not found: make it in __init__, on self"
+            )
         for p in self.parameters.values():
             if p.size and bool((p.data == p.data.ravel()[0]).all()):
                 p.data += array_module(p.data).asarray(self.rng.uniform(-SPREAD, SPREAD, p.shape))
@@ -305,6 +309,13 @@ def check_input(name: str, x: Any) -> None:
             f"gradcheck: {name}: expected an array of numbers, NumPy's or CuPy's, got {type(x).__name__}: "
             f"{describe(x)}; pass numpy.asarray(…, float), each array as an input of its own, a Parameter's .data"
         )
+
+
+def parameters_of_classes(objects: Iterable[Any]) -> list[str]:
+    """The names of the Parameters that are attributes of the objects' classes, and so belong to no layer."""
+    classes = {cls for x in objects for cls in type(x).__mro__}
+    found = ((cls, name) for cls in classes for name, x in vars(cls).items() if isinstance(x, Parameter))
+    return sorted(f"{cls.__name__}.{name}" for cls, name in found)
 
 
 def has_attributes(node: Any) -> bool:

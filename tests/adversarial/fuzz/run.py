@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import importlib
 import os
 import secrets
 import sys
@@ -37,12 +38,11 @@ def main() -> int:
 
     settings.register_profile("round", settings(max_examples=arguments.examples, database=None))
     settings.load_profile("round")  # before the tests are defined, which take what is there then
-    import test_fuzz
     from hostile import TALLY
 
-    tests = [
-        test for name, test in vars(test_fuzz).items() if name.startswith("test_") and arguments.only in name
-    ]
+    modules = [importlib.import_module(path.stem) for path in sorted(here.glob("test_fuzz*.py"))]
+    found = {name: x for module in modules for name, x in vars(module).items() if name.startswith("test_")}
+    tests = [test for name, test in found.items() if callable(test) and arguments.only in name]
     began, n_rounds = time.monotonic(), 0
     while time.monotonic() - began < 60 * arguments.minutes:
         for test in tests:

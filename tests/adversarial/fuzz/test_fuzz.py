@@ -6,9 +6,10 @@ command line: one line on standard error, status 2), and what it accepts gives f
 errors. What is not promised: anything for objects that only this package makes and passes back (caches, decoder
 states, models), and anything but Python's own TypeError for wrong argument names.
 
-A single layer checks its mask and nothing else (architecture: input is checked at the door). Of a layer is promised:
-wrong sizes and shapes raise something; finite numbers of moderate size (MODERATE below) give finite numbers,
-forward and backward; softmax, log-softmax and the loss do so for finite numbers of any size.
+Of a layer is promised: sizes that make no sense raise something; finite numbers of moderate size (MODERATE below) give
+finite numbers, forward and backward; softmax, log-softmax and the loss do so for finite numbers of any size. What is
+given to a layer's forward is the matter of test_fuzz_layers.py, broken layers that of test_fuzz_gradcheck.py, strangers
+in a run folder, streams and jobs that of test_fuzz_files.py.
 
 Here each group of doors gets a few examples; HYPOTHESIS_PROFILE=fuzz gives it many, tests/adversarial/fuzz/run.py as
 many as fit into the time.
