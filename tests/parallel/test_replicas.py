@@ -43,6 +43,34 @@ def test_processes_give_the_same_bits_as_the_same_replicas_in_one():
         np.testing.assert_array_equal(weights, results[0][1])
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_each_generator_goes_on_where_its_own_batch_has_left_it(several):
+    """Five batches for two replicas: they have three and two."""
+    model, batches = model_and_batches(5)
+    alone, drawn = rngs(5), rngs(5)
+    mt.Replicas(model).loss_and_gradients(LOSS, batches, alone)
+    replicas = mt.Replicas(model, 2)
+    with replicas.processes() if several else nullcontext():
+        replicas.loss_and_gradients(LOSS, batches, drawn)
+    assert (
+        [rng.random() for rng in drawn]
+        == [rng.random() for rng in alone]
+        != [rng.random() for rng in rngs(5)]
+    )
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_replica_without_work_adds_nothing_of_an_earlier_step(several):
+    model, batches = model_and_batches(3)
+    alone, _ = model_and_batches(0)
+    mt.Replicas(alone).loss_and_gradients(LOSS, batches[:1], rngs(1))
+    replicas = mt.Replicas(model, 3)
+    with replicas.processes() if several else nullcontext():
+        replicas.loss_and_gradients(LOSS, batches, rngs(3))
+        replicas.loss_and_gradients(LOSS, batches[:1], rngs(1))
+    np.testing.assert_array_equal(model.flatten().grad, alone.flatten().grad)
+
+
 def test_the_result_does_not_depend_on_which_process_is_faster(monkeypatch):
     gradient, grads = mt.Replicas._gradient, []
     for slower in (0, 1):

@@ -1,15 +1,19 @@
-"""Exact match and token accuracy, against loops over the answers."""
+"""The loss, exact match and token accuracy, against loops over the pairs and the answers."""
 
+from __future__ import annotations
+
+import math
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import tiny_config
+from support import V_SRC, V_TGT, randomise, tiny_config
 
 import minitransformer as mt
 from minitransformer.inference import translation as translation_module
+from minitransformer.runs import evaluation
 from minitransformer.tasks import BOS, EOS, PAD
 
 SYMBOLS = st.integers(3, 6)  # few, so that answers are right by chance
@@ -79,3 +83,38 @@ def test_an_answer_that_never_ends_is_not_exact(monkeypatch):
 def test_nothing_to_evaluate_is_refused():
     with pytest.raises(mt.InputError):
         mt.evaluate(mt.Transformer(tiny_config()), [])
+
+
+# ---- all the figures of a set
+
+
+def model_and_pairs(n: int = 9):
+    """Pairs of many lengths, so that much of their batches is padding; a model that knows nothing of them."""
+    rng = np.random.default_rng(4)
+    model = randomise(mt.Transformer(tiny_config(dropout=0.3)), rng)
+    pairs = [
+        (
+            rng.integers(3, V_SRC, rng.integers(1, 7)).tolist(),
+            rng.integers(3, V_TGT, rng.integers(1, 9)).tolist(),
+        )
+        for _ in range(n)
+    ]
+    return model, pairs
+
+
+def nats_per_token(model, pairs) -> float:
+    """-log p(token), for one pair after the other and one token after the other."""
+    nats = n_tokens = 0
+    for source, target in pairs:
+        logits, _ = model.forward(np.array([[*source, EOS]]), np.array([[BOS, *target]]))
+        for z, token in zip(logits[0].tolist(), [*target, EOS], strict=True):
+            nats -= z[token] - math.log(sum(math.exp(z_i) for z_i in z))
+            n_tokens += 1
+    return nats / n_tokens
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_the_loss_of_a_set_is_the_mean_over_its_tokens_without_padding(n):
+    model, pairs = model_and_pairs()
+    figures = evaluation.measure(mt.Replicas(model, n), mt.tasks.Copy(), "test", pairs)
+    assert figures["loss"] == pytest.approx(nats_per_token(model, pairs), rel=1e-12)

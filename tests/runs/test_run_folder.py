@@ -178,6 +178,21 @@ def test_a_checkpoint_half_written_is_not_one(tmp_path):
     assert folder.load()[1] == {"step": 5}
 
 
+@pytest.mark.parametrize("keep", [1, 2])
+def test_nothing_is_deleted_if_the_next_checkpoint_cannot_be_written(tmp_path, keep):
+    folder = mt.RunFolder(tmp_path)
+    for step in (1, 2):
+        folder.save(step, {"x": np.arange(3)}, {"step": step})
+    folder.save_weights("average", {"x": np.arange(3)}, {})
+    before = contents(tmp_path)
+    with pytest.raises(mt.CheckpointError, match="numbers only"):
+        folder.save(3, {"x": np.array([None])}, {}, keep)
+    assert contents(tmp_path) == before
+    folder.save(3, {"x": np.arange(3)}, {}, keep)
+    kept = ["checkpoint-00000002.npz", "checkpoint-00000003.npz"][-keep:]
+    assert sorted(contents(tmp_path)) == kept  # the average was that of earlier ones
+
+
 # --- metrics --------------------------------------------------------------------------------------------
 
 

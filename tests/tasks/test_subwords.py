@@ -93,3 +93,13 @@ def test_half_a_surrogate_pair_is_refused():
 
 def test_a_line_of_any_length_is_learned_from():
     assert UNKNOWN not in Subwords.learn([*TEXT, "der hund " * 1000 + "Q"], 41).encode("Q")
+
+
+@pytest.mark.parametrize(
+    "word", ["\ufb01n", "\uff28\uff55\uff4e\uff44", "\u2460", "\u00bd", "e\u0301", "\u212b"]
+)
+def test_a_word_comes_back_in_the_characters_that_it_was_written_in(word):
+    """A ligature, full-width letters, a number in a circle, a fraction, an accent of its own, the sign for ångström."""
+    subwords = Subwords.learn([*TEXT, f"{word} hund"], 50)
+    ids = subwords.encode(f"der {word}")
+    assert UNKNOWN not in ids and subwords.decode(ids) == f"der {word}"
