@@ -11,6 +11,7 @@ import pytest
 from gradcheck_layers import Affine, Layer, both_methods, x
 
 import minitransformer as mt
+from minitransformer.gradcheck.subject import ASIDE, Subject
 
 # ---- what is checked, and what is left alone
 
@@ -327,3 +328,14 @@ def test_a_parameter_of_one_number_is_moved_from_where_training_starts(method: s
             return dy  # g forgotten: right while it is 1
 
     assert [row.name for row in mt.gradcheck(Scale(), x(3, 4), method=method).wrong] == ["x"]
+
+
+def test_to_step_aside_is_to_move_every_number_a_little() -> None:
+    subject, twin = (Subject(Affine(), (x(2, 7, 3),), None, 4) for _ in range(2))
+    before, y = {name: a.copy() for name, a in subject.variables.items()}, subject.y
+    direction, far = twin.random_direction(), ASIDE * 62**0.5
+    subject.step_aside()
+    for name, a in subject.variables.items():
+        np.testing.assert_allclose(a - before[name], far * direction[name], rtol=1e-9)
+        assert (abs(a - before[name]) > ASIDE / 4).all() and (abs(a - before[name]) < 4 * ASIDE).all()
+    assert (subject.y != y).all()

@@ -153,3 +153,15 @@ def test_as_many_processes_as_pay(monkeypatch, d_model, tokens, most_parameters,
     assert default_processes(model, tokens) == expected
     monkeypatch.setattr("minitransformer.parallel.replicas.can_fork", lambda x: False)
     assert default_processes(model, tokens) == 1
+
+
+def test_the_number_of_processes_is_whole_and_bounded_by_the_cores_given(monkeypatch):
+    model = mt.Transformer(tiny_config(d_model=64, d_k=4, d_v=4))
+    weights, tokens = model.flatten().data, 2 * 2**14 // 64 + 200
+    monkeypatch.setattr("minitransformer.parallel.replicas.n_cores", lambda: 4)
+    monkeypatch.setattr("minitransformer.parallel.replicas.can_fork", lambda x: x is weights)
+    assert [default_processes(model, tokens, cores) for cores in (None, 1, 2, 3)] == [2, 1, 2, 2]
+    assert default_processes(model, 100 * tokens) == 4
+    for most, expected in ((weights.size, 2), (weights.size - 1, 1)):
+        monkeypatch.setattr("minitransformer.parallel.replicas.GRADIENTS", most)
+        assert default_processes(model, tokens) == expected
