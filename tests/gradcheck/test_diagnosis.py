@@ -181,3 +181,18 @@ def test_what_to_do_where_nothing_was_compared(kinks: int, unsure: int) -> None:
     digits = "their derivatives have too few digits: try method='complex', or numbers around 1"
     advice = "; ".join([kink][:kinks] + [digits][:unsure])
     assert diagnosis.nothing_compared(kinks, unsure) == f"nothing was compared: {advice}"
+
+
+@pytest.mark.parametrize(
+    ("a", "n", "hint"),
+    [
+        (N, N + np.inf, "forward gives NaN or infinity near this point"),
+        (N + np.nan, N, "backward gives NaN or infinity"),
+        (N + 1e-7, N, "right to five digits of the largest entry: rounding? a single wrong entry?"),
+        (0 * N, N, "backward gives zero everywhere: is this gradient computed, and added with +=?"),
+        (-N, N, "every entry has the wrong sign"),
+        (N**3, N, ""),
+    ],
+)
+def test_the_first_pattern_that_fits_is_named(a: Any, n: Any, hint: str) -> None:
+    assert diagnosis.diagnose("x", {"x": a}, {"x": n}, {}) == hint

@@ -458,3 +458,58 @@ def test_a_line_that_is_no_report_is_named(tmp_path, line):
     assert message_of(mt.CheckpointError, folder.metrics) == (
         f"{path}: damaged (line 2 is no report of a step); move it away to go on without it"
     )
+
+
+# --- what is written, byte by byte ----------------------------------------------------------------------
+
+
+def test_config_and_result_are_written_for_people_too(tmp_path):
+    folder, settings = mt.RunFolder(tmp_path), settings_of()
+    folder.create(settings)
+    folder.write_result({"steps": 1, "sets": {"test": {"n": 3}}})
+    config = {**settings.as_dict(), "files": {}}
+    assert (tmp_path / "config.json").read_text() == json.dumps(config, indent=2) + "\n"
+    expected = '{\n  "steps": 1,\n  "sets": {\n    "test": {\n      "n": 3\n    }\n  }\n}\n'
+    assert (tmp_path / "result.json").read_text() == expected
+
+
+def test_the_metrics_up_to_a_step_are_kept_with_it(tmp_path):
+    folder = mt.RunFolder(tmp_path)
+    for step in (1, 2, 3):
+        folder.log({"step": step})
+    folder.forget_after(2)
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+def test_the_lock_is_the_only_file_that_a_claim_leaves(tmp_path):
+    pytest.importorskip("fcntl")
+    folder = mt.RunFolder(tmp_path)
+    folder.claim()
+    folder.release()
+    assert contents(tmp_path) == {"lock": b""}
+
+
+# --- where a run cannot begin ---------------------------------------------------------------------------
+
+
+def test_a_link_to_a_folder_may_become_a_run_and_a_link_to_nowhere_may_not(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    mt.RunFolder(tmp_path / "link").create(settings_of())
+    assert (tmp_path / "folder" / "config.json").exists()
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    assert message_of(mt.ConfigError, mt.RunFolder(tmp_path / "dangling").create, settings_of()) == (
+        f"{tmp_path / 'dangling'} is a link that leads nowhere; choose another folder with --out"
+    )
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_run_that_was_begun_in_the_same_moment_is_refused_and_intact(tmp_path, monkeypatch):
+    folder = mt.RunFolder(tmp_path)
+    folder.create(settings_of())
+    before = contents(tmp_path)
+    monkeypatch.setattr(folder, "exists", lambda: False)  # as it was a moment ago
+    assert message_of(mt.ConfigError, folder.create, settings_of(d_ff=12)) == (
+        f"{tmp_path} already holds a run; continue it with --resume, or choose another folder with --out"
+    )
+    assert contents(tmp_path) == before
