@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from contextlib import nullcontext
 
@@ -129,6 +130,29 @@ def test_recomputing_in_training_changes_no_bit_of_the_gradients():
     task = mt.tasks.Copy(test_size=3)
     for recompute, keep in ((False, "caches"), (True, "inputs")):
         assert mt.Trainer(mt.RunSettings.of(task, {"recompute": recompute})).replicas.keep == keep
+
+
+def test_the_memory_of_all_processes_is_counted_while_they_run(monkeypatch):
+    counted = []
+    monkeypatch.setattr(
+        "minitransformer.parallel.replicas.peak_memory_mb", lambda pids: counted.append(list(pids))
+    )
+    replicas = mt.Replicas(model_and_batches(0)[0], 3)
+    replicas.peak_memory_mb()
+    with replicas.processes():
+        replicas.peak_memory_mb()
+        children = {process.pid for process in multiprocessing.active_children()}
+    replicas.peak_memory_mb()
+    assert counted[0] == counted[2] == [] and len(counted[1]) == 2 and set(counted[1]) <= children
+
+
+def test_a_replica_without_items_is_not_asked():
+    def answers(model, items, more):
+        assert items
+        return [(item, more) for item in items]
+
+    replicas = mt.Replicas(model_and_batches(0)[0], 3)
+    assert replicas.in_shares(answers, "ab", 7) == [("a", 7), ("b", 7)]
 
 
 # ---- how many processes
