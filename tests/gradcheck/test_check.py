@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import minitransformer as mt
 from minitransformer.gradcheck import Row, check
-from minitransformer.gradcheck.derivatives import Slopes
+from minitransformer.gradcheck.derivatives import Slope, Slopes
 from minitransformer.gradcheck.diagnosis import nothing_compared
 from minitransformer.gradcheck.subject import Subject
 
@@ -416,13 +416,99 @@ def test_no_error_is_not_above_a_tolerance_of_zero(method: str) -> None:
     ("method", "directional", "most"),
     [("central", True, 43), ("central", False, 92), ("complex", True, 13), ("complex", False, 37)],
 )
-def test_a_smooth_layer_is_checked_in_few_calls(method: str, directional: bool, most: int) -> None:
+@pytest.mark.parametrize(
+    ("function", "derivative"),
+    [(lambda x: np.sin(x) + x**2, lambda x: np.cos(x) + 2 * x), (lambda x: 0 * x, lambda x: 0 * x)],
+)
+def test_a_smooth_layer_is_checked_in_few_calls(
+    method: str,
+    directional: bool,
+    most: int,
+    function: Callable[[Any], Any],
+    derivative: Callable[[Any], Any],
+) -> None:
     """Nothing of it has to be looked at twice."""
-    calls = []
-
-    def forward(x):
-        calls.append(x)
-        return np.sin(x) + x**2
-
-    layer = Layer(forward, lambda x: np.cos(x) + 2 * x)
+    layer, calls = counted(function, derivative)
     assert mt.gradcheck(layer, x(4, 5), method=method, directional=directional).ok and len(calls) <= most
+
+
+def counted(function: Callable[[Any], Any], derivative: Callable[[Any], Any]) -> tuple[Layer, list[Any]]:
+    """A layer, and the inputs of all calls of its forward."""
+    calls: list[Any] = []
+
+    def forward(x: Any) -> Any:
+        calls.append(x)
+        return function(x)
+
+    return Layer(forward, derivative), calls
+
+
+# ---- number by number
+
+
+@both_methods
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e4])
+def test_kinks_of_any_size_are_left_out(method: str, size: float) -> None:
+    inputs = x(4, 5)
+    inputs[0, 1] = inputs[2, 2] = 0
+    layer = Layer(lambda x: size * np.maximum(x, 0), lambda x: size * np.where(x == 0, 0.3, x > 0))
+    (row,) = mt.gradcheck(layer, inputs, method=method).rows
+    assert (row.kinks, row.unsure, row.checked, row.hint) == (2, 0, 18, "") and row.relative_error < 1e-11
+
+
+def test_where_one_number_is_not_known_the_kinks_among_the_others_are_left_out_all_the_same() -> None:
+    """sign(0) is the central difference of |x| at 0, so it agrees without being compared."""
+    large = np.array([1e6, 0.0])
+    layer = Layer(lambda x: np.where(large > 0, np.sin(x) + large, abs(x)),
+                  lambda x: np.where(large > 0, np.cos(x), np.sign(x)))  # fmt: skip
+    for seed in range(8):
+        (row,) = mt.gradcheck(layer, np.array([0.3, 0.0]), seed=seed).rows
+        assert (row.kinks, row.unsure, row.checked, row.hint) == (1, 1, 0, nothing_compared(1, 1))
+
+
+def test_a_wrong_gradient_is_compared_with_all_digits_of_the_complex_step() -> None:
+    right = Subject(Affine(), (x(2, 7, 3),), None, 0).analytic_gradients()["W"]
+    (row,) = mt.gradcheck(Affine(W=np.negative), x(2, 7, 3), method="complex").wrong
+    assert row.numeric == pytest.approx(right[row.index], rel=1e-14) and row.analytic == -right[row.index]
+
+
+@both_methods
+def test_after_twenty_wrong_numbers_the_others_are_not_looked_at_again(method: str) -> None:
+    layer, calls = counted(np.sin, lambda x: 1.5 * np.cos(x))
+    (row,) = mt.gradcheck(layer, x(40, 5), method=method).rows
+    first_look = {"complex": 200, "central": 800}[method]
+    assert row.relative_error > 0.3 and len(calls) - first_look < 20 * 8 + 20
+
+
+def test_any_number_of_kinks_is_left_out_at_a_tolerance_of_zero() -> None:
+    inputs = np.array([0.0] * 30 + [0.5, -0.25, 2.0])
+    for seed in range(3):
+        (row,) = mt.gradcheck(relu(0.3), inputs, tolerance=0, seed=seed).rows
+        assert (row.kinks, row.checked) == (30, 3)
+
+
+def test_what_agrees_exactly_is_not_looked_at_again_at_a_tolerance_of_zero() -> None:
+    layer, calls = counted(lambda x: 2 * x, lambda x: 2.0)
+    assert mt.gradcheck(layer, 2.0 ** np.arange(-2, 3), tolerance=0).ok and len(calls) <= 4 * 5 + 12
+
+
+def test_the_largest_entry_is_that_of_the_finite_ones_and_zero_without_any() -> None:
+    assert check.largest([np.array([1.0, -3.0, np.nan]), np.zeros((0, 2)), np.array([[2.0, -np.inf]])]) == 3
+    assert check.largest([np.array([np.nan, np.inf])]) == check.largest([]) == 0
+
+
+@pytest.mark.parametrize(("doubts", "analytic"), [(9.5, True), (10.5, False), (-10.5, False)])
+def test_a_difference_from_real_steps_counts_beyond_ten_doubts(
+    monkeypatch: pytest.MonkeyPatch, doubts: float, analytic: bool
+) -> None:
+    real = Slope(2.0, 1e-3)
+    monkeypatch.setattr(check, "slopes", lambda f, noise: Slopes(real, real, real))
+    monkeypatch.setattr(check, "central", lambda f: 1.9)
+    subject, n = Subject(Layer(np.sin, np.cos), (x(2, 3),), None, 0), 2 + doubts * 1e-3
+    if analytic:
+        check.check_analytic(subject, subject.random_direction(), n)
+    else:
+        with pytest.raises(
+            mt.InputError, match=f"its derivative is {n:.6g} by complex steps, 2 by real ones: is"
+        ):
+            check.check_analytic(subject, subject.random_direction(), n)

@@ -16,6 +16,7 @@ from minitransformer.gradcheck.derivatives import (
     both_sides,
     central,
     one_sided,
+    plainly_smooth,
     slopes,
 )
 
@@ -103,3 +104,13 @@ def test_a_bend_is_a_jump_far_beyond_the_doubts(
 ) -> None:
     for sign in (-1, 1):
         assert Slopes(Slope(0.0, doubt), Slope(sign * jump, doubt), Slope(0.0, 0.0)).bend(least) is expected
+
+
+def test_what_is_plainly_smooth_agrees_to_a_hundredth_of_the_doubt_on_both_sides() -> None:
+    def f(t: float) -> float:
+        return 2 * t if t > 0 else 2.5 * t
+
+    assert plainly_smooth(lambda t: 2 * t, 2.0, doubt=1e-3)
+    assert plainly_smooth(f, 2.0, doubt=51.0) and plainly_smooth(f, 2.5, doubt=51.0)
+    assert not plainly_smooth(f, 2.0, doubt=49.0) and not plainly_smooth(f, 2.5, doubt=49.0)
+    assert not plainly_smooth(lambda t: 2 * t, 2.0, doubt=0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -328,6 +329,25 @@ def test_a_parameter_of_one_number_is_moved_from_where_training_starts(method: s
             return dy  # g forgotten: right while it is 1
 
     assert [row.name for row in mt.gradcheck(Scale(), x(3, 4), method=method).wrong] == ["x"]
+
+
+def test_a_random_direction_is_a_unit_vector_of_both_signs_that_is_nowhere_near_zero() -> None:
+    direction = Subject(Affine(), (x(2, 7, 3),), None, 4).random_direction()
+    assert {name: u.shape for name, u in direction.items()} == {"x": (2, 7, 3), "W": (3, 5), "b": (5,)}
+    assert all((u < 0).any() and (u > 0).any() for u in direction.values())
+    numbers = np.concatenate([u.ravel() for u in direction.values()])
+    assert (numbers**2).sum() == pytest.approx(1, rel=1e-14) and abs(numbers).max() < 3 * abs(numbers).min()
+    assert abs(numbers).max() > 2 * abs(numbers).min()
+
+
+def test_warnings_that_a_layer_gives_anyway_are_no_matter_of_complex_numbers() -> None:
+    def forward(x):
+        warnings.warn("an old layer", UserWarning, stacklevel=1)
+        return np.sin(x)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert mt.gradcheck(Layer(forward, np.cos), x(3, 4), method="complex").ok
 
 
 def test_to_step_aside_is_to_move_every_number_a_little() -> None:
