@@ -489,7 +489,8 @@ def test_any_number_of_kinks_is_left_out_at_a_tolerance_of_zero() -> None:
 
 def test_what_agrees_exactly_is_not_looked_at_again_at_a_tolerance_of_zero() -> None:
     layer, calls = counted(lambda x: 2 * x, lambda x: 2.0)
-    assert mt.gradcheck(layer, 2.0 ** np.arange(-2, 3), tolerance=0).ok and len(calls) <= 4 * 5 + 12
+    report = mt.gradcheck(layer, 2.0 ** np.arange(-2, 3), tolerance=0)
+    assert report.ok and report.rows[0].hint == "" and len(calls) <= 4 * 5 + 12
 
 
 def test_the_largest_entry_is_that_of_the_finite_ones_and_zero_without_any() -> None:
@@ -512,3 +513,12 @@ def test_a_difference_from_real_steps_counts_beyond_ten_doubts(
             mt.InputError, match=f"its derivative is {n:.6g} by complex steps, 2 by real ones: is"
         ):
             check.check_analytic(subject, subject.random_direction(), n)
+
+
+@pytest.mark.parametrize(("slope", "kinks"), [(0.005, 0), (0.015, 1)])
+def test_where_all_gradients_are_zero_slopes_below_a_hundredth_count_as_zero(
+    slope: float, kinks: int
+) -> None:
+    dy = Subject(Layer(np.abs, np.sign), (np.zeros(1),), None, 0).dy
+    layer = Layer(lambda x: slope / abs(dy) * abs(x), lambda x: slope / abs(dy) * np.sign(x))
+    assert mt.gradcheck(layer, np.zeros(1)).rows[0].kinks == kinks

@@ -18,6 +18,7 @@ from minitransformer.gradcheck.derivatives import (
     one_sided,
     plainly_smooth,
     slopes,
+    surest,
 )
 
 
@@ -97,7 +98,13 @@ def test_a_kink_has_a_hundredth_of_margin_on_either_side() -> None:
 
 @pytest.mark.parametrize(
     ("jump", "doubt", "least", "expected"),
-    [(1.0, 0.0, 1.0, False), (1.1, 0.0, 1.0, True), (1.0, 2.0**-15, 0.0, True), (0.5, 2.0**-15, 0.0, False)],
+    [
+        (1.0, 0.0, 1.0, False),
+        (1.1, 0.0, 1.0, True),
+        (1.0, 2.0**-15, 0.0, True),
+        (0.61038, 2.0**-15, 0.0, True),
+        (0.61035, 2.0**-15, 0.0, False),
+    ],
 )
 def test_a_bend_is_a_jump_far_beyond_the_doubts(
     jump: float, doubt: float, least: float, expected: bool
@@ -114,3 +121,9 @@ def test_what_is_plainly_smooth_agrees_to_a_hundredth_of_the_doubt_on_both_sides
     assert plainly_smooth(f, 2.0, doubt=51.0) and plainly_smooth(f, 2.5, doubt=51.0)
     assert not plainly_smooth(f, 2.0, doubt=49.0) and not plainly_smooth(f, 2.5, doubt=49.0)
     assert not plainly_smooth(lambda t: 2 * t, 2.0, doubt=0.0)
+
+
+def test_the_surest_slope_is_never_one_whose_doubt_is_not_a_number() -> None:
+    nan, wide, sure = Slope(1.0, math.nan), Slope(2.0, 1.0), Slope(3.0, 0.5)
+    for order in ([nan, wide, sure], [sure, nan, wide], [wide, sure, nan]):
+        assert surest(order) is sure

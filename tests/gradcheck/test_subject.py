@@ -350,6 +350,15 @@ def test_warnings_that_a_layer_gives_anyway_are_no_matter_of_complex_numbers() -
         assert mt.gradcheck(Layer(forward, np.cos), x(3, 4), method="complex").ok
 
 
+def test_the_sizes_are_those_of_all_axes_and_of_products_of_the_first_of_y() -> None:
+    sizes = Subject(Layer(np.sin, np.cos), (x(2, 1, 3),), None, 0).sizes()
+    assert sizes == {
+        2: "the size of axis 0 of x",
+        3: "the size of axis 2 of x",
+        6: "the product of axes 0 to 2 of y",
+    }
+
+
 def test_to_step_aside_is_to_move_every_number_a_little() -> None:
     subject, twin = (Subject(Affine(), (x(2, 7, 3),), None, 4) for _ in range(2))
     before, y = {name: a.copy() for name, a in subject.variables.items()}, subject.y

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import time
 from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -144,6 +146,93 @@ def test_the_memory_of_all_processes_is_counted_while_they_run(monkeypatch):
         children = {process.pid for process in multiprocessing.active_children()}
     replicas.peak_memory_mb()
     assert counted[0] == counted[2] == [] and len(counted[1]) == 2 and set(counted[1]) <= children
+
+
+class Recorded:
+    """Stands in for Processes: who was asked to run, and whether all have ended."""
+
+    made: ClassVar[list] = []
+
+    def __init__(self, target, n):
+        self.n, self.ended = n, False
+        self.made.append(self)
+
+    def close(self):
+        self.ended = True
+
+
+@pytest.mark.parametrize(
+    ("n", "can_fork", "own_cores", "cores", "processes", "threads"),
+    [
+        (1, True, 4, 4, [], []),  # all cores for the products of one process
+        (1, True, 2, 4, [], [2]),  # the other cores belong to other ranks
+        (2, True, 4, 4, [2], [1]),
+        (3, True, 4, 4, [3], [1]),
+        (2, True, 1, 1, [2], [1]),
+        (3, False, 4, 4, [], []),
+        (3, False, 2, 4, [], [2]),
+    ],
+)
+def test_each_process_has_one_thread_for_its_products_and_a_single_one_all_of_its_ranks_cores(
+    monkeypatch, n, can_fork, own_cores, cores, processes, threads
+):
+    name, limits = "minitransformer.parallel.replicas", []
+    model, _ = model_and_batches(0)
+    replicas = mt.Replicas(model, n, ranks=SimpleNamespace(rank=0, n=1, n_cores=own_cores))
+    weights = model.flatten().data
+    monkeypatch.setattr(f"{name}.can_fork", lambda x: x is weights and can_fork)
+    monkeypatch.setattr(f"{name}.n_cores", lambda: cores)
+    monkeypatch.setattr(f"{name}.blas_threads", lambda n: limits.append(n) or nullcontext())
+    monkeypatch.setattr(f"{name}.Processes", Recorded)
+    monkeypatch.setattr(Recorded, "made", [])
+    with replicas.processes():
+        assert [made.n for made in Recorded.made] == processes and limits == threads
+        assert not any(made.ended for made in Recorded.made)
+        assert (replicas._processes is not None) == bool(processes)
+    assert all(made.ended for made in Recorded.made) and replicas._processes is None
+
+
+def test_buffers_are_looked_up_once_while_processes_run():
+    model, _ = model_and_batches(0)
+    replicas = mt.Replicas(model, 2)
+    with replicas.processes():
+        assert replicas.buffers() is replicas.buffers() and len(replicas.buffers()) == 2
+    assert replicas.buffers() is not replicas.buffers()
+
+
+@pytest.mark.parametrize(("n_threads", "expected"), [(1, []), (2, [2]), (3, [3])])
+def test_formulas_over_the_whole_model_use_threads_where_they_pay(monkeypatch, n_threads, expected):
+    used, replicas = [], mt.Replicas(model_and_batches(0)[0])
+    monkeypatch.setattr(
+        "minitransformer.parallel.replicas.on_threads", lambda n: used.append(n) or nullcontext()
+    )
+    replicas.n_threads = n_threads
+    with replicas.threads():
+        assert used == expected
+
+
+def test_a_generator_too_few_is_refused():
+    model, batches = model_and_batches(2)
+    with pytest.raises(ValueError, match="zip"):
+        mt.Replicas(model).loss_and_gradients(LOSS, batches, rngs(1))
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_without_batches_the_loss_is_an_array_scalar_all_the_same(n):
+    model, _ = model_and_batches(0)
+    loss = mt.Replicas(model, n).loss_and_gradients(LOSS, [], [])
+    assert loss.dtype == "float64" and loss.shape == () and loss == 0 and not model.flatten().grad.any()
+
+
+@pytest.mark.parametrize("keep", ["caches", "inputs"])
+def test_forward_keeps_what_the_replicas_were_told_to_keep(monkeypatch, keep):
+    model, batches = model_and_batches(1)
+    forward, kept = model.forward, []
+    monkeypatch.setattr(
+        model, "forward", lambda src, tgt, rng, keep: kept.append(keep) or forward(src, tgt, rng, keep)
+    )
+    mt.Replicas(model, 1, keep).loss_and_gradients(LOSS, batches, rngs(1))
+    assert kept == [keep]
 
 
 def test_a_replica_without_items_is_not_asked():
