@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from gradcheck_layers import Affine, Layer, both_methods, x
+from messages import message_of
 
 import minitransformer as mt
-from minitransformer.gradcheck.subject import ASIDE, Subject
+from minitransformer.gradcheck.subject import ASIDE, Subject, has_attributes
 
 # ---- what is checked, and what is left alone
 
@@ -368,3 +369,59 @@ def test_to_step_aside_is_to_move_every_number_a_little() -> None:
         np.testing.assert_allclose(a - before[name], far * direction[name], rtol=1e-9)
         assert (abs(a - before[name]) > ASIDE / 4).all() and (abs(a - before[name]) < 4 * ASIDE).all()
     assert (subject.y != y).all()
+
+
+# ---- what is told of the inputs
+
+
+class Many:
+    """y = 2 x, of many inputs; backward returns `n` gradients."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def forward(self, x, ids=None, mask=None):
+        return 2 * x, None
+
+    def backward(self, dy, cache):
+        return (2 * dy,) * self.n
+
+
+def test_the_inputs_without_a_gradient_are_named_if_backward_returns_too_many() -> None:
+    inputs = x(2, 3)
+    expected = (
+        "backward: expected a gradient for each input of floats (a mask is to be boolean), of shapes "
+        "{'x': (2, 3)}, got float64 of shape (2, 3), float64 of shape (2, 3)"
+    )
+    hint = ": what has a gradient is passed as numpy.asarray(…, float)"
+    assert message_of(mt.InputError, mt.gradcheck, Many(2), inputs) == expected
+    for others, named in (
+        ((np.arange(3),), f"; ids is int64 of shape (3,){hint}"),
+        ((3, inputs > 0), f"; ids is 3, mask is bool of shape (2, 3){hint}"),
+    ):
+        assert message_of(mt.InputError, mt.gradcheck, Many(2), inputs, *others) == expected + named
+
+
+def test_no_inputs_are_named_if_backward_returns_too_few() -> None:
+    message = message_of(mt.InputError, mt.gradcheck, Many(0), x(2, 3), np.arange(3))
+    assert message.endswith("of shapes {'x': (2, 3)}, got nothing")
+
+
+def test_the_walk_through_a_cache_looks_into_objects_and_not_into_arrays_modules_and_classes() -> None:
+    class Slots:
+        __slots__ = ("a",)
+
+    class Named(np.ndarray):
+        """An array with attributes."""
+
+    for node, expected in (
+        (types.SimpleNamespace(a=1), True),
+        (Slots(), True),
+        (Slots, False),
+        (np, False),
+        (np.zeros(2), False),
+        (np.zeros(2).view(Named), False),
+        (3, False),
+        ("text", False),
+    ):
+        assert has_attributes(node) is expected
