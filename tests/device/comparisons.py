@@ -159,6 +159,15 @@ def keep_mask(xp, rng, dtype, n):
     return [kernels.keep_mask(rng, p, xp.asarray(x))], [plain_keep_mask(seed, p, x.size).reshape(x.shape)]
 
 
+@comparison_of_sizes([1, 2**16 - 1])
+def keep_mask_of_extreme_probability(xp, rng, dtype, n):
+    """p = n / 2^16, next to 0 and next to 1: about 2 of 2^17 numbers are dropped, or kept."""
+    seed, p, x = backend.random_bits(copy.deepcopy(rng)), n / 2**16, np.zeros(2**17, dtype)
+    expected = plain_keep_mask(seed, p, x.size)
+    assert 0 < min(expected.sum(), (~expected).sum()) < 9
+    return [kernels.keep_mask(rng, p, xp.asarray(x))], [expected]
+
+
 @comparison
 def add_rows(xp, rng, dtype):
     ids, rows = rng.integers(0, 6, (4, 9)), rng.normal(size=(4, 9, 5)).astype(dtype)

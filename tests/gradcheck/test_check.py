@@ -16,6 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minitransformer as mt
+from minitransformer.gradcheck import Row, check
+from minitransformer.gradcheck.derivatives import Slope, Slopes
+from minitransformer.gradcheck.diagnosis import nothing_compared
+from minitransformer.gradcheck.subject import Subject
 
 # ---- kinks
 
@@ -281,3 +285,240 @@ def test_a_backward_that_returns_too_little_is_told_so() -> None:
         mt.InputError, match=r"of shapes {'x': \(2, 3\), 's': \(2, 3\)}, got float64 of shape \(2, 3\), None"
     ):
         mt.gradcheck(Forgets(3), ones, ones)
+
+
+# ---- one direction, figure by figure
+
+
+def along(layer: Any, *inputs: Any, **how: Any) -> Row:
+    (row,) = mt.gradcheck(layer, *inputs, directional=True, **how).rows
+    return row
+
+
+@both_methods
+def test_the_row_of_a_right_direction_has_nothing_to_remark(method: str) -> None:
+    row = along(Layer(np.sin, np.cos), x(4, 5), method=method)
+    assert (row.name, row.shape, row.index) == ("all, along one direction", (20,), ())
+    assert (row.kinks, row.unsure, row.checked, row.hint) == (0, 0, 1, "")
+
+
+@both_methods
+def test_the_row_of_a_wrong_direction_has_no_kinks_and_says_how_to_go_on(method: str) -> None:
+    row = along(Layer(np.sin, lambda x: np.cos(x) + 1), x(4, 5), method=method)
+    assert (row.kinks, row.unsure, row.checked) == (0, 0, 1)
+    assert row.hint == "directional=False, on a smaller layer, shows which gradient it is"
+
+
+def test_the_derivative_along_a_direction_has_all_digits_by_complex_steps_even_if_backward_is_wrong() -> None:
+    right, wrong = (along(Affine(W=f), x(2, 7, 3), method="complex") for f in (np.asarray, np.negative))
+    assert wrong.numeric == right.numeric == pytest.approx(right.analytic, rel=1e-14)
+
+
+@both_methods
+def test_the_error_of_a_direction_is_relative_to_the_length_of_the_gradient_at_least(method: str) -> None:
+    """To its length over the root of the number of numbers: along some directions the derivative is small by chance."""
+    small = 0
+    for seed in range(8):
+        gradients = Subject(
+            wrong := Affine(W=lambda g: g * 1.001), (x(2, 7, 3),), None, seed
+        ).analytic_gradients()
+        length = (sum(float((g * g).sum()) for g in gradients.values()) / 62) ** 0.5
+        row = along(wrong, x(2, 7, 3), method=method, seed=seed)
+        size = max(abs(row.analytic), abs(row.numeric))
+        assert row.relative_error == pytest.approx(
+            abs(row.analytic - row.numeric) / max(size, length), rel=1e-12
+        )
+        small += size < length
+    assert 0 < small < 8
+
+
+def test_where_no_slope_is_seen_and_none_is_claimed_the_error_is_absolute() -> None:
+    """The rounding of 1e14 is all that there is to see."""
+    row = along(Layer(lambda x: np.sin(x) + 1e14, np.zeros_like), x(2, 3))
+    assert row.analytic == 0 and row.relative_error == abs(row.numeric) > 0
+
+
+@both_methods
+def test_a_layer_that_gives_zero_has_a_derivative_of_zero(method: str) -> None:
+    row = along(Layer(lambda x: 0 * x, np.zeros_like), x(2, 3), method=method)
+    assert (row.analytic, row.numeric, row.relative_error) == (0, 0, 0)
+
+
+def test_few_digits_along_a_direction_leave_it_undecided() -> None:
+    for seed in range(8):
+        row = along(Layer(lambda x: np.sin(x) + 1e7, np.cos), x(2, 3), seed=seed)
+        assert row.checked == 1 - row.unsure and row.kinks == 0
+        if row.unsure:
+            assert row.hint == nothing_compared(0, 1) and row.relative_error == math.inf
+        else:
+            assert row.hint == "" and row.relative_error < 1e-8
+    row = along(Layer(lambda x: np.sin(x) + 1e7, np.cos), x(2, 3), seed=3)
+    assert row.unsure == 1 and row.analytic != row.numeric == pytest.approx(row.analytic, rel=1e-6)
+
+
+def test_a_kink_that_is_everywhere_leaves_a_direction_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "MOST_MOVES", 0)
+    row = along(Layer(np.abs, np.sign), np.zeros((4, 5)))
+    assert (row.kinks, row.unsure, row.checked, row.relative_error) == (0, 0, 0, math.inf)
+    assert row.hint == nothing_compared(1, 0)
+
+
+@both_methods
+def test_a_direction_at_a_kink_is_moved_five_times_at_most(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Slopes, "bend", lambda self, least: True)
+    assert along(Layer(np.sin, lambda x: np.cos(x) + 1), x(4, 5), method=method).kinks == 5
+
+
+@both_methods
+@pytest.mark.parametrize("size", [1e-6, 1e-2, 1.0, 1e4])
+def test_a_kink_of_any_size_is_left_by_one_move(method: str, size: float) -> None:
+    inputs = x(4, 5)
+    inputs[0, 1] = inputs[2, 2] = 0
+    row = along(Layer(lambda x: size * np.maximum(x, 0), lambda x: size * (x > 0)), inputs, method=method)
+    assert (row.kinks, row.checked, row.hint) == (1, 1, "") and row.relative_error < 1e-12
+
+
+def test_a_bend_of_a_hundredth_is_a_kink_even_if_backward_gives_the_mean_of_both_sides() -> None:
+    row = along(Layer(lambda x: x + 0.01 * abs(x), lambda x: 1 + 0.01 * np.sign(x)), np.zeros((4, 5)))
+    assert row.kinks == 1 and row.relative_error < 1e-12
+
+
+@both_methods
+def test_the_move_away_from_a_kink_is_short(method: str) -> None:
+    """To the right of 0.1 there is no y."""
+    layer = Layer(
+        lambda x: np.maximum(x, 0) - np.log(0.1 - x), lambda x: np.where(x > 0, 1, 0) + 1 / (0.1 - x)
+    )
+    row = along(layer, np.zeros((2, 2)), method=method)
+    assert row.kinks == 1 and row.relative_error < 1e-9
+
+
+@pytest.mark.parametrize("distance", [1e-5, 1e-6, 1e-7, 1e-8, 1e-9])
+def test_along_a_direction_close_to_a_kink_the_derivative_is_checked(distance: float) -> None:
+    inputs = x(4, 5)
+    inputs[1, 3] = -distance
+    for seed in range(4):
+        row = along(relu(0.0), inputs, seed=seed)
+        assert row.checked == 1 and row.relative_error < 1e-9 and row.hint == ""
+
+
+@both_methods
+def test_no_error_is_not_above_a_tolerance_of_zero(method: str) -> None:
+    """The curvature makes the check look twice."""
+    layer = Layer(lambda x: x * (1 + 1e4 * x), lambda x: 1 + 2e4 * x)
+    row = along(layer, np.array([0.0]), method=method, tolerance=0)
+    assert row.relative_error == 0 and row.hint == ""
+
+
+@pytest.mark.parametrize(
+    ("method", "directional", "most"),
+    [("central", True, 43), ("central", False, 92), ("complex", True, 13), ("complex", False, 37)],
+)
+@pytest.mark.parametrize(
+    ("function", "derivative"),
+    [(lambda x: np.sin(x) + x**2, lambda x: np.cos(x) + 2 * x), (lambda x: 0 * x, lambda x: 0 * x)],
+)
+def test_a_smooth_layer_is_checked_in_few_calls(
+    method: str,
+    directional: bool,
+    most: int,
+    function: Callable[[Any], Any],
+    derivative: Callable[[Any], Any],
+) -> None:
+    """Nothing of it has to be looked at twice."""
+    layer, calls = counted(function, derivative)
+    assert mt.gradcheck(layer, x(4, 5), method=method, directional=directional).ok and len(calls) <= most
+
+
+def counted(function: Callable[[Any], Any], derivative: Callable[[Any], Any]) -> tuple[Layer, list[Any]]:
+    """A layer, and the inputs of all calls of its forward."""
+    calls: list[Any] = []
+
+    def forward(x: Any) -> Any:
+        calls.append(x)
+        return function(x)
+
+    return Layer(forward, derivative), calls
+
+
+# ---- number by number
+
+
+@both_methods
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e4])
+def test_kinks_of_any_size_are_left_out(method: str, size: float) -> None:
+    inputs = x(4, 5)
+    inputs[0, 1] = inputs[2, 2] = 0
+    layer = Layer(lambda x: size * np.maximum(x, 0), lambda x: size * np.where(x == 0, 0.3, x > 0))
+    (row,) = mt.gradcheck(layer, inputs, method=method).rows
+    assert (row.kinks, row.unsure, row.checked, row.hint) == (2, 0, 18, "") and row.relative_error < 1e-11
+
+
+def test_where_one_number_is_not_known_the_kinks_among_the_others_are_left_out_all_the_same() -> None:
+    """sign(0) is the central difference of |x| at 0, so it agrees without being compared."""
+    large = np.array([1e6, 0.0])
+    layer = Layer(lambda x: np.where(large > 0, np.sin(x) + large, abs(x)),
+                  lambda x: np.where(large > 0, np.cos(x), np.sign(x)))  # fmt: skip
+    for seed in range(8):
+        (row,) = mt.gradcheck(layer, np.array([0.3, 0.0]), seed=seed).rows
+        assert (row.kinks, row.unsure, row.checked, row.hint) == (1, 1, 0, nothing_compared(1, 1))
+
+
+def test_a_wrong_gradient_is_compared_with_all_digits_of_the_complex_step() -> None:
+    right = Subject(Affine(), (x(2, 7, 3),), None, 0).analytic_gradients()["W"]
+    (row,) = mt.gradcheck(Affine(W=np.negative), x(2, 7, 3), method="complex").wrong
+    assert row.numeric == pytest.approx(right[row.index], rel=1e-14) and row.analytic == -right[row.index]
+
+
+@both_methods
+def test_after_twenty_wrong_numbers_the_others_are_not_looked_at_again(method: str) -> None:
+    layer, calls = counted(np.sin, lambda x: 1.5 * np.cos(x))
+    (row,) = mt.gradcheck(layer, x(40, 5), method=method).rows
+    first_look = {"complex": 200, "central": 800}[method]
+    assert row.relative_error > 0.3 and len(calls) - first_look < 20 * 8 + 20
+
+
+def test_any_number_of_kinks_is_left_out_at_a_tolerance_of_zero() -> None:
+    inputs = np.array([0.0] * 30 + [0.5, -0.25, 2.0])
+    for seed in range(3):
+        (row,) = mt.gradcheck(relu(0.3), inputs, tolerance=0, seed=seed).rows
+        assert (row.kinks, row.checked) == (30, 3)
+
+
+def test_what_agrees_exactly_is_not_looked_at_again_at_a_tolerance_of_zero() -> None:
+    layer, calls = counted(lambda x: 2 * x, lambda x: 2.0)
+    report = mt.gradcheck(layer, 2.0 ** np.arange(-2, 3), tolerance=0)
+    assert report.ok and report.rows[0].hint == "" and len(calls) <= 4 * 5 + 12
+
+
+def test_the_largest_entry_is_that_of_the_finite_ones_and_zero_without_any() -> None:
+    assert check.largest([np.array([1.0, -3.0, np.nan]), np.zeros((0, 2)), np.array([[2.0, -np.inf]])]) == 3
+    assert check.largest([np.array([np.nan, np.inf])]) == check.largest([]) == 0
+
+
+@pytest.mark.parametrize(("doubts", "analytic"), [(9.5, True), (10.5, False), (-10.5, False)])
+def test_a_difference_from_real_steps_counts_beyond_ten_doubts(
+    monkeypatch: pytest.MonkeyPatch, doubts: float, analytic: bool
+) -> None:
+    real = Slope(2.0, 1e-3)
+    monkeypatch.setattr(check, "slopes", lambda f, noise: Slopes(real, real, real))
+    monkeypatch.setattr(check, "central", lambda f: 1.9)
+    subject, n = Subject(Layer(np.sin, np.cos), (x(2, 3),), None, 0), 2 + doubts * 1e-3
+    if analytic:
+        check.check_analytic(subject, subject.random_direction(), n)
+    else:
+        with pytest.raises(
+            mt.InputError, match=f"its derivative is {n:.6g} by complex steps, 2 by real ones: is"
+        ):
+            check.check_analytic(subject, subject.random_direction(), n)
+
+
+@pytest.mark.parametrize(("slope", "kinks"), [(0.005, 0), (0.015, 1)])
+def test_where_all_gradients_are_zero_slopes_below_a_hundredth_count_as_zero(
+    slope: float, kinks: int
+) -> None:
+    dy = Subject(Layer(np.abs, np.sign), (np.zeros(1),), None, 0).dy
+    layer = Layer(lambda x: slope / abs(dy) * abs(x), lambda x: slope / abs(dy) * np.sign(x))
+    assert mt.gradcheck(layer, np.zeros(1)).rows[0].kinks == kinks

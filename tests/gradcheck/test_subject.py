@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import types
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from gradcheck_layers import Affine, Layer, both_methods, x
+from messages import message_of
 
 import minitransformer as mt
+from minitransformer.gradcheck.subject import ASIDE, Subject, has_attributes
 
 # ---- what is checked, and what is left alone
 
@@ -327,3 +330,98 @@ def test_a_parameter_of_one_number_is_moved_from_where_training_starts(method: s
             return dy  # g forgotten: right while it is 1
 
     assert [row.name for row in mt.gradcheck(Scale(), x(3, 4), method=method).wrong] == ["x"]
+
+
+def test_a_random_direction_is_a_unit_vector_of_both_signs_that_is_nowhere_near_zero() -> None:
+    direction = Subject(Affine(), (x(2, 7, 3),), None, 4).random_direction()
+    assert {name: u.shape for name, u in direction.items()} == {"x": (2, 7, 3), "W": (3, 5), "b": (5,)}
+    assert all((u < 0).any() and (u > 0).any() for u in direction.values())
+    numbers = np.concatenate([u.ravel() for u in direction.values()])
+    assert (numbers**2).sum() == pytest.approx(1, rel=1e-14) and abs(numbers).max() < 3 * abs(numbers).min()
+    assert abs(numbers).max() > 2 * abs(numbers).min()
+
+
+def test_warnings_that_a_layer_gives_anyway_are_no_matter_of_complex_numbers() -> None:
+    def forward(x):
+        warnings.warn("an old layer", UserWarning, stacklevel=1)
+        return np.sin(x)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert mt.gradcheck(Layer(forward, np.cos), x(3, 4), method="complex").ok
+
+
+def test_the_sizes_are_those_of_all_axes_and_of_products_of_the_first_of_y() -> None:
+    sizes = Subject(Layer(np.sin, np.cos), (x(2, 1, 3),), None, 0).sizes()
+    assert sizes == {
+        2: "the size of axis 0 of x",
+        3: "the size of axis 2 of x",
+        6: "the product of axes 0 to 2 of y",
+    }
+
+
+def test_to_step_aside_is_to_move_every_number_a_little() -> None:
+    subject, twin = (Subject(Affine(), (x(2, 7, 3),), None, 4) for _ in range(2))
+    before, y = {name: a.copy() for name, a in subject.variables.items()}, subject.y
+    direction, far = twin.random_direction(), ASIDE * 62**0.5
+    subject.step_aside()
+    for name, a in subject.variables.items():
+        np.testing.assert_allclose(a - before[name], far * direction[name], rtol=1e-9)
+        assert (abs(a - before[name]) > ASIDE / 4).all() and (abs(a - before[name]) < 4 * ASIDE).all()
+    assert (subject.y != y).all()
+
+
+# ---- what is told of the inputs
+
+
+class Many:
+    """y = 2 x, of many inputs; backward returns `n` gradients."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def forward(self, x, ids=None, mask=None):
+        return 2 * x, None
+
+    def backward(self, dy, cache):
+        return (2 * dy,) * self.n
+
+
+def test_the_inputs_without_a_gradient_are_named_if_backward_returns_too_many() -> None:
+    inputs = x(2, 3)
+    expected = (
+        "backward: expected a gradient for each input of floats (a mask is to be boolean), of shapes "
+        "{'x': (2, 3)}, got float64 of shape (2, 3), float64 of shape (2, 3)"
+    )
+    hint = ": what has a gradient is passed as numpy.asarray(…, float)"
+    assert message_of(mt.InputError, mt.gradcheck, Many(2), inputs) == expected
+    for others, named in (
+        ((np.arange(3),), f"; ids is int64 of shape (3,){hint}"),
+        ((3, inputs > 0), f"; ids is 3, mask is bool of shape (2, 3){hint}"),
+    ):
+        assert message_of(mt.InputError, mt.gradcheck, Many(2), inputs, *others) == expected + named
+
+
+def test_no_inputs_are_named_if_backward_returns_too_few() -> None:
+    message = message_of(mt.InputError, mt.gradcheck, Many(0), x(2, 3), np.arange(3))
+    assert message.endswith("of shapes {'x': (2, 3)}, got nothing")
+
+
+def test_the_walk_through_a_cache_looks_into_objects_and_not_into_arrays_modules_and_classes() -> None:
+    class Slots:
+        __slots__ = ("a",)
+
+    class Named(np.ndarray):
+        """An array with attributes."""
+
+    for node, expected in (
+        (types.SimpleNamespace(a=1), True),
+        (Slots(), True),
+        (Slots, False),
+        (np, False),
+        (np.zeros(2), False),
+        (np.zeros(2).view(Named), False),
+        (3, False),
+        ("text", False),
+    ):
+        assert has_attributes(node) is expected

@@ -1,4 +1,4 @@
-"""Softmax and its logarithm for scores of any size. (Their laws: tests/laws/test_softmax.py.)"""
+"""ReLU at its kink; softmax and its logarithm for scores of any size. (Their laws: tests/laws/test_softmax.py.)"""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from minitransformer import layers
 from minitransformer.layers import (
     softmax,
 )
+
+
+def test_relu_passes_no_gradient_on_at_zero():
+    relu = layers.ReLU()
+    y, cache = relu.forward(np.array([-2.0, -0.0, 0.0, 3.0]))
+    assert y.tolist() == [0, 0, 0, 3]
+    assert relu.backward(np.array([5.0, 6.0, 7.0, 8.0]), cache).tolist() == [0, 0, 0, 8]
 
 
 @pytest.mark.parametrize("size", [1e4, -1e4, 1e30])

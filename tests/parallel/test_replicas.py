@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -41,6 +44,34 @@ def test_processes_give_the_same_bits_as_the_same_replicas_in_one():
     for losses, weights, random_numbers in results[1:]:
         assert losses == results[0][0] and random_numbers == results[0][2]
         np.testing.assert_array_equal(weights, results[0][1])
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_each_generator_goes_on_where_its_own_batch_has_left_it(several):
+    """Five batches for two replicas: they have three and two."""
+    model, batches = model_and_batches(5)
+    alone, drawn = rngs(5), rngs(5)
+    mt.Replicas(model).loss_and_gradients(LOSS, batches, alone)
+    replicas = mt.Replicas(model, 2)
+    with replicas.processes() if several else nullcontext():
+        replicas.loss_and_gradients(LOSS, batches, drawn)
+    assert (
+        [rng.random() for rng in drawn]
+        == [rng.random() for rng in alone]
+        != [rng.random() for rng in rngs(5)]
+    )
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_replica_without_work_adds_nothing_of_an_earlier_step(several):
+    model, batches = model_and_batches(3)
+    alone, _ = model_and_batches(0)
+    mt.Replicas(alone).loss_and_gradients(LOSS, batches[:1], rngs(1))
+    replicas = mt.Replicas(model, 3)
+    with replicas.processes() if several else nullcontext():
+        replicas.loss_and_gradients(LOSS, batches, rngs(3))
+        replicas.loss_and_gradients(LOSS, batches[:1], rngs(1))
+    np.testing.assert_array_equal(model.flatten().grad, alone.flatten().grad)
 
 
 def test_the_result_does_not_depend_on_which_process_is_faster(monkeypatch):
@@ -103,6 +134,116 @@ def test_recomputing_in_training_changes_no_bit_of_the_gradients():
         assert mt.Trainer(mt.RunSettings.of(task, {"recompute": recompute})).replicas.keep == keep
 
 
+def test_the_memory_of_all_processes_is_counted_while_they_run(monkeypatch):
+    counted = []
+    monkeypatch.setattr(
+        "minitransformer.parallel.replicas.peak_memory_mb", lambda pids: counted.append(list(pids))
+    )
+    replicas = mt.Replicas(model_and_batches(0)[0], 3)
+    replicas.peak_memory_mb()
+    with replicas.processes():
+        replicas.peak_memory_mb()
+        children = {process.pid for process in multiprocessing.active_children()}
+    replicas.peak_memory_mb()
+    assert counted[0] == counted[2] == [] and len(counted[1]) == 2 and set(counted[1]) <= children
+
+
+class Recorded:
+    """Stands in for Processes: who was asked to run, and whether all have ended."""
+
+    made: ClassVar[list] = []
+
+    def __init__(self, target, n):
+        self.n, self.ended = n, False
+        self.made.append(self)
+
+    def close(self):
+        self.ended = True
+
+
+@pytest.mark.parametrize(
+    ("n", "can_fork", "own_cores", "cores", "processes", "threads"),
+    [
+        (1, True, 4, 4, [], []),  # all cores for the products of one process
+        (1, True, 2, 4, [], [2]),  # the other cores belong to other ranks
+        (2, True, 4, 4, [2], [1]),
+        (3, True, 4, 4, [3], [1]),
+        (2, True, 1, 1, [2], [1]),
+        (3, False, 4, 4, [], []),
+        (3, False, 2, 4, [], [2]),
+    ],
+)
+def test_each_process_has_one_thread_for_its_products_and_a_single_one_all_of_its_ranks_cores(
+    monkeypatch, n, can_fork, own_cores, cores, processes, threads
+):
+    name, limits = "minitransformer.parallel.replicas", []
+    model, _ = model_and_batches(0)
+    replicas = mt.Replicas(model, n, ranks=SimpleNamespace(rank=0, n=1, n_cores=own_cores))
+    weights = model.flatten().data
+    monkeypatch.setattr(f"{name}.can_fork", lambda x: x is weights and can_fork)
+    monkeypatch.setattr(f"{name}.n_cores", lambda: cores)
+    monkeypatch.setattr(f"{name}.blas_threads", lambda n: limits.append(n) or nullcontext())
+    monkeypatch.setattr(f"{name}.Processes", Recorded)
+    monkeypatch.setattr(Recorded, "made", [])
+    with replicas.processes():
+        assert [made.n for made in Recorded.made] == processes and limits == threads
+        assert not any(made.ended for made in Recorded.made)
+        assert (replicas._processes is not None) == bool(processes)
+    assert all(made.ended for made in Recorded.made) and replicas._processes is None
+
+
+def test_buffers_are_looked_up_once_while_processes_run():
+    model, _ = model_and_batches(0)
+    replicas = mt.Replicas(model, 2)
+    with replicas.processes():
+        assert replicas.buffers() is replicas.buffers() and len(replicas.buffers()) == 2
+    assert replicas.buffers() is not replicas.buffers()
+
+
+@pytest.mark.parametrize(("n_threads", "expected"), [(1, []), (2, [2]), (3, [3])])
+def test_formulas_over_the_whole_model_use_threads_where_they_pay(monkeypatch, n_threads, expected):
+    used, replicas = [], mt.Replicas(model_and_batches(0)[0])
+    monkeypatch.setattr(
+        "minitransformer.parallel.replicas.on_threads", lambda n: used.append(n) or nullcontext()
+    )
+    replicas.n_threads = n_threads
+    with replicas.threads():
+        assert used == expected
+
+
+def test_a_generator_too_few_is_refused():
+    model, batches = model_and_batches(2)
+    with pytest.raises(ValueError, match="zip"):
+        mt.Replicas(model).loss_and_gradients(LOSS, batches, rngs(1))
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_without_batches_the_loss_is_an_array_scalar_all_the_same(n):
+    model, _ = model_and_batches(0)
+    loss = mt.Replicas(model, n).loss_and_gradients(LOSS, [], [])
+    assert loss.dtype == "float64" and loss.shape == () and loss == 0 and not model.flatten().grad.any()
+
+
+@pytest.mark.parametrize("keep", ["caches", "inputs"])
+def test_forward_keeps_what_the_replicas_were_told_to_keep(monkeypatch, keep):
+    model, batches = model_and_batches(1)
+    forward, kept = model.forward, []
+    monkeypatch.setattr(
+        model, "forward", lambda src, tgt, rng, keep: kept.append(keep) or forward(src, tgt, rng, keep)
+    )
+    mt.Replicas(model, 1, keep).loss_and_gradients(LOSS, batches, rngs(1))
+    assert kept == [keep]
+
+
+def test_a_replica_without_items_is_not_asked():
+    def answers(model, items, more):
+        assert items
+        return [(item, more) for item in items]
+
+    replicas = mt.Replicas(model_and_batches(0)[0], 3)
+    assert replicas.in_shares(answers, "ab", 7) == [("a", 7), ("b", 7)]
+
+
 # ---- how many processes
 
 
@@ -125,3 +266,15 @@ def test_as_many_processes_as_pay(monkeypatch, d_model, tokens, most_parameters,
     assert default_processes(model, tokens) == expected
     monkeypatch.setattr("minitransformer.parallel.replicas.can_fork", lambda x: False)
     assert default_processes(model, tokens) == 1
+
+
+def test_the_number_of_processes_is_whole_and_bounded_by_the_cores_given(monkeypatch):
+    model = mt.Transformer(tiny_config(d_model=64, d_k=4, d_v=4))
+    weights, tokens = model.flatten().data, 2 * 2**14 // 64 + 200
+    monkeypatch.setattr("minitransformer.parallel.replicas.n_cores", lambda: 4)
+    monkeypatch.setattr("minitransformer.parallel.replicas.can_fork", lambda x: x is weights)
+    assert [default_processes(model, tokens, cores) for cores in (None, 1, 2, 3)] == [2, 1, 2, 2]
+    assert default_processes(model, 100 * tokens) == 4
+    for most, expected in ((weights.size, 2), (weights.size - 1, 1)):
+        monkeypatch.setattr("minitransformer.parallel.replicas.GRADIENTS", most)
+        assert default_processes(model, tokens) == expected

@@ -1,15 +1,20 @@
-"""Exact match and token accuracy, against loops over the answers."""
+"""The loss, exact match and token accuracy, against loops over the pairs and the answers."""
 
+from __future__ import annotations
+
+import math
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import tiny_config
+from messages import message_of
+from support import V_SRC, V_TGT, randomise, tiny_config
 
 import minitransformer as mt
 from minitransformer.inference import translation as translation_module
+from minitransformer.runs import evaluation
 from minitransformer.tasks import BOS, EOS, PAD
 
 SYMBOLS = st.integers(3, 6)  # few, so that answers are right by chance
@@ -77,5 +82,147 @@ def test_an_answer_that_never_ends_is_not_exact(monkeypatch):
 
 
 def test_nothing_to_evaluate_is_refused():
-    with pytest.raises(mt.InputError):
-        mt.evaluate(mt.Transformer(tiny_config()), [])
+    model = mt.Transformer(tiny_config())
+    assert (
+        message_of(mt.InputError, mt.evaluate, model, [])
+        == "expected at least one pair to evaluate, got none"
+    )
+
+
+def test_an_answer_too_few_is_no_matter_of_taste():
+    for answers in ([[5, EOS]], [[5, EOS]] * 3):
+        with pytest.raises(ValueError, match="zip"):
+            evaluation.score(answers, [([3], [5])] * 2)
+
+
+# ---- all the figures of a set
+
+
+def model_and_pairs(n: int = 9):
+    """Pairs of many lengths, so that much of their batches is padding; a model that knows nothing of them."""
+    rng = np.random.default_rng(4)
+    model = randomise(mt.Transformer(tiny_config(dropout=0.3)), rng)
+    pairs = [
+        (
+            rng.integers(3, V_SRC, rng.integers(1, 7)).tolist(),
+            rng.integers(3, V_TGT, rng.integers(1, 9)).tolist(),
+        )
+        for _ in range(n)
+    ]
+    return model, pairs
+
+
+def nats_per_token(model, pairs) -> float:
+    """-log p(token), for one pair after the other and one token after the other."""
+    nats = n_tokens = 0
+    for source, target in pairs:
+        logits, _ = model.forward(np.array([[*source, EOS]]), np.array([[BOS, *target]]))
+        for z, token in zip(logits[0].tolist(), [*target, EOS], strict=True):
+            nats -= z[token] - math.log(sum(math.exp(z_i) for z_i in z))
+            n_tokens += 1
+    return nats / n_tokens
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("tokens", [10**6, 25])
+def test_the_loss_of_a_set_is_the_mean_over_its_tokens_without_padding(monkeypatch, n, tokens):
+    """In one batch, or in many."""
+    monkeypatch.setattr(evaluation, "BATCH_TOKENS", tokens)
+    model, pairs = model_and_pairs()
+    figures = evaluation.measure(mt.Replicas(model, n), mt.tasks.Copy(), "test", pairs)
+    assert figures["loss"] == pytest.approx(nats_per_token(model, pairs), rel=1e-12)
+
+
+def test_padding_is_what_the_model_calls_so():
+    model = randomise(mt.Transformer(tiny_config(pad_id=7)), np.random.default_rng(4))
+    alone, padded = np.array([[3, 4]]), np.array([[3, 4, 7, 7]])
+    losses = [
+        evaluation.batch_losses(model, [mt.training.Batch(ids, ids, ids, 2)], 2)[0] for ids in (alone, padded)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-12) and losses[0] > 0
+
+
+def test_a_batch_has_about_as_many_logits_as_memory_allows(monkeypatch):
+    monkeypatch.setattr(evaluation, "LOGITS", 25 * V_TGT)
+    model, pairs = model_and_pairs()
+    replicas, shapes = mt.Replicas(model), []
+    forward = model.forward
+
+    def recorded(src_ids, tgt_in, **how):
+        shapes.append(tgt_in.shape)
+        assert how == {"keep": "nothing"}  # there will be no backward
+        return forward(src_ids, tgt_in, **how)
+
+    monkeypatch.setattr(model, "forward", recorded)
+    evaluation.measure(replicas, mt.tasks.Copy(), "test", pairs)
+    assert len(shapes) > 1 and max(rows * length for rows, length in shapes) <= 25
+
+
+@pytest.mark.parametrize("settings", [(), (3,), (3, 0.9)])
+def test_the_answers_are_greedy_unless_a_beam_is_asked_for_and_the_task_adds_its_figures(
+    monkeypatch, settings
+):
+    model, pairs = model_and_pairs(2)
+
+    def decode(*arguments):
+        assert arguments == (
+            model,
+            [source for source, _ in pairs],
+            *{0: (1, 0.6), 1: (3, 0.6)}.get(len(settings), settings),
+        )
+        return [[3, EOS], [*pairs[1][1], EOS]]
+
+    class Judged(mt.tasks.Copy):
+        def figures(self, name, answers):
+            return {"judged": (name, answers)}
+
+    monkeypatch.setattr(evaluation, "decode", decode)
+    figures = evaluation.measure(mt.Replicas(model), Judged(), "valid", pairs, *settings)
+    answers = [[3, EOS], [*pairs[1][1], EOS]]
+    assert figures["judged"] == ("valid", answers) and figures["exact_match"] == 0.5
+    assert figures.keys() == {"loss", "judged", *evaluation.score(answers, pairs)}
+
+
+# ---- the sets of a task
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [(["valid"], ["valid"]), (["valid", "test"], ["test"]), (["a", "valid", "b"], ["a", "b"])],
+)
+def test_the_sets_that_measure_a_model_are_those_that_did_not_steer_its_training(names, expected):
+    assert evaluation.final_sets({name: [([3], [4])] for name in names}) == expected
+
+
+class Sets(mt.tasks.Copy):
+    """A task whose evaluation sets are given."""
+
+    def evaluation_sets(self, rng):
+        self.drawn.append(rng.random())
+        return self.sets
+
+
+def task_of(sets):
+    task = Sets()
+    object.__setattr__(task, "sets", sets)
+    object.__setattr__(task, "drawn", [])
+    return task
+
+
+def test_the_held_out_sets_are_the_same_for_every_run():
+    task = task_of({"valid": [([3], [4])], "test": [([3], [5])]})
+    assert evaluation.held_out(task) is evaluation.held_out(task) is task.sets
+    assert task.drawn == [mt.backend.generator(0).random()] * 2
+
+
+@pytest.mark.parametrize(
+    ("sets", "name"),
+    [
+        ({"test": [([3], [4])]}, "valid"),
+        ({"valid": []}, "valid"),
+        ({"valid": [([3], [4])], "test": []}, "test"),
+    ],
+)
+def test_a_set_without_pairs_is_refused(sets, name):
+    expected = f"task copy: expected pairs in the evaluation set {name!r}, got none"
+    assert message_of(mt.InputError, evaluation.held_out, task_of(sets)) == expected

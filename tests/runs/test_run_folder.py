@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from learning_runs import trained
+from messages import message_of
 from training_runs import new_run
 
 import minitransformer as mt
@@ -178,6 +179,21 @@ def test_a_checkpoint_half_written_is_not_one(tmp_path):
     (tmp_path / "checkpoint-00000010.npz.tmp").write_bytes(b"PK\x03\x04 half")
     assert [path.name for path in folder.checkpoints()] == ["checkpoint-00000005.npz"]
     assert folder.load()[1] == {"step": 5}
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_nothing_is_deleted_if_the_next_checkpoint_cannot_be_written(tmp_path, keep):
+    folder = mt.RunFolder(tmp_path)
+    for step in (1, 2):
+        folder.save(step, {"x": np.arange(3)}, {"step": step})
+    folder.save_weights("average", {"x": np.arange(3)}, {})
+    before = contents(tmp_path)
+    with pytest.raises(mt.CheckpointError, match="numbers only"):
+        folder.save(3, {"x": np.array([None])}, {}, keep)
+    assert contents(tmp_path) == before
+    folder.save(3, {"x": np.arange(3)}, {}, keep)
+    kept = ["checkpoint-00000002.npz", "checkpoint-00000003.npz"][-keep:]
+    assert sorted(contents(tmp_path)) == kept  # the average was that of earlier ones
 
 
 # --- metrics --------------------------------------------------------------------------------------------
@@ -371,3 +387,239 @@ def test_a_config_that_cannot_be_read_now_is_not_called_missing(tmp_path):
 def test_as_many_checkpoints_are_kept_as_were_asked_for(tmp_path):
     names = [path.name for path in trained(tmp_path / "run").folder.checkpoints()]
     assert names == [f"checkpoint-{step:08d}.npz" for step in (6, 9, 12, 15)]
+
+
+# --- the files of a task --------------------------------------------------------------------------------
+
+
+class OfFiles(Sort):
+    """A task that puts two files into its run folders, and has the content of the first one anyway."""
+
+    def files(self):
+        return {"symbols.txt": b"1 2 3", "empty.txt": b""} if not self.loaded else {"symbols.txt": b"1 2 3"}
+
+    def load(self, folder):
+        self.loaded.append(folder)
+
+
+@pytest.fixture
+def of_files(tmp_path):
+    """A run of such a task, just begun: its folder and the task."""
+    task = OfFiles(n_symbols=7, max_length=4, epoch_size=11, test_size=3)
+    object.__setattr__(task, "loaded", [])
+    folder = mt.RunFolder(tmp_path / "run")
+    folder.create(mt.RunSettings.of(task, {"d_model": 6, "n_heads": 2}))
+    return folder, task
+
+
+def test_the_files_of_the_task_are_written_and_read_from_the_folder(of_files):
+    folder, task = of_files
+    assert contents(folder.path).keys() == {"config.json", "symbols.txt", "empty.txt"}
+    assert (folder.path / "symbols.txt").read_bytes() == b"1 2 3"
+    assert folder.settings(task).task is task and task.loaded == [folder.path]
+
+
+def test_another_file_than_the_run_began_with_is_refused(of_files):
+    folder, task = of_files
+    path = folder.path / "symbols.txt"
+    path.write_bytes(b"1 2 4")
+    assert message_of(mt.CheckpointError, folder.settings, task) == (
+        f"{path}: expected the file that this run began with, got another one, or a damaged one; restore "
+        f"it, or move it away, if what it is made from is as it was"
+    )
+
+
+def test_a_file_that_was_moved_away_is_made_anew_by_the_task(of_files):
+    folder, task = of_files
+    for path in folder.path.glob("*.txt"):
+        path.unlink()
+    assert folder.settings(task).task is task  # one that it does not make is empty
+
+
+def test_a_file_that_is_gone_and_that_the_task_does_not_make_is_refused(of_files):
+    folder, _ = of_files
+    (folder.path / "symbols.txt").unlink()
+    with pytest.raises(mt.CheckpointError, match=r"symbols\.txt: expected the file that this run began with"):
+        folder.settings(TASK)
+
+
+def test_a_run_that_knows_of_no_files_can_be_read(of_files):
+    """As the runs of earlier versions."""
+    folder, task = of_files
+    config = json.loads((folder.path / "config.json").read_text())
+    del config["files"]
+    (folder.path / "config.json").write_text(json.dumps(config))
+    (folder.path / "symbols.txt").write_bytes(b"anything")
+    assert folder.settings(task).task is task
+
+
+# --- checkpoints of other settings ----------------------------------------------------------------------
+
+
+def written_with(path, meta):
+    """A run folder, and a checkpoint in it with `meta` in place of its own settings."""
+    folder = mt.RunFolder(path)
+    folder.create(settings_of())
+    folder.save(3, {"x": np.arange(3)}, meta)
+    return folder
+
+
+def test_a_checkpoint_of_the_same_model_is_loaded_whatever_else_differs(tmp_path):
+    settings = json.loads(json.dumps(settings_of(steps=2000).as_dict()))
+    settings["model"]["of_a_later_version"] = 3
+    folder = written_with(tmp_path, {"settings": settings})
+    assert folder.load()[1] == {"settings": settings}
+
+
+def test_a_checkpoint_of_another_model_is_refused_and_the_difference_named(tmp_path):
+    folder = written_with(tmp_path, {"settings": settings_of(d_ff=12).as_dict()})
+    assert message_of(mt.CheckpointError, folder.load) == (
+        f"{tmp_path / 'config.json'}: d_ff: expected 12, with which checkpoint-00000003.npz was written, got 64; "
+        f"restore it, or begin a new run"
+    )
+
+
+@pytest.mark.parametrize("model", [4, None])
+def test_a_checkpoint_whose_settings_are_none_is_called_damaged(tmp_path, model):
+    folder = written_with(tmp_path, {"settings": {"model": model}})
+    path = tmp_path / "checkpoint-00000003.npz"
+    expected = f"{path}: damaged: expected settings in it, got {model}"
+    assert message_of(mt.CheckpointError, folder.load) == expected
+
+
+def test_settings_are_compared_in_all_their_parts(tmp_path):
+    folder, path = mt.RunFolder(tmp_path), tmp_path / "checkpoint-00000003.npz"
+    written = {"seed": 1, "model": {"d_ff": 4, "heads": {"n": 2}}, "gone": 1}
+    folder.compare(path, written, {"seed": 1, "model": {"d_ff": 4, "heads": {"n": 2}, "new": 1}})
+    other = {"seed": 1, "model": {"d_ff": 4, "heads": {"n": 3}}}
+    message = message_of(mt.CheckpointError, folder.compare, path, written, other)
+    assert message.startswith(
+        f"{tmp_path / 'config.json'}: n: expected 2, with which {path.name} was written, got 3;"
+    )
+    for settings in ({"seed": 1, "model": {"d_ff": 4, "heads": 2}}, {"seed": 1}):
+        message = message_of(mt.CheckpointError, folder.compare, path, written, settings)
+        assert message.startswith(f"{path}: damaged: expected settings in it, got {{")
+
+
+# --- messages, whole ------------------------------------------------------------------------------------
+
+
+def test_weights_that_are_not_there_are_named_with_what_to_do(tmp_path):
+    folder = mt.RunFolder(tmp_path)
+    folder.create(settings_of())
+    for weights, error, expected in (
+        ("lst", mt.ConfigError, "weights: unknown 'lst'; did you mean 'last'? Known: average, best, last"),
+        (
+            "last",
+            mt.CheckpointError,
+            f"{tmp_path}: expected a checkpoint, found none; train it first (--resume)",
+        ),
+        ("best", mt.CheckpointError, f"{tmp_path / 'best.npz'}: expected a checkpoint, found no such file"),
+        (
+            "average",
+            mt.CheckpointError,
+            f"{tmp_path / 'average.npz'}: expected averaged weights; "
+            f"make them with: minitransformer average {tmp_path}",
+        ),
+    ):
+        assert message_of(error, folder.load, weights) == expected
+
+
+@pytest.mark.parametrize("weights", ["best", "average"])
+def test_weights_are_loaded_as_they_were_saved(tmp_path, weights):
+    folder = mt.RunFolder(tmp_path)
+    folder.create(settings_of())
+    folder.save_weights(weights, {"x": np.arange(3)}, {"step": 5})
+    arrays, meta = folder.load(weights)
+    assert arrays["x"].tolist() == [0, 1, 2] and meta == {"step": 5}
+
+
+def test_a_config_that_cannot_be_used_is_named_with_what_is_wrong(tmp_path):
+    path = tmp_path / "config.json"
+    for text, expected in (
+        (damaged(seed=-1), f"{path}: seed: expected a whole number, 0 or more, got -1"),
+        (damaged(seed=...), f"{path}: damaged (KeyError('seed'))"),
+    ):
+        path.write_text(text)
+        assert message_of(mt.MinitransformerError, mt.RunFolder(tmp_path).settings) == expected
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"step": 1.0}',
+        '{"step": true}',
+        '{"step": 1, "loss": "1"}',
+        '{"step": 1, "loss": true}',
+        '{"step": 1, "lr": [1]}',
+        '{"step": 1, "valid": 3}',
+        '{"step": 1, "valid": {"loss": "1"}}',
+        '{"step": 1, "valid": {"exact_match": false}}',
+        '{"step": 1, "valid": {"bleu": {}}}',
+    ],
+)
+def test_a_line_that_is_no_report_is_named(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    good = '{"step": 1, "loss": 1, "lr": null, "valid": {"loss": 0.5, "exact_match": null}, "more": "text"}\n'
+    path.write_text(good)
+    folder = mt.RunFolder(tmp_path)
+    assert len(folder.metrics()) == 1
+    path.write_text(f"{good}{line}\n{good}{line}\n")
+    assert message_of(mt.CheckpointError, folder.metrics) == (
+        f"{path}: damaged (line 2 is no report of a step); move it away to go on without it"
+    )
+
+
+# --- what is written, byte by byte ----------------------------------------------------------------------
+
+
+def test_config_and_result_are_written_for_people_too(tmp_path):
+    folder, settings = mt.RunFolder(tmp_path), settings_of()
+    folder.create(settings)
+    folder.write_result({"steps": 1, "sets": {"test": {"n": 3}}})
+    config = {**settings.as_dict(), "files": {}}
+    assert (tmp_path / "config.json").read_text() == json.dumps(config, indent=2) + "\n"
+    expected = '{\n  "steps": 1,\n  "sets": {\n    "test": {\n      "n": 3\n    }\n  }\n}\n'
+    assert (tmp_path / "result.json").read_text() == expected
+
+
+def test_the_metrics_up_to_a_step_are_kept_with_it(tmp_path):
+    folder = mt.RunFolder(tmp_path)
+    for step in (1, 2, 3):
+        folder.log({"step": step})
+    folder.forget_after(2)
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+def test_the_lock_is_the_only_file_that_a_claim_leaves(tmp_path):
+    pytest.importorskip("fcntl")
+    folder = mt.RunFolder(tmp_path)
+    folder.claim()
+    folder.release()
+    assert contents(tmp_path) == {"lock": b""}
+
+
+# --- where a run cannot begin ---------------------------------------------------------------------------
+
+
+def test_a_link_to_a_folder_may_become_a_run_and_a_link_to_nowhere_may_not(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    mt.RunFolder(tmp_path / "link").create(settings_of())
+    assert (tmp_path / "folder" / "config.json").exists()
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    assert message_of(mt.ConfigError, mt.RunFolder(tmp_path / "dangling").create, settings_of()) == (
+        f"{tmp_path / 'dangling'} is a link that leads nowhere; choose another folder with --out"
+    )
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_run_that_was_begun_in_the_same_moment_is_refused_and_intact(tmp_path, monkeypatch):
+    folder = mt.RunFolder(tmp_path)
+    folder.create(settings_of())
+    before = contents(tmp_path)
+    monkeypatch.setattr(folder, "exists", lambda: False)  # as it was a moment ago
+    assert message_of(mt.ConfigError, folder.create, settings_of(d_ff=12)) == (
+        f"{tmp_path} already holds a run; continue it with --resume, or choose another folder with --out"
+    )
+    assert contents(tmp_path) == before

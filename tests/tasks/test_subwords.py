@@ -1,12 +1,16 @@
 """Subwords: every text comes back, every size is kept, and nothing depends on the day."""
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from messages import message_of
 
 import minitransformer as mt
 from minitransformer.tasks import BOS, EOS, PAD, Subwords
-from minitransformer.tasks.subwords import UNKNOWN
+from minitransformer.tasks.subwords import UNKNOWN, sentencepiece
 
 pytest.importorskip("sentencepiece")
 
@@ -93,3 +97,73 @@ def test_half_a_surrogate_pair_is_refused():
 
 def test_a_line_of_any_length_is_learned_from():
     assert UNKNOWN not in Subwords.learn([*TEXT, "der hund " * 1000 + "Q"], 41).encode("Q")
+
+
+@pytest.mark.parametrize(
+    "word", ["\ufb01n", "\uff28\uff55\uff4e\uff44", "\u2460", "\u00bd", "e\u0301", "\u212b"]
+)
+def test_a_word_comes_back_in_the_characters_that_it_was_written_in(word):
+    """A ligature, full-width letters, a number in a circle, a fraction, an accent of its own, the sign for ångström."""
+    subwords = Subwords.learn([*TEXT, f"{word} hund"], 50)
+    ids = subwords.encode(f"der {word}")
+    assert UNKNOWN not in ids and subwords.decode(ids) == f"der {word}"
+
+
+# ---- messages, whole
+
+
+@pytest.mark.parametrize(
+    ("size", "reason"),
+    [
+        (5, "is smaller than required_chars. 5 vs 24"),
+        (999, "too high (999). Please set it to a value <= 97."),
+    ],
+)
+def test_a_size_is_refused_in_the_words_of_sentencepiece_without_its_lines_of_code(size, reason):
+    expected = f"vocab_size: cannot learn {size} subwords from this text (Vocabulary size {reason})"
+    assert message_of(mt.ConfigError, Subwords.learn, TEXT, size) == expected
+
+
+def test_learning_prints_nothing():
+    """In a process of its own: SentencePiece is silent for ever, once it has been told to be."""
+    code = f"from minitransformer.tasks import Subwords; print(len(Subwords.learn({TEXT}, 40)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == (f"{len(Subwords.learn(TEXT, 40))}\n", "")
+
+
+def test_an_empty_file_is_told_so():
+    expected = "the subwords are damaged: no SentencePiece model (nothing in it)"
+    assert message_of(mt.CheckpointError, Subwords, b"") == expected
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda: SUBWORDS.encode(3), "expected a text, got 3"),
+        (lambda: SUBWORDS.encode(" "), "expected a text, got ' '"),
+        (
+            lambda: SUBWORDS.encode("hund \udcff"),
+            r"expected a text that UTF-8 can write, got 'hund \udcff'",
+        ),
+        (lambda: SUBWORDS.decode([3, 40]), "ids: expected ids 0 … 39, got 40"),
+        (lambda: SUBWORDS.decode([-1]), "ids: expected ids 0 … 39, got -1"),
+        (lambda: SUBWORDS.decode(3), "ids: expected a list of ids 0 … 39, got 3"),
+    ],
+)
+def test_what_cannot_be_encoded_or_decoded_is_named(call, expected):
+    assert message_of(mt.InputError, call) == expected
+
+
+def test_padding_is_a_symbol_that_writes_nothing():
+    assert SUBWORDS.decode([PAD, *SUBWORDS.encode("der hund"), PAD]) == "der hund"
+
+
+def test_the_last_symbol_is_decoded():
+    last = len(SUBWORDS) - 1
+    assert SUBWORDS.decode([last]) == SUBWORDS.symbols[last].replace("▁", " ").strip() != ""
+
+
+def test_without_sentencepiece_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)  # import raises ImportError
+    expected = "task 'text' needs SentencePiece: pip install 'minitransformer[text]'"
+    assert message_of(mt.ConfigError, sentencepiece) == expected
