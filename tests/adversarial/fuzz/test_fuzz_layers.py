@@ -181,7 +181,7 @@ OTHERS: list[Any] = [
     iter,
     lambda x: x.tolist(),
     lambda x: x.ravel()[0].item(),
-    lambda x: np.asmatrix(x.reshape(-1, x.shape[-1])),
+    lambda x: x.reshape(-1, x.shape[-1]).view(np.matrix),
     lambda x: np.ma.masked_all(x.shape, x.dtype),
     lambda x: array_like(x, "dtype"),
     lambda x: array_like(x, "dtype", "shape"),
