@@ -171,7 +171,7 @@ def json_texts(name: str, content: bytes) -> list[bytes]:
 # --- streams --------------------------------------------------------------------------------------------
 
 INPUTS = ["", "<&-", "</dev/null", "<<< $'3 4\\xff\\n'", "<<< '3 4'"]
-OUTPUTS = ["", ">&-", ">/dev/full", "| head -c 1", "| true", ">/dev/null", "| cat >&-"]
+OUTPUTS = ["", ">&-", ">/dev/full", "| head -c 1", "| true", ">/dev/null", "| cat >/dev/null"]
 ERRORS = ["", "2>&-", "2>/dev/full", "2>&1"]
 ENCODINGS = ["utf-8", "ascii", "latin-1", "utf-16", "cp1252:replace", "ascii:surrogateescape", "no-such-one"]
 COMMANDS = [["decode", "run", "3 4"], ["decode", "run", "ü"], ["evaluate", "run"], ["evaluate", "run", "--json"],

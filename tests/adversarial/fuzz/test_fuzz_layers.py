@@ -181,7 +181,7 @@ OTHERS: list[Any] = [
     iter,
     lambda x: x.tolist(),
     lambda x: x.ravel()[0].item(),
-    lambda x: np.asmatrix(x.reshape(-1, x.shape[-1])),
+    lambda x: x.reshape(-1, x.shape[-1]).view(np.matrix),
     lambda x: np.ma.masked_all(x.shape, x.dtype),
     lambda x: array_like(x, "dtype"),
     lambda x: array_like(x, "dtype", "shape"),
@@ -237,7 +237,10 @@ def test_arrays_of_every_kind(data, name, seed):
         return
     y, cache = answer
     assert finite(y)
-    if hostile[at].dtype.kind == "c":  # backward of a real layer has no place for a complex gradient
+    if getattr(hostile[at], "dtype", None) in (
+        "c8",
+        "c16",
+    ):  # backward of a real layer has no place for a complex gradient
         return
     shapes = [np.shape(x) for x in hostile if getattr(x, "dtype", np.dtype("O")).kind in "fc"]
     dxs = arrays(layer.backward(rng.normal(size=np.shape(y)).astype(y.dtype), cache))
