@@ -387,9 +387,9 @@ def test_a_bend_of_a_hundredth_is_a_kink_even_if_backward_gives_the_mean_of_both
 
 @both_methods
 def test_the_move_away_from_a_kink_is_short(method: str) -> None:
-    """To the right of 0.1 there is no y."""
+    """Beyond 0.1 on either side there is no y."""
     layer = Layer(
-        lambda x: np.maximum(x, 0) - np.log(0.1 - x), lambda x: np.where(x > 0, 1, 0) + 1 / (0.1 - x)
+        lambda x: np.maximum(x, 0) - np.log(0.01 - x * x), lambda x: (x > 0) + 2 * x / (0.01 - x * x)
     )
     row = along(layer, np.zeros((2, 2)), method=method)
     assert row.kinks == 1 and row.relative_error < 1e-9
@@ -491,6 +491,8 @@ def test_what_agrees_exactly_is_not_looked_at_again_at_a_tolerance_of_zero() -> 
     layer, calls = counted(lambda x: 2 * x, lambda x: 2.0)
     report = mt.gradcheck(layer, 2.0 ** np.arange(-2, 3), tolerance=0)
     assert report.ok and report.rows[0].hint == "" and len(calls) <= 4 * 5 + 12
+    calls.clear()
+    assert mt.gradcheck(layer, np.array(0.5), tolerance=0, directional=True).ok and len(calls) <= 43
 
 
 def test_the_largest_entry_is_that_of_the_finite_ones_and_zero_without_any() -> None:
@@ -513,6 +515,14 @@ def test_a_difference_from_real_steps_counts_beyond_ten_doubts(
             mt.InputError, match=f"its derivative is {n:.6g} by complex steps, 2 by real ones: is"
         ):
             check.check_analytic(subject, subject.random_direction(), n)
+
+
+def test_a_difference_from_real_steps_of_just_ten_doubts_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Slope(10 * 2.0**-10, 2.0**-10)
+    monkeypatch.setattr(check, "slopes", lambda f, noise: Slopes(real, real, real))
+    monkeypatch.setattr(check, "central", lambda f: 1.0)
+    subject = Subject(Layer(np.sin, np.cos), (x(2, 3),), None, 0)
+    check.check_analytic(subject, subject.random_direction(), 0.0)
 
 
 @pytest.mark.parametrize(("slope", "kinks"), [(0.005, 0), (0.015, 1)])
