@@ -387,9 +387,9 @@ def test_a_bend_of_a_hundredth_is_a_kink_even_if_backward_gives_the_mean_of_both
 
 @both_methods
 def test_the_move_away_from_a_kink_is_short(method: str) -> None:
-    """To the right of 0.1 there is no y."""
+    """Beyond 0.1 on either side there is no y."""
     layer = Layer(
-        lambda x: np.maximum(x, 0) - np.log(0.1 - x), lambda x: np.where(x > 0, 1, 0) + 1 / (0.1 - x)
+        lambda x: np.maximum(x, 0) - np.log(0.01 - x * x), lambda x: (x > 0) + 2 * x / (0.01 - x * x)
     )
     row = along(layer, np.zeros((2, 2)), method=method)
     assert row.kinks == 1 and row.relative_error < 1e-9
@@ -470,6 +470,9 @@ def test_a_wrong_gradient_is_compared_with_all_digits_of_the_complex_step() -> N
     right = Subject(Affine(), (x(2, 7, 3),), None, 0).analytic_gradients()["W"]
     (row,) = mt.gradcheck(Affine(W=np.negative), x(2, 7, 3), method="complex").wrong
     assert row.numeric == pytest.approx(right[row.index], rel=1e-14) and row.analytic == -right[row.index]
+    dy, almost = Subject(Layer(np.sin, np.cos), (x(4, 5),), None, 0).dy, lambda x: np.cos(x) * (1 + 1e-11)
+    (row,) = mt.gradcheck(Layer(np.sin, almost), x(4, 5), method="complex").wrong
+    assert row.numeric == pytest.approx((dy * np.cos(x(4, 5)))[row.index], rel=2e-15)
 
 
 @both_methods
@@ -491,11 +494,21 @@ def test_what_agrees_exactly_is_not_looked_at_again_at_a_tolerance_of_zero() -> 
     layer, calls = counted(lambda x: 2 * x, lambda x: 2.0)
     report = mt.gradcheck(layer, 2.0 ** np.arange(-2, 3), tolerance=0)
     assert report.ok and report.rows[0].hint == "" and len(calls) <= 4 * 5 + 12
+    calls.clear()
+    assert mt.gradcheck(layer, np.array(0.5), tolerance=0, directional=True).ok and len(calls) <= 43
 
 
 def test_the_largest_entry_is_that_of_the_finite_ones_and_zero_without_any() -> None:
     assert check.largest([np.array([1.0, -3.0, np.nan]), np.zeros((0, 2)), np.array([[2.0, -np.inf]])]) == 3
     assert check.largest([np.array([np.nan, np.inf])]) == check.largest([]) == 0
+
+
+def test_an_error_is_relative_to_the_largest_of_three_and_infinite_where_that_is_no_number() -> None:
+    for a, n, floor, error in ((1, 4, 2, 0.75), (-4, 1, 2, 1.25), (1, 2, 10, 0.1), (np.nan, 1, 1, np.inf)):
+        assert check.relative_error(a, np.float64(n), floor) == error
+    with np.errstate(invalid="ignore"):
+        found = check.relative_error(np.array([1.0, np.inf]), np.array([np.nan, np.inf]), 1.0)
+    assert found.tolist() == [np.inf, np.inf]
 
 
 @pytest.mark.parametrize(("doubts", "analytic"), [(9.5, True), (10.5, False), (-10.5, False)])
@@ -513,6 +526,14 @@ def test_a_difference_from_real_steps_counts_beyond_ten_doubts(
             mt.InputError, match=f"its derivative is {n:.6g} by complex steps, 2 by real ones: is"
         ):
             check.check_analytic(subject, subject.random_direction(), n)
+
+
+def test_a_difference_from_real_steps_of_just_ten_doubts_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Slope(10 * 2.0**-10, 2.0**-10)
+    monkeypatch.setattr(check, "slopes", lambda f, noise: Slopes(real, real, real))
+    monkeypatch.setattr(check, "central", lambda f: 1.0)
+    subject = Subject(Layer(np.sin, np.cos), (x(2, 3),), None, 0)
+    check.check_analytic(subject, subject.random_direction(), 0.0)
 
 
 @pytest.mark.parametrize(("slope", "kinks"), [(0.005, 0), (0.015, 1)])

@@ -13,7 +13,17 @@ from gradcheck_layers import Affine, Layer, both_methods, x
 from messages import message_of
 
 import minitransformer as mt
-from minitransformer.gradcheck.subject import ASIDE, Subject, has_attributes
+from minitransformer.gradcheck.subject import (
+    ANALYTIC,
+    ASIDE,
+    EPS,
+    Subject,
+    as_dtype,
+    copies,
+    has_attributes,
+    input_names,
+    same,
+)
 
 # ---- what is checked, and what is left alone
 
@@ -425,3 +435,271 @@ def test_the_walk_through_a_cache_looks_into_objects_and_not_into_arrays_modules
         ("text", False),
     ):
         assert has_attributes(node) is expected
+
+
+# ---- what is compared, number by number
+
+
+def test_parameters_that_start_equal_are_moved_by_up_to_a_half_and_others_are_not() -> None:
+    class Three(Layer):
+        def __init__(self) -> None:
+            super().__init__(np.sin, np.cos)
+            self.ones, self.drawn = mt.Parameter(np.ones((9, 9))), mt.Parameter(x(9))
+            self.none = mt.Parameter(np.zeros((0, 2)))
+
+    layer = Three()
+    subject = Subject(layer, (x(2, 3),), None, 0)
+    moved = subject.variables["ones"] - 1
+    assert -0.5 < moved.min() < -0.45 and 0.45 < moved.max() < 0.5 and len(set(moved.ravel().tolist())) == 81
+    assert (subject.variables["drawn"] == layer.drawn.data).all() and (layer.ones.data == 1).all()
+    assert subject.n_numbers == 81 + 9 + 6 and list(subject.variables) == ["x", "ones", "drawn", "none"]
+    assert subject.broken == []
+
+
+def test_the_upstream_gradient_is_normal_and_the_noise_that_of_rounding() -> None:
+    subject = Subject(Layer(np.sin, np.cos), (x(100, 90),), None, 5)
+    assert subject.dy.shape == subject.y.shape == (100, 90)
+    assert abs(subject.dy.mean()) < 0.05 and abs(subject.dy.std() - 1) < 0.05
+    assert subject.noise == pytest.approx(4 * EPS * float(((subject.y * subject.dy) ** 2).sum()) ** 0.5)
+    assert (Subject(Layer(np.sin, np.cos), (x(100, 90),), None, 5).dy == subject.dy).all()
+    assert (Subject(Layer(np.sin, np.cos), (x(100, 90),), None, 6).dy != subject.dy).any()
+
+
+class Draws:
+    """Records what it draws from its rng."""
+
+    def __init__(self) -> None:
+        self.drawn: list[Any] = []
+
+    def forward(self, x, rng=None):
+        self.drawn.append(None if rng is None else rng.random())
+        return 2 * x, None
+
+    def backward(self, dy, cache):
+        return 2 * dy
+
+
+def test_each_forward_draws_the_same_numbers_but_for_the_one_that_overwrites_what_a_layer_keeps() -> None:
+    subject = Subject(Draws(), (x(2, 3),), 8, 0)
+    subject.analytic_gradients()
+    first = mt.backend.generator(8).random()
+    assert subject.layer.drawn == [first, first, first, mt.backend.generator(8, 1).random()]
+    subject = Subject(Draws(), (x(2, 3),), None, 0)
+    assert subject.layer.drawn == [None, None]
+
+
+def test_the_forward_in_between_is_given_other_numbers_in_another_order() -> None:
+    given: list[Any] = []
+
+    class Records:
+        def forward(self, x, ids, other=None):
+            given.append((x, ids, other))
+            return x[ids], (x, ids)
+
+        def backward(self, dy, cache):
+            dx = np.zeros_like(cache[0])
+            np.add.at(dx, cache[1], dy)
+            return dx
+
+    inputs, ids = x(3, 2), np.array([[0, 2], [1, 1]])
+    Subject(Records(), (inputs, ids, "text"), None, 0).analytic_gradients()
+    np.testing.assert_allclose(given[-1][0], 0.9 * inputs.ravel()[::-1].reshape(3, 2), rtol=1e-15)
+    assert given[-1][1].tolist() == [[1, 1], [2, 0]] and given[-1][2] == "text"
+
+
+def test_where_another_order_of_ids_is_refused_only_the_floats_are_other_ones() -> None:
+    given: list[Any] = []
+
+    class Sorted(KeepsIds):
+        def forward(self, ids, scale):
+            assert (np.diff(ids) >= 0).all()
+            given.append((ids, scale))
+            return self.E.data[ids] * scale, (ids, scale)
+
+        def backward(self, dy, cache):
+            np.add.at(self.E.grad, cache[0], dy * cache[1])
+            return (dy * self.E.data[cache[0]]).sum().reshape(1)
+
+    ids = np.array([[0, 1, 3], [1, 1, 4]])
+    Subject(Sorted(on_itself=False), (ids, np.array([2.0])), None, 0).analytic_gradients()
+    assert given[-1][0].tolist() == ids.tolist() and given[-1][1].tolist() == [1.8]
+
+
+def test_parameter_gradients_are_those_of_one_backward() -> None:
+    subject = Subject(Affine(), (x(2, 7, 3),), None, 0)
+    found = subject.analytic_gradients()
+    np.testing.assert_allclose(found["b"], subject.dy.sum((0, 1)), rtol=1e-14)
+    np.testing.assert_allclose(found["x"], subject.dy @ subject.variables["W"].T, rtol=1e-14)
+
+
+# ---- small helpers
+
+
+def test_arrays_are_copied_and_converted_and_all_else_is_passed_on() -> None:
+    numbers, ids = x(2, 3).astype("float32")[:, ::-1], np.arange(3)
+    for dtype in ("float64", "complex128"):
+        found = as_dtype(numbers, dtype)
+        assert found.dtype == dtype and found.flags.c_contiguous and (found == numbers).all()
+    for found in (as_dtype(ids, "float64"), copies([ids])[0]):
+        assert found.dtype == ids.dtype and found is not ids and (found == ids).all()
+    held: list[Any] = [3]
+    assert as_dtype(held, "float64") is held and copies([held, None]) == [held, None]
+
+
+def test_arrays_are_the_same_if_all_entries_are_and_nan_is_nan() -> None:
+    a = np.array([1.0, np.nan])
+    assert same(a, a.copy()) and same(np.zeros(0), np.zeros(0))
+    assert not same(a, np.array([1.0, 2.0])) and not same(np.array([1.0, 2.0]), a)
+    assert not same(a, np.array([2.0, np.nan])) and not same(np.array([1.0, 3.0]), np.array([1.0, 2.0]))
+
+
+def test_inputs_without_a_name_of_their_own_are_numbered() -> None:
+    class Named:
+        def forward(self, query, key, /, value, *more, rng=None):
+            """Four and more."""
+
+    assert input_names(Named(), 5, taken={"key"}) == ["query", "input 1", "value", "input 3", "input 4"]
+    assert input_names(Named(), 1, taken=()) == ["query"]
+
+
+# ---- messages, whole
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (lambda x: [2 * x, None], "expected (y, cache), got a list of 2: end it with `return y, cache`"),
+        (lambda x: (2 * x,), "expected (y, cache), got a tuple of 1: end it with `return y, cache`"),
+        (lambda x: 3, "expected (y, cache), got 3: end it with `return y, cache`"),
+        (lambda x: ([1.0], None), "expected (y, cache), y an array of floats; got a list for y"),
+        (
+            lambda x: (x + 1j, None),
+            "expected real numbers for y, of one shape, got complex128 of shape (2, 3), then complex128 of shape "
+            "(2, 3)",
+        ),
+    ],
+)
+def test_a_forward_that_does_not_return_y_and_cache_is_told_so(
+    forward: Callable[[Any], Any], message: str
+) -> None:
+    layer = Layer(np.sin, np.cos)
+    layer.forward = forward  # type: ignore[method-assign]
+    assert message_of(mt.InputError, mt.gradcheck, layer, x(2, 3)) == f"forward: {message}"
+
+
+def test_a_forward_that_fails_on_what_is_no_array_is_told_what_to_pass() -> None:
+    class Picky(Many):
+        def forward(self, x, ids=None, mask=None):
+            raise KeyError("size")
+
+    assert message_of(mt.InputError, mt.gradcheck, Picky(1), x(2, 3), [1, 2]) == (
+        "forward: expected inputs that it takes, got KeyError('size'); ids is [1, 2]: what has a gradient is passed "
+        "as numpy.asarray(…, float)"
+    )
+    with pytest.raises(KeyError, match="size"):  # the layer's own error, if all are arrays
+        mt.gradcheck(Picky(1), x(2, 3))
+
+
+def test_an_error_of_this_package_is_passed_on() -> None:
+    class Picky(Many):
+        def forward(self, x, ids=None, mask=None):
+            raise mt.ConfigError("of the layer")
+
+    assert message_of(mt.ConfigError, mt.gradcheck, Picky(1), x(2, 3), [1, 2]) == "of the layer"
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: np.floor(x), "forward: cannot run in complex numbers ("),
+        (
+            lambda x: x.astype(float),
+            "forward: cannot run in complex numbers (Casting complex values to real discards",
+        ),
+        (lambda x: x.real * 1, "forward: turned complex numbers into float64: "),
+    ],
+)
+def test_what_does_not_run_in_complex_numbers_is_told_what_to_use(
+    function: Callable[[Any], Any], message: str
+) -> None:
+    found = message_of(mt.InputError, mt.gradcheck, Layer(function, np.cos), x(2, 3), method="complex")
+    assert found.startswith(message) and found.endswith(f": {ANALYTIC}")
+
+
+@pytest.mark.parametrize(
+    ("layer", "inputs", "how", "message"),
+    [
+        (3, (), {}, "gradcheck: expected an object with forward and backward, got 3"),
+        (Many(1), (x(2) + 1j,), {}, "gradcheck: expected real inputs and parameters, got complex ones"),
+        (
+            Many(1),
+            (x(2),),
+            {"dropout_seed": 1},
+            "dropout_seed: expected a forward(..., rng=None), got one without rng",
+        ),
+        (
+            Many(1),
+            (),
+            {},
+            "gradcheck: expected a forward of these 0 inputs, by position, and backward(dy, cache), got forward(x, "
+            "ids=None, mask=None) and backward(dy, cache): missing a required argument: 'x'",
+        ),
+        (
+            Many(1),
+            (x(2), [1.0, 2.0]),
+            {},
+            "gradcheck: ids: expected an array of numbers, NumPy's or CuPy's, got list: [1.0, 2.0]; pass "
+            "numpy.asarray(…, float), each array as an input of its own, a Parameter's .data",
+        ),
+        (
+            Many(1),
+            (np.arange(2), 3),
+            {},
+            "gradcheck: expected a floating-point input or a Parameter, got neither; x is int64 of shape (2,), ids is "
+            "3: what has a gradient is passed as numpy.asarray(…, float)",
+        ),
+    ],
+)
+def test_what_cannot_be_checked_is_told_in_one_sentence(
+    layer: Any, inputs: Any, how: Any, message: str
+) -> None:
+    assert message_of(mt.InputError, mt.gradcheck, layer, *inputs, **how) == message
+
+
+def test_a_layer_of_any_keyword_arguments_takes_an_rng() -> None:
+    class Any_(Many):
+        def forward(self, x, **options):
+            assert "rng" in options
+            return 2 * x, None
+
+    assert mt.gradcheck(Any_(1), x(2, 3), dropout_seed=1).ok
+
+
+def test_what_breaks_the_contract_is_told_in_one_sentence() -> None:
+    draw = np.random.default_rng(0)
+
+    class Twice(Layer):
+        def backward(self, dy, cache):
+            return dy * draw.normal()
+
+    class Hidden(Layer):
+        def __init__(self) -> None:
+            super().__init__(np.sin, np.cos)
+            self.box = types.SimpleNamespace(W=mt.Parameter(x(3)), b=mt.Parameter(x(2)))
+
+    for layer, rule in (
+        (
+            Layer(lambda x: x * draw.normal(), lambda x: 1.0),
+            "forward gives another y for the same inputs: random without its rng, or a hidden state?",
+        ),
+        (
+            Layer(lambda x: x.astype("float32"), lambda x: 1.0),
+            "forward gives float32, though all it was given is float64",
+        ),
+        (
+            Twice(np.sin, np.cos),
+            "backward gives another gradient for the same dy and cache when it is called again",
+        ),
+        (Hidden(), "2 Parameter(s) not found: not in an attribute, list or dict of a layer"),
+    ):
+        assert mt.gradcheck(layer, x(3, 4)).broken == [rule]

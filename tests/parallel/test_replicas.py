@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from messages import message_of
 from replica_cases import LOSS, model_and_batches, rngs
 from support import V_SRC, randomise, tiny_config
 
@@ -190,6 +191,45 @@ def test_each_process_has_one_thread_for_its_products_and_a_single_one_all_of_it
         assert not any(made.ended for made in Recorded.made)
         assert (replicas._processes is not None) == bool(processes)
     assert all(made.ended for made in Recorded.made) and replicas._processes is None
+
+
+def test_a_model_alone_stays_where_it_is_in_memory():
+    model, _ = model_and_batches(0)
+    data = model.flatten().data
+    mt.Replicas(model, 1)
+    assert model.flatten().data is data
+    mt.Replicas(model, 2)
+    assert model.flatten().data is not data  # but in memory that processes share
+
+
+@pytest.mark.parametrize(
+    ("gpu", "millions_of_parameters", "cores", "threads"),
+    [
+        (False, 0, 4, 1),
+        (False, 2, 4, 1),
+        (False, 3, 4, 1),
+        (False, 7, 4, 3),
+        (False, 99, 4, 4),
+        (True, 99, 4, 1),
+    ],
+)
+def test_one_thread_for_two_million_parameters_as_far_as_there_are_cores(
+    monkeypatch, gpu, millions_of_parameters, cores, threads
+):
+    model, _ = model_and_batches(0)
+    weights = model.flatten().data
+    monkeypatch.setattr("minitransformer.parallel.replicas.on_gpu", lambda x: x is weights and gpu)
+    monkeypatch.setattr(model, "n_parameters", lambda: millions_of_parameters << 20)
+    assert mt.Replicas(model, ranks=SimpleNamespace(rank=0, n=1, n_cores=cores)).n_threads == threads
+
+
+def test_a_model_that_has_changed_since_is_refused():
+    model, batches = model_and_batches(1)
+    replicas = mt.Replicas(model)
+    model.more = mt.Parameter(np.zeros(3))
+    assert message_of(mt.InputError, replicas.loss_and_gradients, LOSS, batches, rngs(1)) == (
+        "Replicas: expected the model that it was made for, but more is new; make a new one"
+    )
 
 
 def test_buffers_are_looked_up_once_while_processes_run():
