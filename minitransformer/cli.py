@@ -26,7 +26,9 @@ EXIT_INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns 0, or 1 for a wrong gradient or exercise, 2 for bad input, 130 when interrupted."""
     open_closed()
-    return as_one(lambda: _run(argv), sys.argv[1:] if argv is None else argv)
+    words = sys.argv[1:] if argv is None else argv
+    # Only a training is one program on all ranks; to ask MPI anything would start it, even where there is no job.
+    return as_one(lambda: _run(argv), words) if "train" in words[:1] else _run(argv)
 
 
 def _run(argv: Sequence[str] | None) -> int:

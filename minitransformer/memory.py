@@ -42,6 +42,14 @@ class FlatMemory:
             return Flat(zeros((0,)), zeros((0,)))
         return self._move(parameters, lambda n, dtype, like: zeros((n,), dtype, like))
 
+    def lies_in(self, flat: Flat) -> bool:
+        """Whether the parameters that were put into this buffer are all there still."""
+        return (
+            self._views is not None
+            and self._views.flat.data is flat.data
+            and all(p.data.base is flat.data for p in self._views.parameters)
+        )
+
     def share(self) -> Flat:
         """Flatten into memory that this process shares with processes forked from it later."""
         return self._move(list(parameters_of(self).values()), shared_zeros)

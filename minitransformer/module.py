@@ -15,7 +15,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from minitransformer.backend import Array, DTypeLike, array_module, castable, dtype_of, to_device, to_host
+from minitransformer.backend import (
+    Array,
+    DTypeLike,
+    array_module,
+    castable,
+    dtype_of,
+    silent_overflow,
+    to_device,
+    to_host,
+)
 from minitransformer.errors import CheckpointError, describe
 from minitransformer.memory import FlatMemory
 from minitransformer.parameter import Constant, Parameter, arrays_of, parameters_of
@@ -91,5 +100,8 @@ class Module(FlatMemory):
                 raise CheckpointError(
                     f"{name}: expected {p.data.dtype} of shape {p.shape}, got {describe(x)}"
                 )
+            with silent_overflow():
+                if not array_module(x).isfinite(x.astype(p.data.dtype)).all():
+                    raise CheckpointError(f"{name}: expected numbers that {p.data.dtype} holds, all finite")
         for name, p in parameters.items():
             p.data = array_module(p.data).asarray(state[name])

@@ -36,5 +36,5 @@ def training_figure(name: str, metrics: list[dict[str, Any]]) -> Any:
     quality.set_ylim(0, None if is_text else 105)
     quality.set_ylabel(f"{'BLEU' if is_text else 'exact match (%)'},\nvalidation set")
     quality.set_xlabel("step")
-    figure.suptitle(f"training run {name}")
+    figure.suptitle(f"training run {name}".encode(errors="replace").decode())
     return figure

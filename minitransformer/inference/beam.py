@@ -10,8 +10,8 @@ from minitransformer.backend import Array, array_module, silent_overflow, sum_la
 from minitransformer.errors import InputError
 from minitransformer.inference.greedy import as_target_id
 from minitransformer.models.transformer import Transformer
+from minitransformer.validation.layers import as_array
 from minitransformer.validation.settings import SIZES_BELOW, as_integer, as_list, between, require
-from minitransformer.validation.training import as_array
 
 
 class Hypothesis(NamedTuple):

@@ -32,7 +32,7 @@ from minitransformer.layers.attention import attention_scores, attention_weights
 from minitransformer.layers.dropout import Dropout, DropoutCache
 from minitransformer.module import Module
 from minitransformer.validation import checked
-from minitransformer.validation.layers import attention_inputs
+from minitransformer.validation.layers import blocks_inputs
 
 BLOCK = 1 << 18  # about how many scores are in a block: 1 MB in float32
 BLOCK_ON_GPU = 1 << 27  # 512 MB: there, a launch for each block costs more than reading memory twice
@@ -73,7 +73,7 @@ class AttentionInBlocks(Module):
         self.dropout = Dropout(dropout)
         self.rows = rows
 
-    @checked(attention_inputs)
+    @checked(blocks_inputs)
     def forward(
         self, Q: Array, K: Array, V: Array, mask: Array | None = None, rng: Generator | None = None
     ) -> tuple[Array, BlocksCache]:

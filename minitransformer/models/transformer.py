@@ -24,8 +24,9 @@ from minitransformer.models.inputs import InputEmbedding, InputEmbeddingCache
 from minitransformer.models.recompute import Keep
 from minitransformer.module import Module
 from minitransformer.validation import checked
+from minitransformer.validation.layers import as_array
 from minitransformer.validation.settings import as_integer, require
-from minitransformer.validation.training import as_array, gradient_of_logits, ids_for, model_inputs
+from minitransformer.validation.training import gradient_of_logits, ids_for, model_inputs
 
 
 class TransformerCache(NamedTuple):

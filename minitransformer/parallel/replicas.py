@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from minitransformer.backend import Array, Generator, on_gpu, silent_overflow, sum_in_order, zeros
+from minitransformer.errors import InputError
 from minitransformer.memory import Buffer, Flat
 from minitransformer.models.recompute import Keep
 from minitransformer.models.transformer import Transformer
@@ -70,7 +71,15 @@ class Replicas:
 
     def buffers(self) -> list[Flat]:
         """The flat buffer of each model. Raises InputError if the model has changed since the replicas were made."""
-        return self._running or [self._buffer.flat(), *(model.flatten() for model in self.models[1:])]
+        flats = self._running or [self._buffer.flat(), *(model.flatten() for model in self.models[1:])]
+        data, several = flats[0].data, len(self.models) > 1
+        for model, flat in zip(self.models, flats, strict=True):
+            if several and not (flat.data is data and model.lies_in(flat)):
+                raise InputError(
+                    "Replicas: expected the weights where they were, in memory that all replicas share, but they have "
+                    "moved (as by an optimizer or clip_grad_norm of a part of the model); make new ones"
+                )
+        return flats
 
     def threads(self) -> AbstractContextManager[None]:
         """A context in which formulas over the whole model use all cores, while the other processes wait."""

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from itertools import chain
 
 from minitransformer.backend import Generator, silent_overflow, sum_in_order, to_floats
+from minitransformer.errors import InputError
 from minitransformer.parallel.replicas import Replicas
 from minitransformer.parts import parts
 from minitransformer.training.batching import Batch
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.training.optimizer import Adam, scale_down, sum_of_squares
+from minitransformer.validation.training import largest_norm
 
 
 def train_step(
@@ -28,6 +30,9 @@ def train_step(
     `rngs` has a generator for the dropout of each batch; without them nothing is dropped. All ranks pass all the
     batches, and get the same answer.
     """
+    if optimizer.model is not replicas.models[0]:
+        raise InputError("optimizer: expected one of the replicas' model, got one of another model")
+    largest_norm(optimizer.model, clip_norm)
     ranks, n = replicas.ranks, len(replicas.models)
     data, grad = replicas.buffers()[0]
     own = grad[ranks.share(grad.size)]

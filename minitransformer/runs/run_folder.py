@@ -17,7 +17,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -35,7 +37,7 @@ from minitransformer.files import (
     write_text,
 )
 from minitransformer.runs.checkpoint import load_checkpoint, save_checkpoint
-from minitransformer.runs.settings import RunSettings
+from minitransformer.runs.settings import RunSettings, weights_settings
 from minitransformer.tasks import Task
 from minitransformer.validation.settings import from_settings, one_of
 
@@ -121,7 +123,7 @@ class RunFolder:
 
     def exists(self) -> bool:
         """Whether the folder holds any files of a run."""
-        names = ("config.json", "metrics.jsonl", "result.json")
+        names = ("config.json", "metrics.jsonl", "result.json", "best.npz", "average.npz")
         return self.path.is_dir() and (
             any((self.path / name).exists() for name in names) or bool(self.checkpoints())
         )
@@ -136,14 +138,25 @@ class RunFolder:
         )
         settings.task.load(self.path)
         for name, digest in digests.items():
-            path = self.path / name
-            content = read_bytes(path) if path.exists() else settings.task.files().get(name, b"")
-            if _digest(content) != digest:
-                raise CheckpointError(
-                    f"{path}: expected the file that this run began with, got another one, or a damaged one; restore "
-                    f"it, or move it away, if what it is made from is as it was"
-                )
+            self._check_file(settings.task, name, digest)
         return settings
+
+    def _check_file(self, task: Task, name: str, digest: str) -> None:
+        """Raise CheckpointError unless the task's file `name` is the one that the run began with."""
+        path = self.path / name
+        if not name or name != Path(name).name:
+            raise CheckpointError(
+                f"{self.path / 'config.json'}: damaged: expected the name of a file, got {name!r}"
+            )
+        try:
+            content = read_bytes(path) if path.exists() else task.files().get(name, b"")
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+        if _digest(content) != digest:
+            raise CheckpointError(
+                f"{path}: expected the file that this run began with, got another one, or a damaged one; restore it, "
+                f"or move it away, if what it is made from is as it was"
+            )
 
     def model_settings(self) -> tuple[TransformerConfig, str]:
         """The settings and the dtype of the model alone, which need no task."""
@@ -169,7 +182,7 @@ class RunFolder:
 
     def checkpoints(self) -> list[Path]:
         """All checkpoints, the oldest first. (A file of another name is not one, even if it begins alike.)"""
-        paths = [path for path in self.path.glob("checkpoint-*.npz") if CHECKPOINT.fullmatch(path.name)]
+        paths = [path for path in self.path.glob("checkpoint-*.npz") if _is_checkpoint(path.name)]
         return sorted(paths, key=lambda path: (len(path.name), path.name))
 
     def save(self, step: int, arrays: dict[str, Array], meta: dict[str, Any], keep: int = 2) -> None:
@@ -202,8 +215,14 @@ class RunFolder:
                 )
             path = paths[-1]
         arrays, meta = load_checkpoint(path)
-        if isinstance(written := meta.get("settings"), dict):
-            self.compare(path, written.get("model"), self._read_config(lambda config: config["model"]))
+        if "settings" in meta:  # older versions did not write them
+            try:
+                written = weights_settings(meta["settings"])
+            except (KeyError, TypeError, AttributeError):
+                raise CheckpointError(
+                    f"{path}: damaged: expected settings in it, got {describe(meta['settings'])}"
+                ) from None
+            self.compare(path, written, self._read_config(_weights_settings_of))
         return arrays, meta
 
     def compare(self, path: Path, written: Any, settings: Any) -> None:
@@ -249,9 +268,20 @@ class RunFolder:
         write_text(self.path / "result.json", as_json(result, indent=2) + "\n")
 
 
+def _weights_settings_of(config: Any) -> dict[str, Any]:
+    """The settings in config.json that decide what weights mean, with the defaults of those that it lacks."""
+    model = asdict(from_settings(TransformerConfig, config["model"]))
+    return weights_settings({**config, "model": json.loads(json.dumps(model))})
+
+
 def _digest(content: bytes) -> str:
     """SHA-256 of a file."""
     return hashlib.sha256(content).hexdigest()
+
+
+def _is_checkpoint(name: str) -> bool:
+    """Whether a file has the name that `save` gives to a checkpoint: with no more zeros than it takes."""
+    return CHECKPOINT.fullmatch(name) is not None and name == f"checkpoint-{int(name[11:-4]):08d}.npz"
 
 
 def _is_report(record: Any) -> bool:
@@ -262,4 +292,7 @@ def _is_report(record: Any) -> bool:
     if not isinstance(valid, dict):
         return False
     figures = [record.get("loss"), record.get("lr"), *map(valid.get, ("loss", "exact_match", "bleu"))]
-    return all(x is None or (isinstance(x, int | float) and not isinstance(x, bool)) for x in figures)
+    return all(
+        x is None or (isinstance(x, int | float) and not isinstance(x, bool) and abs(x) <= sys.float_info.max)
+        for x in figures
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
@@ -10,6 +11,17 @@ from minitransformer.config import TrainingConfig, TransformerConfig
 from minitransformer.tasks import Task, task_class
 from minitransformer.training.batching import PAD
 from minitransformer.validation.settings import from_settings, one_of, require
+
+# settings of the training that may be changed in config.json while a run is stopped: they move no weight
+MAY_CHANGE = frozenset(
+    ("processes", "log_every", "evaluate_every", "keep_checkpoints", "solved_at", "patience")
+)
+
+
+def weights_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that decide what weights mean: of the task (but for where its files lie), the model and the seed."""
+    task = {n: x for n, x in settings["task_settings"].items() if not n.endswith(("_src", "_tgt"))}
+    return {name: settings[name] for name in ("task", "model", "seed")} | {"task_settings": task}
 
 
 @dataclass(frozen=True)
@@ -50,10 +62,11 @@ class RunSettings:
         }
 
     def as_json(self) -> dict[str, Any]:
-        """The settings that a resumed run must share: as JSON gives them back, without the number of processes."""
+        """The settings that a resumed run must share, as JSON gives them back: those that decide its weights."""
         settings: dict[str, Any] = json.loads(json.dumps(self.as_dict()))
-        del settings["training"]["processes"]
-        return settings
+        free = MAY_CHANGE if self.training.schedule == "cosine" else MAY_CHANGE | {"steps"}
+        training = {name: x for name, x in settings["training"].items() if name not in free}
+        return weights_settings(settings) | {"training": training}
 
     @classmethod
     def from_dict(cls, config: dict[str, Any], task: Task | None = None) -> RunSettings:

@@ -54,7 +54,7 @@ def save_state(
 
 
 def newest_state(
-    folder: RunFolder, about: Mapping[str, Any]
+    folder: RunFolder, about: Mapping[str, Any], steps: int
 ) -> tuple[RunState, dict[str, Array], dict[str, Array]] | None:
     """The numbers, the weights and Adam's moments in a folder's newest checkpoint; None if there is none yet.
 
@@ -68,10 +68,9 @@ def newest_state(
         raise CheckpointError(f"{folder.path}: the newest checkpoint lacks a sound {', '.join(wrong)}")
     if "settings" in meta:  # older versions did not write them
         folder.compare(folder.checkpoints()[-1], meta["settings"], about["settings"])
-    if meta["step"] > about["settings"]["training"]["steps"]:
+    if meta["step"] > steps:
         raise CheckpointError(
-            f"{folder.path}: the newest checkpoint is of step {meta['step']:,}, beyond the run's last, "
-            f"{about['settings']['training']['steps']:,}"
+            f"{folder.path}: the newest checkpoint is of step {meta['step']:,}, beyond the run's last, {steps:,}"
         )
     if meta.get("data") != about["data"]:
         raise CheckpointError(

@@ -270,8 +270,11 @@ class Trainer:
 
     def resume(self) -> None:
         """Continue from the folder's newest checkpoint; from the start if there is none yet."""
+        steps = self.settings.training.steps
         self.resumed, found = self.ranks.broadcast_from_root(
-            lambda: (False, None) if self.folder is None else (True, newest_state(self.folder, self.about))
+            lambda: (
+                (False, None) if self.folder is None else (True, newest_state(self.folder, self.about, steps))
+            )
         )
         if found is not None:
             self.state, weights, moments = found

@@ -85,8 +85,9 @@ class Adam:
             if getattr(state[name], "shape", None) != self.m.shape or not castable(state[name], self.m):
                 got = describe(state[name])
                 raise CheckpointError(f"Adam: {name}: expected {self.m.size} numbers, got {got}")
-        if not (state["v"] >= 0).all():
-            raise CheckpointError("Adam: v: expected means of squares, none below 0")
+        finite = all(array_module(x).isfinite(x).all() for x in (state["m"], state["v"]))
+        if not finite or not (state["v"] >= 0).all():
+            raise CheckpointError("Adam: m, v: expected finite means, and no mean of squares below 0")
         t = as_integer("Adam: t", state["t"], 0, INT64, "a number of steps, 0 or more")
         self.m[...], self.v[...] = (array_module(self.m).asarray(state[name]) for name in ("m", "v"))
         self.t = t

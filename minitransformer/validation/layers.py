@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 from minitransformer.backend import (
     Array,
     Generator,
+    array_module,
     extremes,
     is_array,
     is_float,
@@ -84,6 +85,16 @@ def what(x: Any) -> str:
     return f"a {type(x).__name__}" if is_array(x) and not is_plain(x) else describe(x)
 
 
+def as_array(ids: Array, name: str) -> Array:
+    """`ids`, which may be lists, as an array of its own library. Raises InputError for ragged lists."""
+    if is_array(ids) and not is_plain(ids):  # a masked array would lose its mask
+        raise InputError(f"{name}: expected a plain array, got {what(ids)}")
+    try:
+        return array_module(ids).asarray(ids)
+    except (ValueError, TypeError):
+        raise InputError(f"{name}: expected rows of one length; pad the shorter ones") from None
+
+
 def check_ids(name: str, ids: Any) -> None:
     """Raise InputError unless `ids` is an array of integers with some in it."""
     if not is_plain(ids) or ids.dtype.kind not in "iu":
@@ -107,6 +118,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {"ids": check_ids, "rng": check
 
 def embedding_inputs(layer: Any, ids: Array, rng: Generator | None = None) -> tuple[Any, ...]:
     """Check Embedding.forward: ids must be integers of the vocabulary. Raises InputError otherwise."""
+    ids = as_array(ids, "ids")
     check_ids("ids", ids)
     check_rng("rng", rng)
     if not on_gpu(ids):  # to look at them there would mean waiting; the model has looked at its own already
@@ -149,23 +161,33 @@ def check_features(name: str, x: Array, d_model: int) -> None:
 def attention_inputs(
     layer: Any, Q: Array, K: Array, V: Array, mask: Array | None = None, rng: Generator | None = None
 ) -> tuple[Any, ...]:
-    """Check an attention's forward: arrays (B, h, T, d), and a mask that fits. Raises InputError otherwise."""
-    for name, x in (("Q", Q), ("K", K), ("V", V)):
-        check_floats(name, x)
-        if x.ndim != 4:
-            raise InputError(f"{name}: expected an array of shape (B, h, T, d), got {tuple(x.shape)}")
-    check_rng("rng", rng)
-    fits = Q.shape[:2] == K.shape[:2] == V.shape[:2] and K.shape[2] == V.shape[2] and Q.shape[3] == K.shape[3]
-    if not fits:
-        shapes = ", ".join(str(tuple(x.shape)) for x in (Q, K, V))
+    """Check an attention's forward: arrays (..., T, d) that belong together, and a mask. Raises InputError."""
+    if not _door.passed:
+        for name, x in (("Q", Q), ("K", K), ("V", V)):
+            check_floats(name, x)
+        check_rng("rng", rng)
+        if len({x.dtype.kind for x in (Q, K, V)}) > 1:
+            kinds = ", ".join(str(x.dtype) for x in (Q, K, V))
+            raise InputError(f"Q, K, V: expected all real, or all complex, got {kinds}")
+    q, k, v = Q.shape, K.shape, V.shape
+    if min(len(q), len(k), len(v)) < 2 or not (
+        q[:-2] == k[:-2] == v[:-2] and k[-2] == v[-2] and q[-1] == k[-1]
+    ):
+        shapes = ", ".join(str(tuple(shape)) for shape in (q, k, v))
         raise InputError(
             f"Q, K, V: expected (B, h, T_q, d_k), (B, h, T_k, d_k), (B, h, T_k, d_v), got {shapes}"
         )
-    if len({x.dtype.kind for x in (Q, K, V)}) > 1:
-        kinds = ", ".join(str(x.dtype) for x in (Q, K, V))
-        raise InputError(f"Q, K, V: expected all real, or all complex, got {kinds}")
-    check_mask(mask, (*Q.shape[:3], K.shape[2]))
+    check_mask(mask, (*Q.shape[:-1], K.shape[-2]))
     return layer, Q, K, V, mask, rng
+
+
+def blocks_inputs(
+    layer: Any, Q: Array, K: Array, V: Array, mask: Array | None = None, rng: Generator | None = None
+) -> tuple[Any, ...]:
+    """Check an attention in blocks: `attention_inputs` with four axes each. Raises InputError otherwise."""
+    if getattr(Q, "ndim", 4) != 4:
+        raise InputError(f"Q: expected an array of shape (B, h, T_q, d_k), got {describe(Q)}")
+    return attention_inputs(layer, Q, K, V, mask, rng)
 
 
 def softmax_inputs(scores: Array, mask: Array | None = None) -> tuple[Array, Array | None]:
@@ -196,7 +218,7 @@ def check_mask(mask: Array | None, scores_shape: tuple[int, ...]) -> None:
     hint = "write mask[None, None] for (T_q, T_k), mask[:, None, None] for a row of keys for each sentence"
     if shape != tuple(scores_shape[-2:]):
         raise InputError(f"mask: {expected}, got bool of shape {shape}; {hint}")
-    if len(scores_shape) == 4 and shape[0] == scores_shape[0] > 1:
+    if len(scores_shape) > 2 and shape[0] == scores_shape[0] > 1:
         raise InputError(
             f"mask: {expected}, got bool of shape {shape}, which could mean two things here; {hint}"
         )

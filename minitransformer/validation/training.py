@@ -10,14 +10,13 @@ from minitransformer.backend import (
     array_module,
     castable,
     extremes,
-    is_array,
     is_float,
     is_plain,
     on_gpu,
     to_host,
 )
 from minitransformer.errors import InputError, describe
-from minitransformer.validation.layers import check_rng, what
+from minitransformer.validation.layers import as_array, check_rng, what
 from minitransformer.validation.settings import FLOAT32, INT64, as_integer, between
 
 
@@ -104,16 +103,6 @@ def largest_norm(model: Any, max_norm: float | None) -> tuple[Any, ...]:
     if max_norm is not None and not between(max_norm, *FLOAT32):
         raise InputError(f"max_norm: expected a number above 0, or None, got {describe(max_norm)}")
     return model, max_norm
-
-
-def as_array(ids: Array, name: str) -> Array:
-    """`ids`, which may be lists, as an array of its own library. Raises InputError for ragged lists."""
-    if is_array(ids) and not is_plain(ids):  # a masked array would lose its mask
-        raise InputError(f"{name}: expected a plain array, got {what(ids)}")
-    try:
-        return array_module(ids).asarray(ids)
-    except (ValueError, TypeError):
-        raise InputError(f"{name}: expected rows of one length; pad the shorter ones") from None
 
 
 def as_array_of_numbers(name: str, x: Any) -> Any:

@@ -55,15 +55,20 @@ def test_variables_that_were_left_behind_silence_nobody(rank, n):
     if not has_mpi():
         pytest.skip("needs mpi4py and mpiexec")
     environment = {**os.environ, rank: "1", n: "2"}
-    command = [sys.executable, "-m", "minitransformer", "--version"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if rank == "PMIX_RANK":  # MPICH, which looks for what launched it, ends the process itself, and says why
-        assert done.stdout == f"minitransformer {mt.__version__}\n" or "MPI_Init" in done.stderr
-        return
-    assert done.stdout == f"minitransformer {mt.__version__}\n" and done.returncode == 0
+
+    def said(*words: str) -> tuple[int, str, str]:
+        command = [sys.executable, "-m", "minitransformer", *words]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        return done.returncode, done.stdout, done.stderr
+
+    # Only a training is a job, and asks MPI.
+    assert said("--version") == (0, f"minitransformer {mt.__version__}\n", "")
+    status, out, err = said("train", "--help")
+    # Under srun's variables MPICH looks for what launched it, ends the process itself, and says why.
+    assert (status == 0 and "usage" in out and err == "") or (rank == "PMIX_RANK" and "MPI_Init" in err)
     environment[rank] = "second"
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    status, out, err = said("train", "--help")
+    assert (status, out, err.count("\n")) == (2, "", 1) and f"{rank}: expected a rank 0 … 1" in err
 
 
 @pytest.fixture(scope="module")

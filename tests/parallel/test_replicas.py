@@ -318,3 +318,27 @@ def test_the_number_of_processes_is_whole_and_bounded_by_the_cores_given(monkeyp
     for most, expected in ((weights.size, 2), (weights.size - 1, 1)):
         monkeypatch.setattr("minitransformer.parallel.replicas.GRADIENTS", most)
         assert default_processes(model, tokens) == expected
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda model: mt.clip_grad_norm(model.encoder, 1.0),
+        lambda model: mt.Adam(model.decoder),
+        lambda model: model.share(),
+        lambda model: mt.Replicas(model, 2),
+    ],
+    ids=["a norm of a part", "an optimizer of a part", "other memory", "other replicas"],
+)
+def test_replicas_notice_that_their_weights_have_moved(move, inside):
+    """Otherwise the replicas would go on with the weights of the step before."""
+    model, batches = model_and_batches(2)
+    replicas = mt.Replicas(model, 2)
+    with replicas.processes() if inside else nullcontext():
+        replicas.loss_and_gradients(LOSS, batches, [None, None])
+        move(model)
+        with pytest.raises(
+            mt.InputError, match=r"^Replicas: expected the weights where they were, .*; make new ones$"
+        ):
+            replicas.loss_and_gradients(LOSS, batches, [None, None])

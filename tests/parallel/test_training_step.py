@@ -130,3 +130,20 @@ def test_the_update_is_shared_by_threads_where_the_model_is_large(monkeypatch):
         results.append(model.flatten().data.copy())
     np.testing.assert_array_equal(*results)
     assert used == [3, 3]  # for the sum of the gradients, and for the update
+
+
+@pytest.mark.parametrize("clip_norm", [0, -1.0, np.nan, "1"])
+def test_a_norm_that_no_gradient_can_have_is_refused(clip_norm):
+    """A negative one would climb."""
+    model, batches = model_and_batches(1)
+    before = model.state_dict()
+    with pytest.raises(mt.InputError, match="max_norm: expected a number above 0, or None"):
+        mt.train_step(mt.Replicas(model), LOSS, mt.Adam(model), batches, 0.1, clip_norm)
+    assert all(np.array_equal(x, before[name]) for name, x in model.state_dict().items())
+
+
+def test_the_optimizer_of_another_model_is_refused():
+    """Its step would move the other model, and this one would never learn."""
+    (model, batches), (other, _) = model_and_batches(1), model_and_batches(1)
+    with pytest.raises(mt.InputError, match="optimizer: expected one of the replicas' model"):
+        mt.train_step(mt.Replicas(model), LOSS, mt.Adam(other), batches, 0.1)

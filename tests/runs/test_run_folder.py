@@ -483,8 +483,20 @@ def test_a_checkpoint_of_another_model_is_refused_and_the_difference_named(tmp_p
 def test_a_checkpoint_whose_settings_are_none_is_called_damaged(tmp_path, model):
     folder = written_with(tmp_path, {"settings": {"model": model}})
     path = tmp_path / "checkpoint-00000003.npz"
-    expected = f"{path}: damaged: expected settings in it, got {model}"
+    expected = f"{path}: damaged: expected settings in it, got {{'model': {model}}}"
     assert message_of(mt.CheckpointError, folder.load) == expected
+
+
+@pytest.mark.parametrize("name", ["", ".", "../x", "/etc/hostname", "a/b"])
+def test_a_config_that_names_files_elsewhere_is_refused_and_they_are_not_read(tmp_path, name):
+    folder = mt.RunFolder(tmp_path / "run")
+    folder.create(settings_of())
+    file = tmp_path / "run" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "files": {name: "0"}}))
+    with pytest.raises(
+        mt.CheckpointError, match=r"config\.json: damaged: expected the name of a file, got '"
+    ):
+        folder.settings()
 
 
 def test_settings_are_compared_in_all_their_parts(tmp_path):

@@ -84,6 +84,39 @@ def test_settings_that_were_changed_since_are_refused(tmp_path, part, name, valu
             mt.load_model(tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("log_every", 3), ("keep_checkpoints", 1), ("evaluate_every", 4), ("steps", 15)]
+)
+def test_settings_that_move_no_weight_may_be_changed_while_a_run_is_stopped(tmp_path, name, value):
+    """(steps, where the schedule does not depend on it: this one is the paper's.)"""
+    new_run(tmp_path / "run").run()
+    file = tmp_path / "run" / "config.json"
+    config = json.loads(file.read_text())
+    config["training"][name] = value
+    file.write_text(json.dumps(config))
+    assert resumed_run(tmp_path / "run").run()["steps"] == (15 if name == "steps" else 13)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [("model", "norm", None), ("task_settings", "n_symbols", 6), ("", "seed", 4), ("", "task", "reverse")],
+)
+def test_weights_of_another_task_model_or_seed_are_refused_by_all_who_load_them(tmp_path, part, name, value):
+    """A setting that is missing counts as its default."""
+    new_run(tmp_path / "run").run()
+    mt.average_checkpoints(mt.RunFolder(tmp_path / "run"), 2)
+    file = tmp_path / "run" / "config.json"
+    config = json.loads(file.read_text())
+    where = config[part] if part else config
+    where.pop(name) if value is None else where.update({name: value})
+    file.write_text(json.dumps(config))
+    for weights in ("last", "best", "average"):
+        with pytest.raises(mt.CheckpointError, match=rf"config\.json: {name}: expected "):
+            mt.load_model(tmp_path / "run", weights=weights)
+    with pytest.raises(mt.CheckpointError, match=rf"config\.json: {name}: expected "):
+        mt.average_checkpoints(mt.RunFolder(tmp_path / "run"), 2)
+
+
 def test_a_checkpoint_beyond_the_last_step_is_refused(tmp_path):
     trainer = new_run(tmp_path / "run")
     trainer.run()

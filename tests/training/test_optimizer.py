@@ -155,8 +155,8 @@ def test_the_state_of_another_model_is_refused(wrong):
     [
         ({"m": [0.0, 1.0]}, "m: expected 120 numbers, got [0.0, 1.0]"),
         ({"v": np.zeros(120, complex)}, "v: expected 120 numbers, got complex128 of shape (120,)"),
-        ({"v": np.full(120, -1e-9)}, "v: expected means of squares, none below 0"),
-        ({"v": np.full(120, math.nan)}, "v: expected means of squares, none below 0"),
+        ({"v": np.full(120, -1e-9)}, "m, v: expected finite means, and no mean of squares below 0"),
+        ({"v": np.full(120, math.nan)}, "m, v: expected finite means, and no mean of squares below 0"),
         ({"t": -1}, "t: expected a number of steps, 0 or more, got -1"),
         ({"t": 2.0}, "t: expected a number of steps, 0 or more, got 2.0"),
     ],

@@ -101,7 +101,8 @@ def test_shapes_that_do_not_fit_are_said_in_the_layers_words():
         [(B, H, T_Q, 4), (B, H, T_K, 4), (B, H, T_Q, 6)],
         [(B, H, T_Q, 4), (1, H, T_K, 4), (B, H, T_K, 6)],
         [(B, H, T_Q, 4), (B, 1, T_K, 4), (B, 1, T_K, 6)],
-        [(H, T_Q, 4), (H, T_K, 4), (H, T_K, 6)],
+        [(B, H, T_Q, 4), (H, T_K, 4), (H, T_K, 6)],
+        [(4,), (4,), (4,)],
         [(B, H, T_Q, 0), (B, H, T_K, 0), (B, H, T_K, 6)],
     ],
 )
@@ -110,10 +111,29 @@ def test_queries_keys_and_values_must_belong_together(attention, shapes):
         attention.forward(*map(np.zeros, shapes))
 
 
+def test_the_plain_attention_takes_any_number_of_axes_and_the_one_in_blocks_four():
+    rng = np.random.default_rng(0)
+    Q, K, V = (rng.normal(size=shape) for shape in ((T_Q, 4), (T_K, 4), (T_K, 6)))
+    plain = layers.ScaledDotProductAttention()
+    flat, _ = plain.forward(Q, K, V, np.tri(T_Q, T_K, dtype=bool))
+    four, _ = plain.forward(Q[None, None], K[None, None], V[None, None], np.tri(T_Q, T_K, dtype=bool))
+    np.testing.assert_array_equal(flat, four[0, 0])
+    with pytest.raises(
+        mt.InputError, match=r"^Q: expected an array of shape \(B, h, T_q, d_k\), got float64"
+    ):
+        layers.AttentionInBlocks().forward(Q, K, V)
+
+
+def test_a_table_of_lists_is_an_array_of_ids():
+    layer = layers.Embedding(9, 4, rng=0)
+    np.testing.assert_array_equal(layer.forward([[1, 8]])[0], layer.forward(np.array([[1, 8]]))[0])
+
+
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        ([[1, 2]], "ids: expected an array of integers, got [[1, 2]]"),
+        ([[1.0, 2.0]], "ids: expected an array of integers, got float64 of shape (1, 2)"),
+        ([[1], [1, 2]], "ids: expected rows of one length; pad the shorter ones"),
         (np.zeros((2, 3)), "ids: expected an array of integers, got float64 of shape (2, 3)"),
         (np.array([[-1]]), "ids: expected ids 0 … 8, got -1"),
         (np.array([[9]]), "ids: expected ids 0 … 8, got 9"),

@@ -40,7 +40,7 @@ CHECKED = [
     (mt.Adam.step, training.learning_rate_of),
     (mt.clip_grad_norm, training.largest_norm),
     (mt.layers.ScaledDotProductAttention.forward, layers.attention_inputs),
-    (mt.layers.AttentionInBlocks.forward, layers.attention_inputs),
+    (mt.layers.AttentionInBlocks.forward, layers.blocks_inputs),
     (mt.layers.Embedding.forward, layers.embedding_inputs),
     (mt.layers.softmax, layers.softmax_inputs),
     (mt.layers.LayerNorm.forward, layers.norm_inputs),

@@ -293,7 +293,7 @@ def test_a_state_of_adam_that_is_none(model, name, change):
     """A complex moment would lose its imaginary part, a negative mean of squares give NaN."""
     adam = mt.Adam(model)
     state = adam.state_dict()
-    with pytest.raises(mt.MinitransformerError, match=f"Adam: {name}"):
+    with pytest.raises(mt.MinitransformerError, match=f"Adam: (m, )?{name}"):
         adam.load_state_dict({**state, name: change(state[name])})
     with pytest.raises(mt.CheckpointError):
         adam.load_state_dict(None)
