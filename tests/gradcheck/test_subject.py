@@ -703,3 +703,53 @@ def test_what_breaks_the_contract_is_told_in_one_sentence() -> None:
         (Hidden(), "2 Parameter(s) not found: not in an attribute, list or dict of a layer"),
     ):
         assert mt.gradcheck(layer, x(3, 4)).broken == [rule]
+
+
+@pytest.mark.parametrize(
+    ("returned", "got"),
+    [
+        (lambda dy: [2 * dy], "float64 of shape (2, 3); return them as a tuple, not as a list"),
+        (lambda dy: 2 * dy.T, "float64 of shape (3, 2)"),  # as many as inputs: the ids are not to blame
+    ],
+)
+def test_what_backward_returns_is_described_with_a_hint_where_there_is_one(
+    returned: Callable[[Any], Any], got: str
+) -> None:
+    class Returns(Many):
+        def backward(self, dy, cache):
+            return returned(dy)
+
+    message = message_of(mt.InputError, mt.gradcheck, Returns(1), x(2, 3), np.arange(3))
+    assert message.endswith(f"of shapes {{'x': (2, 3)}}, got {got}")
+
+
+def test_the_second_try_in_between_draws_other_numbers_too() -> None:
+    drawn: list[float] = []
+
+    class Sorted(Many):
+        def forward(self, x, ids=None, mask=None, rng=None):
+            assert (np.diff(ids) >= 0).all()
+            drawn.append(rng.random())
+            return 2 * x, None
+
+    Subject(Sorted(1), (x(2, 3), np.arange(3)), 8, 0).analytic_gradients()
+    assert drawn[-1] == mt.backend.generator(8, 1).random() != drawn[-2] == mt.backend.generator(8).random()
+
+
+def test_parameters_and_gradients_in_the_cache_are_parameters_and_gradients() -> None:
+    class Cached:
+        def __init__(self, factor: float) -> None:
+            self.W, self.factor = mt.Parameter(x(3)), factor
+
+        def forward(self, x):
+            return x * self.W.data, (x, self.W.data, self.W.grad)
+
+        def backward(self, dy, cache):
+            x, W, grad = cache
+            grad += (dy * x).sum(0)
+            dx = dy * W
+            W *= self.factor
+            return dx
+
+    assert mt.gradcheck(Cached(1.0), x(4, 3)).ok
+    assert mt.gradcheck(Cached(2.0), x(4, 3)).broken == ["backward writes to W"]
