@@ -470,7 +470,7 @@ def test_a_wrong_gradient_is_compared_with_all_digits_of_the_complex_step() -> N
     right = Subject(Affine(), (x(2, 7, 3),), None, 0).analytic_gradients()["W"]
     (row,) = mt.gradcheck(Affine(W=np.negative), x(2, 7, 3), method="complex").wrong
     assert row.numeric == pytest.approx(right[row.index], rel=1e-14) and row.analytic == -right[row.index]
-    dy, almost = Subject(Layer(np.sin, np.cos), (x(4, 5),), None, 0).dy, lambda x: np.cos(x) * (1 + 1e-11)
+    dy, almost = Subject(Layer(np.sin, np.cos), (x(4, 5),), None, 0).dy, lambda x: np.cos(x) * (1 + 3e-12)
     (row,) = mt.gradcheck(Layer(np.sin, almost), x(4, 5), method="complex").wrong
     assert row.numeric == pytest.approx((dy * np.cos(x(4, 5)))[row.index], rel=2e-15)
 
