@@ -536,7 +536,7 @@ def test_parameter_gradients_are_those_of_one_backward() -> None:
 
 
 def test_arrays_are_copied_and_converted_and_all_else_is_passed_on() -> None:
-    numbers, ids = x(2, 3).astype("float32")[:, ::-1], np.arange(3)
+    numbers, ids = x(2, 3).astype("float32").T, np.arange(3)
     for dtype in ("float64", "complex128"):
         found = as_dtype(numbers, dtype)
         assert found.dtype == dtype and found.flags.c_contiguous and (found == numbers).all()
@@ -752,3 +752,20 @@ def test_parameters_and_gradients_in_the_cache_are_parameters_and_gradients() ->
 
     assert mt.gradcheck(Cached(1.0), x(4, 3)).ok
     assert mt.gradcheck(Cached(2.0), x(4, 3)).broken == ["backward writes to W"]
+
+
+def test_a_cache_may_hold_anything() -> None:
+    class Holds(Layer):
+        def forward(self, x):
+            return np.sin(x), (x, len, bytearray(3), {"f": lambda: 3, "rng": np.random.default_rng()})
+
+        def backward(self, dy, cache):
+            cache[2][0] += 1  # no array of numbers, so nobody's business
+            return dy * np.cos(cache[0])
+
+    assert mt.gradcheck(Holds(np.sin, np.cos), x(3, 4)).ok
+
+
+def test_an_input_in_the_cache_is_called_by_its_name_as_an_input() -> None:
+    layer = InPlace(lambda dy, x: np.clip(x, -0.1, 0.1, out=x))
+    assert mt.gradcheck(layer, x(3, 4)).broken == ["backward writes to x"]
