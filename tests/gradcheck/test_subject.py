@@ -450,6 +450,7 @@ def test_parameters_that_start_equal_are_moved_by_up_to_a_half_and_others_are_no
     layer = Three()
     subject = Subject(layer, (x(2, 3),), None, 0)
     moved = subject.variables["ones"] - 1
+    np.testing.assert_allclose(moved, mt.backend.generator(0).uniform(-0.5, 0.5, (9, 9)), rtol=1e-12)
     assert -0.5 < moved.min() < -0.45 and 0.45 < moved.max() < 0.5 and len(set(moved.ravel().tolist())) == 81
     assert (subject.variables["drawn"] == layer.drawn.data).all() and (layer.ones.data == 1).all()
     assert subject.n_numbers == 81 + 9 + 6 and list(subject.variables) == ["x", "ones", "drawn", "none"]
@@ -460,7 +461,8 @@ def test_the_upstream_gradient_is_normal_and_the_noise_that_of_rounding() -> Non
     subject = Subject(Layer(np.sin, np.cos), (x(100, 90),), None, 5)
     assert subject.dy.shape == subject.y.shape == (100, 90)
     assert abs(subject.dy.mean()) < 0.05 and abs(subject.dy.std() - 1) < 0.05
-    assert subject.noise == pytest.approx(4 * EPS * float(((subject.y * subject.dy) ** 2).sum()) ** 0.5)
+    expected = 4 * EPS * float(((subject.y * subject.dy) ** 2).sum()) ** 0.5
+    assert subject.noise == pytest.approx(expected, rel=1e-12, abs=0)
     assert (Subject(Layer(np.sin, np.cos), (x(100, 90),), None, 5).dy == subject.dy).all()
     assert (Subject(Layer(np.sin, np.cos), (x(100, 90),), None, 6).dy != subject.dy).any()
 
@@ -769,3 +771,18 @@ def test_a_cache_may_hold_anything() -> None:
 def test_an_input_in_the_cache_is_called_by_its_name_as_an_input() -> None:
     layer = InPlace(lambda dy, x: np.clip(x, -0.1, 0.1, out=x))
     assert mt.gradcheck(layer, x(3, 4)).broken == ["backward writes to x"]
+
+
+def test_forward_and_backward_are_both_to_be_functions() -> None:
+    for forward, backward in ((np.sin, 3), (3, np.sin)):
+        layer = types.SimpleNamespace(forward=forward, backward=backward)
+        message = message_of(mt.InputError, mt.gradcheck, layer, x(3))
+        assert message.startswith("gradcheck: expected an object with forward and backward, got namespace(")
+
+
+def test_a_forward_that_cannot_do_without_an_rng_is_given_one() -> None:
+    class Needs(Many):
+        def forward(self, x, rng):
+            return 2 * x * rng.integers(1, 2), None
+
+    assert mt.gradcheck(Needs(1), x(2, 3), dropout_seed=1).ok
