@@ -14,6 +14,7 @@ import pytest
 from gradcheck_layers import SEEDS, Affine, Layer, both_methods, relu, x
 from hypothesis import given
 from hypothesis import strategies as st
+from messages import message_of
 
 import minitransformer as mt
 from minitransformer.gradcheck import Row, check
@@ -311,7 +312,7 @@ def test_the_row_of_a_wrong_direction_has_no_kinks_and_says_how_to_go_on(method:
 
 def test_the_derivative_along_a_direction_has_all_digits_by_complex_steps_even_if_backward_is_wrong() -> None:
     right, wrong = (along(Affine(W=f), x(2, 7, 3), method="complex") for f in (np.asarray, np.negative))
-    assert wrong.numeric == right.numeric == pytest.approx(right.analytic, rel=1e-14)
+    assert wrong.numeric == right.numeric == pytest.approx(right.analytic, rel=1e-14, abs=0)
 
 
 @both_methods
@@ -469,10 +470,12 @@ def test_where_one_number_is_not_known_the_kinks_among_the_others_are_left_out_a
 def test_a_wrong_gradient_is_compared_with_all_digits_of_the_complex_step() -> None:
     right = Subject(Affine(), (x(2, 7, 3),), None, 0).analytic_gradients()["W"]
     (row,) = mt.gradcheck(Affine(W=np.negative), x(2, 7, 3), method="complex").wrong
-    assert row.numeric == pytest.approx(right[row.index], rel=1e-14) and row.analytic == -right[row.index]
-    dy, almost = Subject(Layer(np.sin, np.cos), (x(4, 5),), None, 0).dy, lambda x: np.cos(x) * (1 + 1e-11)
+    assert (
+        row.numeric == pytest.approx(right[row.index], rel=1e-14, abs=0) and row.analytic == -right[row.index]
+    )
+    dy, almost = Subject(Layer(np.sin, np.cos), (x(4, 5),), None, 0).dy, lambda x: np.cos(x) * (1 + 3e-12)
     (row,) = mt.gradcheck(Layer(np.sin, almost), x(4, 5), method="complex").wrong
-    assert row.numeric == pytest.approx((dy * np.cos(x(4, 5)))[row.index], rel=2e-15)
+    assert row.numeric == pytest.approx((dy * np.cos(x(4, 5)))[row.index], rel=2e-15, abs=0)
 
 
 @both_methods
@@ -494,8 +497,11 @@ def test_what_agrees_exactly_is_not_looked_at_again_at_a_tolerance_of_zero() -> 
     layer, calls = counted(lambda x: 2 * x, lambda x: 2.0)
     report = mt.gradcheck(layer, 2.0 ** np.arange(-2, 3), tolerance=0)
     assert report.ok and report.rows[0].hint == "" and len(calls) <= 4 * 5 + 12
-    calls.clear()
-    assert mt.gradcheck(layer, np.array(0.5), tolerance=0, directional=True).ok and len(calls) <= 43
+
+
+def test_a_direction_that_agrees_exactly_is_not_looked_at_again_at_a_tolerance_of_zero() -> None:
+    layer, calls = counted(lambda x: 2 * x, lambda x: 2.0)
+    assert along(layer, np.array(0.5), tolerance=0).relative_error == 0 and len(calls) <= 43
 
 
 def test_the_largest_entry_is_that_of_the_finite_ones_and_zero_without_any() -> None:
@@ -543,3 +549,25 @@ def test_where_all_gradients_are_zero_slopes_below_a_hundredth_count_as_zero(
     dy = Subject(Layer(np.abs, np.sign), (np.zeros(1),), None, 0).dy
     layer = Layer(lambda x: slope / abs(dy) * abs(x), lambda x: slope / abs(dy) * np.sign(x))
     assert mt.gradcheck(layer, np.zeros(1)).rows[0].kinks == kinks
+
+
+def test_arguments_that_gradcheck_does_not_have_are_listed() -> None:
+    assert message_of(mt.InputError, mt.gradcheck, Affine(), x(2, 7, 3), mask=1, methd=2) == (
+        "gradcheck: expected method, directional, dropout_seed, seed or tolerance, got mask, methd; "
+        "inputs of forward are passed by position: gradcheck(layer, x, mask)"
+    )
+
+
+@pytest.mark.parametrize("tolerance", [-1e-9, 1, 1.5])
+def test_a_tolerance_is_below_one(tolerance: float) -> None:
+    expected = f"tolerance: expected a number 0 <= x < 1, or None, got {tolerance}"
+    assert message_of(mt.InputError, mt.gradcheck, Affine(), x(2, 7, 3), tolerance=tolerance) == expected
+
+
+@both_methods
+def test_as_many_numbers_as_there_may_be_are_checked_one_by_one(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for most, directional in ((20, False), (19, True)):
+        monkeypatch.setitem(check.MOST_ELEMENTS, method, most)
+        assert mt.gradcheck(Layer(np.sin, np.cos), x(4, 5), method=method).directional is directional

@@ -450,6 +450,7 @@ def test_parameters_that_start_equal_are_moved_by_up_to_a_half_and_others_are_no
     layer = Three()
     subject = Subject(layer, (x(2, 3),), None, 0)
     moved = subject.variables["ones"] - 1
+    np.testing.assert_allclose(moved, mt.backend.generator(0).uniform(-0.5, 0.5, (9, 9)), rtol=1e-12)
     assert -0.5 < moved.min() < -0.45 and 0.45 < moved.max() < 0.5 and len(set(moved.ravel().tolist())) == 81
     assert (subject.variables["drawn"] == layer.drawn.data).all() and (layer.ones.data == 1).all()
     assert subject.n_numbers == 81 + 9 + 6 and list(subject.variables) == ["x", "ones", "drawn", "none"]
@@ -460,7 +461,8 @@ def test_the_upstream_gradient_is_normal_and_the_noise_that_of_rounding() -> Non
     subject = Subject(Layer(np.sin, np.cos), (x(100, 90),), None, 5)
     assert subject.dy.shape == subject.y.shape == (100, 90)
     assert abs(subject.dy.mean()) < 0.05 and abs(subject.dy.std() - 1) < 0.05
-    assert subject.noise == pytest.approx(4 * EPS * float(((subject.y * subject.dy) ** 2).sum()) ** 0.5)
+    expected = 4 * EPS * float(((subject.y * subject.dy) ** 2).sum()) ** 0.5
+    assert subject.noise == pytest.approx(expected, rel=1e-12, abs=0)
     assert (Subject(Layer(np.sin, np.cos), (x(100, 90),), None, 5).dy == subject.dy).all()
     assert (Subject(Layer(np.sin, np.cos), (x(100, 90),), None, 6).dy != subject.dy).any()
 
@@ -536,7 +538,7 @@ def test_parameter_gradients_are_those_of_one_backward() -> None:
 
 
 def test_arrays_are_copied_and_converted_and_all_else_is_passed_on() -> None:
-    numbers, ids = x(2, 3).astype("float32")[:, ::-1], np.arange(3)
+    numbers, ids = x(2, 3).astype("float32").T, np.arange(3)
     for dtype in ("float64", "complex128"):
         found = as_dtype(numbers, dtype)
         assert found.dtype == dtype and found.flags.c_contiguous and (found == numbers).all()
@@ -703,3 +705,84 @@ def test_what_breaks_the_contract_is_told_in_one_sentence() -> None:
         (Hidden(), "2 Parameter(s) not found: not in an attribute, list or dict of a layer"),
     ):
         assert mt.gradcheck(layer, x(3, 4)).broken == [rule]
+
+
+def test_a_hint_is_given_on_a_list_of_gradients_and_none_on_a_wrong_shape() -> None:
+    class Returns(Many):
+        def __init__(self, returned: Callable[[Any], Any]) -> None:
+            self.returned = returned
+
+        def backward(self, dy, cache):
+            return self.returned(dy)
+
+    inputs = x(2, 3), np.arange(3)
+    message = message_of(mt.InputError, mt.gradcheck, Returns(lambda dy: [2 * dy]), *inputs)
+    assert message.endswith("]; return them as a tuple, not as a list")
+    message = message_of(mt.InputError, mt.gradcheck, Returns(lambda dy: 2 * dy.T), *inputs)
+    assert message.endswith(
+        "of shapes {'x': (2, 3)}, got float64 of shape (3, 2)"
+    )  # the ids are not to blame
+
+
+def test_the_second_try_in_between_draws_other_numbers_too() -> None:
+    drawn: list[float] = []
+
+    class Sorted(Many):
+        def forward(self, x, ids=None, mask=None, rng=None):
+            assert (np.diff(ids) >= 0).all()
+            drawn.append(rng.random())
+            return 2 * x, None
+
+    Subject(Sorted(1), (x(2, 3), np.arange(3)), 8, 0).analytic_gradients()
+    assert drawn[-1] == mt.backend.generator(8, 1).random() != drawn[-2] == mt.backend.generator(8).random()
+
+
+def test_parameters_and_gradients_in_the_cache_are_parameters_and_gradients() -> None:
+    class Cached:
+        def __init__(self, factor: float) -> None:
+            self.W, self.factor = mt.Parameter(x(3)), factor
+
+        def forward(self, x):
+            return x * self.W.data, (x, self.W.data, self.W.grad)
+
+        def backward(self, dy, cache):
+            x, W, grad = cache
+            grad += (dy * x).sum(0)
+            dx = dy * W
+            W *= self.factor
+            return dx
+
+    assert mt.gradcheck(Cached(1.0), x(4, 3)).ok
+    assert mt.gradcheck(Cached(2.0), x(4, 3)).broken == ["backward writes to W"]
+
+
+def test_a_cache_may_hold_anything() -> None:
+    class Holds(Layer):
+        def forward(self, x):
+            return np.sin(x), (x, len, bytearray(3), {"f": lambda: 3, "rng": np.random.default_rng()})
+
+        def backward(self, dy, cache):
+            cache[2][0] += 1  # no array of numbers, so nobody's business
+            return dy * np.cos(cache[0])
+
+    assert mt.gradcheck(Holds(np.sin, np.cos), x(3, 4)).ok
+
+
+def test_an_input_in_the_cache_is_called_by_its_name_as_an_input() -> None:
+    layer = InPlace(lambda dy, x: np.clip(x, -0.1, 0.1, out=x))
+    assert mt.gradcheck(layer, x(3, 4)).broken == ["backward writes to x"]
+
+
+def test_forward_and_backward_are_both_to_be_functions() -> None:
+    for forward, backward in ((np.sin, 3), (3, np.sin)):
+        layer = types.SimpleNamespace(forward=forward, backward=backward)
+        message = message_of(mt.InputError, mt.gradcheck, layer, x(3))
+        assert message.startswith("gradcheck: expected an object with forward and backward, got namespace(")
+
+
+def test_a_forward_that_cannot_do_without_an_rng_is_given_one() -> None:
+    class Needs(Many):
+        def forward(self, x, rng):
+            return 2 * x * rng.integers(1, 2), None
+
+    assert mt.gradcheck(Needs(1), x(2, 3), dropout_seed=1).ok
