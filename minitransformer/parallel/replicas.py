@@ -71,15 +71,17 @@ class Replicas:
 
     def buffers(self) -> list[Flat]:
         """The flat buffer of each model. Raises InputError if the model has changed since the replicas were made."""
-        flats = self._running or [self._buffer.flat(), *(model.flatten() for model in self.models[1:])]
-        data, several = flats[0].data, len(self.models) > 1
-        for model, flat in zip(self.models, flats, strict=True):
-            if several and not (flat.data is data and model.lies_in(flat)):
+        return self._running or [self._buffer.flat(), *(model.flatten() for model in self.models[1:])]
+
+    def _require_shared_weights(self) -> None:
+        """Raise InputError unless all replicas still read the weights that the model has."""
+        data = self.buffers()[0].data
+        for model, flat in zip(self.models, self.buffers(), strict=True):
+            if flat.data is not data or not model.lies_in(flat):
                 raise InputError(
                     "Replicas: expected the weights where they were, in memory that all replicas share, but they have "
                     "moved (as by an optimizer or clip_grad_norm of a part of the model); make new ones"
                 )
-        return flats
 
     def threads(self) -> AbstractContextManager[None]:
         """A context in which formulas over the whole model use all cores, while the other processes wait."""
@@ -100,6 +102,8 @@ class Replicas:
         Both are those of one batch with all the sentences, since each part is divided by the number of tokens of all.
         (With several ranks, each has the loss and the gradient of its own batches, still to be summed over the ranks.)
         """
+        if len(self.models) > 1:
+            self._require_shared_weights()
         grads = [flat.grad for flat in self.buffers()]
         n_tokens = sum(batch.n_tokens for batch in batches)
         work = list(zip(batches, rngs, strict=True))
