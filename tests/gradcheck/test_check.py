@@ -571,3 +571,14 @@ def test_as_many_numbers_as_there_may_be_are_checked_one_by_one(
     for most, directional in ((20, False), (19, True)):
         monkeypatch.setitem(check.MOST_ELEMENTS, method, most)
         assert mt.gradcheck(Layer(np.sin, np.cos), x(4, 5), method=method).directional is directional
+
+
+def test_what_agrees_to_a_tenth_of_the_tolerance_is_not_looked_at_again() -> None:
+    for error, again in ((0.95e-9, False), (1.05e-9, True)):
+        layer, calls = counted(lambda x: 2 * x, lambda x: 2 * (1 + error))  # noqa: B023
+        assert mt.gradcheck(layer, x(4, 5)).ok and (len(calls) > 92) is again
+
+
+def test_a_curve_is_not_mistaken_for_a_kink_and_looked_at_again() -> None:
+    layer, calls = counted(lambda x: x + 300 * x**2, lambda x: 1 + 600 * x)
+    assert along(layer, np.zeros(1)).checked == 1 and len(calls) <= 43

@@ -1,20 +1,22 @@
-"""Mutation testing of the core: does every small change of the code make a test fail?
+"""Mutation testing: does every small change of the code make a test fail?
 
     pip install mutmut==3.8.1
-    python tests/adversarial/mutation/run.py                             # everything: half an hour
+    python tests/adversarial/mutation/run.py                             # the mathematics: half an hour
+    python tests/adversarial/mutation/run.py --tools                     # gradient checker, replicas, runs
     python tests/adversarial/mutation/run.py --folder FOLDER             # the same, in a folder that is kept
     python tests/adversarial/mutation/run.py --folder FOLDER --survivors # what survived there, once more
     python tests/adversarial/mutation/run.py --folder FOLDER '*loss*'    # mutants by name (quick with a kept folder)
 
 mutmut makes the mutants (`a + b` becomes `a - b`, an argument is left out, a message changes, ...) and runs the
-tests that reach each of them. What is mutated and which tests run stands in setup.cfg beside this file. The
-working tree stays clean: all happens in a copy. Prints the figures, and the survivors as diffs; exits with 1
-if less than 95 % are killed.
+tests that reach each of them. What is mutated and which tests run stands in setup.cfg and tools.cfg beside this
+file. The working tree stays clean: all happens in a copy. Prints the figures, and the survivors as diffs; exits with
+1 if less than 95 % are killed.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import os
 import shutil
@@ -32,12 +34,31 @@ KILLED, SURVIVED, UNREACHED = {1, 3}, {0}, {5, 33}  # mutmut's exit codes
 TIMED_OUT = {36, -24, 24, 152, 255}
 
 
-def copy_tree(folder: Path) -> None:
+def copy_tree(folder: Path, setup: str = "setup.cfg") -> None:
     for name in ("minitransformer", "tests"):
         shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True,
                         ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
+    for path in (folder / "minitransformer").rglob("*.py"):
+        path.write_text(undecorated(path.read_text()))
     shutil.copy2(ROOT / "pyproject.toml", folder)
-    shutil.copy2(HERE / "setup.cfg", folder)
+    shutil.copy2(HERE / setup, folder / "setup.cfg")
+
+
+def undecorated(source: str) -> str:
+    """The same program with `f = d(f)` below each f that has a decorator d: mutmut leaves decorated functions out."""
+    lines = source.split("\n")
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+    for f in sorted(functions, key=lambda f: -f.lineno):  # from below, so that numbers of lines stay right
+        decorators = [ast.unparse(d) for d in f.decorator_list]
+        if decorators in ([], ["classmethod"], ["staticmethod"]) or f"@{f.name}.setter" in source:
+            continue  # mutmut knows the first three; a property with a setter stays out
+        call = f.name
+        for decorator in reversed(decorators):
+            call = f"{decorator}({call})"
+        lines.insert(f.end_lineno or 0, f"{' ' * f.col_offset}{f.name} = {call}")
+        first = f.decorator_list[0].lineno - 1
+        lines[first : f.lineno - 1] = [""] * (f.lineno - 1 - first)
+    return "\n".join(lines)
 
 
 def mutmut(folder: Path, *arguments: str, quiet: bool = False) -> str:
@@ -74,6 +95,7 @@ def verdict(code: int | None) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("mutants", nargs="*", help="names or patterns of mutants; all by default")
+    parser.add_argument("--tools", action="store_true", help="mutate what stands in tools.cfg")
     parser.add_argument("--folder", type=Path, help="work here, and continue with what is here")
     parser.add_argument("--survivors", action="store_true", help="run again what was not killed in --folder")
     parser.add_argument("--children", type=int, default=2, help="tests run in so many processes")
@@ -85,7 +107,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        copy_tree(folder)
+        copy_tree(folder, "tools.cfg" if options.tools else "setup.cfg")
         names = options.mutants
         if options.survivors:
             names += [name for name, code in results(folder).items() if verdict(code) != "killed"]
