@@ -115,7 +115,7 @@ def walk(
     seen: set[int],
     plain: Set[type] = PLAIN,
 ) -> list[tuple[str, Any]]:
-    """The same among `children`, their collections, and the attributes of what `has_attributes`.
+    """The leaves, each with its path, among `children`, their collections, and the attributes of what `has_attributes`.
 
     Whatever holds others is looked into once, by the first path to it: they may hold one another, or themselves.
     """

@@ -40,7 +40,7 @@ def diagnose(
 
 
 def nothing_compared(kinks: int, unsure: int) -> str:
-    """What to do where every number was left out: so many at a kink, so many not known well enough."""
+    """Advice for a report in which every number was left out, at `kinks`, or because its derivative is `unsure`."""
     kink = "forward has a kink at each of them: give it other numbers, e.g. random ones for zeros"
     digits = "their derivatives have too few digits: try method='complex', or numbers around 1"
     return "nothing was compared: " + "; ".join([kink] * (kinks > 0) + [digits] * (unsure > 0))

@@ -152,6 +152,18 @@ def test_every_public_name_has_a_docstring() -> None:
     assert not missing
 
 
+def test_no_docstring_needs_its_neighbour_to_be_understood() -> None:
+    """None begins with a reference to something that is not in it."""
+    found = []
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                text = ast.get_docstring(node) or ""
+                if text.startswith(("The same", "That of", "Those of", "What ", "It ", "They ")):
+                    found.append(f"{path.name}: {text.splitlines()[0]}")
+    assert not found, found
+
+
 def test_every_extra_that_is_named_exists() -> None:
     root = Path(__file__).parents[2]  # the package may be an installed one
     project = (root / "pyproject.toml").read_text(encoding="utf-8")
