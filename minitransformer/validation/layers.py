@@ -166,9 +166,9 @@ def attention_inputs(
         for name, x in (("Q", Q), ("K", K), ("V", V)):
             check_floats(name, x)
         check_rng("rng", rng)
-        if len({x.dtype.kind for x in (Q, K, V)}) > 1:
-            kinds = ", ".join(str(x.dtype) for x in (Q, K, V))
-            raise InputError(f"Q, K, V: expected all real, or all complex, got {kinds}")
+    if not Q.dtype.kind == K.dtype.kind == V.dtype.kind:
+        kinds = ", ".join(str(x.dtype) for x in (Q, K, V))
+        raise InputError(f"Q, K, V: expected all real, or all complex, got {kinds}")
     q, k, v = Q.shape, K.shape, V.shape
     if min(len(q), len(k), len(v)) < 2 or not (
         q[:-2] == k[:-2] == v[:-2] and k[-2] == v[-2] and q[-1] == k[-1]

@@ -151,3 +151,12 @@ def test_a_failure_inside_a_layer_does_not_leave_its_door_open():
         layer.forward(x, x[:, :2], x)
     with pytest.raises(mt.InputError, match=re.escape(f"query: {FLOATS}[[[")):
         layer.forward(x.tolist(), x, x)
+
+
+def test_real_and_complex_numbers_are_not_mixed_in_an_attention():
+    """Also where they meet inside, behind the door of another layer."""
+    layer, x = layers.MultiHeadAttention(D_MODEL, 2, dtype="float64"), np.ones((B, T_Q, D_MODEL))
+    with pytest.raises(
+        mt.InputError, match="Q, K, V: expected all real, or all complex, got complex128, float64"
+    ):
+        layer.forward(x + 0j, x, x)
