@@ -85,7 +85,7 @@ def written_out(mask: Any, shape: tuple[int, ...]) -> Any:
     if not isinstance(mask, np.ndarray | np.bool_) or mask.dtype != bool:
         return REFUSED
     fits = mask.ndim == len(shape) and all(m in (1, n) for m, n in zip(mask.shape, shape, strict=True))
-    pairs = mask.shape == shape[-2:] and not (len(shape) == 4 and shape[0] == shape[2] > 1)
+    pairs = mask.shape == shape[-2:] and not (len(shape) > 2 and shape[0] == shape[-2] > 1)
     return np.broadcast_to(np.asarray(mask), shape).copy() if fits or pairs else REFUSED
 
 
