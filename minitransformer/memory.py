@@ -80,9 +80,9 @@ class FlatMemory:
 
 
 class Buffer:
-    """The flat buffer of `module` for something that is sized by it once: an optimizer, replicas.
+    """The flat buffer of `module`, for a `user` whose own arrays have its size: an optimizer, replicas.
 
-    It notices when the module has come by other parameters since, or has moved to another dtype or device.
+    It notices if the module has gained, lost or exchanged parameters since, or has moved to another dtype or device.
     """
 
     def __init__(self, module: FlatMemory, user: str) -> None:
@@ -90,7 +90,7 @@ class Buffer:
         self._flat, self._parameters = module.flatten(), parameters_of(module)
 
     def flat(self) -> Flat:
-        """The buffer, wherever it is now. Raises InputError if it does not hold what it held at first."""
+        """The buffer, wherever it is now. Raises InputError if its parameters are not those that it held at first."""
         flat = self.module.flatten()
         if flat.data is not self._flat.data:
             if wrong := self._difference(flat):

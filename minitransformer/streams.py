@@ -17,9 +17,10 @@ CLOSED = "expected an open stream, got a closed one"
 
 
 def open_closed() -> None:
-    """Put /dev/null in the place of a stream that was closed at the start, lest a file that is opened takes it.
+    """Put /dev/null in place of each stream that was closed at the start, so that no other file takes its number.
 
-    Standard error is then written to nowhere. Standard input and output stay None: who needs them says so.
+    What is written to standard error is then dropped. Standard input and output stay None: `write` and `standard_input`
+    raise InputError.
     """
     for _ in range(3):
         descriptor = os.open(os.devnull, os.O_RDWR)

@@ -28,7 +28,8 @@ def train_step(
     """Make one update from one or more batches; return the mean loss of their tokens, and the gradient's norm.
 
     `rngs` has a generator for the dropout of each batch; without them nothing is dropped. All ranks pass all the
-    batches, and get the same answer.
+    batches, and get the same answer. Raises InputError for an optimizer of another model, or a `clip_norm` that is not
+    above 0.
     """
     if optimizer.model is not replicas.models[0]:
         raise InputError("optimizer: expected one of the replicas' model, got one of another model")

@@ -200,7 +200,7 @@ class RunFolder:
     def load(self, weights: str = "last") -> tuple[dict[str, Array], dict[str, Any]]:
         """The newest checkpoint, or other WEIGHTS.
 
-        Raises CheckpointError if there is none, if it is damaged, or if config.json has another model's settings.
+        Raises CheckpointError if there is none, or as `read` does.
         """
         one_of("weights", weights, WEIGHTS)
         path = self.path / f"{weights}.npz"
@@ -214,6 +214,14 @@ class RunFolder:
                     f"{self.path}: expected a checkpoint, found none; train it first (--resume)"
                 )
             path = paths[-1]
+        return self.read(path)
+
+    def read(self, path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+        """The arrays and numbers of one checkpoint of this run.
+
+        Raises CheckpointError if it is damaged, or if it was written with another task, model or seed than config.json
+        has.
+        """
         arrays, meta = load_checkpoint(path)
         if "settings" in meta:  # older versions did not write them
             try:

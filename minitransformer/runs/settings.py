@@ -14,12 +14,12 @@ from minitransformer.validation.settings import from_settings, one_of, require
 
 # settings of the training that may be changed in config.json while a run is stopped: they move no weight
 MAY_CHANGE = frozenset(
-    ("processes", "log_every", "evaluate_every", "keep_checkpoints", "solved_at", "patience")
+    ("processes", "recompute", "log_every", "evaluate_every", "keep_checkpoints", "solved_at", "patience")
 )
 
 
 def weights_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that decide what weights mean: of the task (but for where its files lie), the model and the seed."""
+    """The settings on which the meaning of weights depends: the task's, except its paths, the model's, and the seed."""
     task = {n: x for n, x in settings["task_settings"].items() if not n.endswith(("_src", "_tgt"))}
     return {name: settings[name] for name in ("task", "model", "seed")} | {"task_settings": task}
 

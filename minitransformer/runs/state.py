@@ -16,7 +16,7 @@ from minitransformer.runs.run_folder import RunFolder
 from minitransformer.training.batching import Pair
 
 # the prefixes of the names of weights, and of Adam's moments, in a checkpoint
-WEIGHTS, MOMENTS = "model.", "adam."
+WEIGHTS_PREFIX, MOMENTS_PREFIX = "model.", "adam."
 
 
 @dataclass
@@ -49,7 +49,7 @@ def save_state(
 
     `about` says what the run is: its settings, and the digest of its data. A resumed run has to have the same.
     """
-    arrays = saved_weights(model) | {f"{MOMENTS}{name}": x for name, x in moments.items()}
+    arrays = saved_weights(model) | {f"{MOMENTS_PREFIX}{name}": x for name, x in moments.items()}
     folder.save(state.step, arrays, {**asdict(state), **about}, keep)
 
 
@@ -78,7 +78,7 @@ def newest_state(
             f"files, or begin a new run"
         )
     state = RunState(**{name: meta[name] for name in numbers})
-    return state, below(WEIGHTS, arrays), below(MOMENTS, arrays)
+    return state, below(WEIGHTS_PREFIX, arrays), below(MOMENTS_PREFIX, arrays)
 
 
 def digest(pairs: Sequence[Pair]) -> str:
@@ -91,7 +91,7 @@ def digest(pairs: Sequence[Pair]) -> str:
 
 def saved_weights(model: Module) -> dict[str, Array]:
     """The weights of a model, by their names in a checkpoint."""
-    return {f"{WEIGHTS}{name}": x for name, x in model.state_dict().items()}
+    return {f"{WEIGHTS_PREFIX}{name}": x for name, x in model.state_dict().items()}
 
 
 def below(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:

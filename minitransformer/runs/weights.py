@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from minitransformer.backend import Array
 from minitransformer.errors import CheckpointError, InputError
 from minitransformer.models.transformer import Transformer
-from minitransformer.runs.checkpoint import load_checkpoint
 from minitransformer.runs.run_folder import RunFolder
-from minitransformer.runs.state import WEIGHTS, below
+from minitransformer.runs.state import WEIGHTS_PREFIX, below
 from minitransformer.training.averaging import mean_weights
 from minitransformer.validation.settings import as_integer
 
@@ -24,7 +24,7 @@ def load_model(run: RunFolder | str | Path, device: str = "cpu", weights: str = 
     config, dtype = folder.model_settings()
     arrays, _ = folder.load(weights)
     model = Transformer(config, 0, dtype, device)
-    model.load_state_dict(below(WEIGHTS, arrays))
+    model.load_state_dict(below(WEIGHTS_PREFIX, arrays))
     return model
 
 
@@ -42,33 +42,35 @@ def average_checkpoints(folder: RunFolder, n: int = 5) -> list[int]:
             f"{folder.path}: expected {n} checkpoints to average, found {len(paths)}; ask for fewer, or train with "
             f"a larger keep_checkpoints"
         )
-    mean, steps = mean_of_checkpoints(paths)
-    _, last = folder.load()
-    weights = {f"{WEIGHTS}{name}": x.astype(dtype) for name, x in mean.items()}
-    about = {name: last[name] for name in ("settings", "data") if name in last}
+    mean, metas = mean_of_checkpoints(folder, paths)
+    weights = {f"{WEIGHTS_PREFIX}{name}": x.astype(dtype) for name, x in mean.items()}
+    steps = [meta["step"] for meta in metas]
+    about = {name: metas[-1][name] for name in ("settings", "data") if name in metas[-1]}
     folder.save_weights("average", weights, {"steps": steps} | about)
     return steps
 
 
-def mean_of_checkpoints(paths: list[Path]) -> tuple[dict[str, Array], list[int]]:
-    """The mean of the weights in these checkpoints, in float64, and the checkpoints' steps.
+def mean_of_checkpoints(
+    folder: RunFolder, paths: Sequence[Path]
+) -> tuple[dict[str, Array], list[dict[str, Any]]]:
+    """The mean of the weights in these checkpoints of a run, in float64, and the numbers of each checkpoint.
 
-    Raises CheckpointError if they are not of one model.
+    Raises CheckpointError if one is damaged, or of another run.
     """
-    steps: list[int] = []
+    metas: list[dict[str, Any]] = []
     reading = paths[0]
 
     def states() -> Iterator[dict[str, Array]]:
         nonlocal reading
         for reading in paths:
-            arrays, meta = load_checkpoint(reading)
+            arrays, meta = folder.read(reading)
             if type(meta.get("step")) is not int:
                 raise InputError("no step in it")
-            steps.append(meta["step"])
-            yield below(WEIGHTS, arrays)
+            metas.append(meta)
+            yield below(WEIGHTS_PREFIX, arrays)
 
     try:
-        return mean_weights(states(), len(paths)), steps
+        return mean_weights(states(), len(paths)), metas
     except InputError as error:
         raise CheckpointError(
             f"{reading}: not a checkpoint of the same model as the others ({error})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from functools import wraps
 from inspect import signature
 from typing import Any, TypeVar, cast
@@ -33,20 +33,21 @@ _door = _Door()
 
 
 def layer_inputs(forward: F) -> F:
-    """Above a layer's forward: what it takes for arrays are arrays of floats, `ids` integers, and `rng` a generator.
+    """A decorator for a layer's forward: arrays must hold floats, `ids` integers, and `rng` must be a generator.
 
-    Which is which is told by the names and annotations of forward's parameters. Raises InputError for anything else,
-    for an empty array, and where shapes do not fit together. A layer that is called by another layer is not at a door.
+    The names and annotations of forward's parameters say which is which. Raises InputError for anything else, for an
+    empty array, and where shapes do not fit together. A layer that another layer calls is not checked again.
     """
-    parameters = signature(forward).parameters.values()
-    checks = [(p.name, _CHECKS.get(p.name) or _CHECKS.get(p.annotation)) for p in parameters]
+    parameters = list(signature(forward).parameters.values())
+    names = [p.name for p in parameters]
+    checks = {p.name: _CHECKS.get(p.name) or _CHECKS.get(p.annotation) for p in parameters}
 
     @wraps(forward)
     def wrapper(*arguments: Any, **named: Any) -> Any:
         if _door.passed:
             return forward(*arguments, **named)
-        for (name, check), x in [*zip(checks, arguments, strict=False), *_named(checks, named)]:
-            if check:
+        for name, x in (*zip(names, arguments, strict=False), *named.items()):
+            if check := checks.get(name):
                 check(name, x)
         _door.passed = True
         try:
@@ -62,13 +63,6 @@ def layer_inputs(forward: F) -> F:
     return cast(F, wrapper)
 
 
-def _named(
-    checks: Sequence[tuple[str, Any]], named: Mapping[str, Any]
-) -> Iterator[tuple[tuple[str, Any], Any]]:
-    """The checks of what was given by name."""
-    return (((name, check), named[name]) for name, check in checks if name in named)
-
-
 def check_floats(name: str, x: Any) -> None:
     """Raise InputError unless `x` is an array of floats (or, for gradient checks, complex numbers) with some in it."""
     if not (is_plain(x) and is_float(x)):
@@ -81,7 +75,7 @@ def check_floats(name: str, x: Any) -> None:
 
 
 def what(x: Any) -> str:
-    """`x` in words: its class, if it is an array of another kind than it seems to be."""
+    """`x` in words, for a message: its class, if it is a matrix or a masked array; otherwise as `describe` has it."""
     return f"a {type(x).__name__}" if is_array(x) and not is_plain(x) else describe(x)
 
 

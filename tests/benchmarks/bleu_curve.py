@@ -19,7 +19,6 @@ from sides import parser
 import minitransformer as mt
 from minitransformer.backend import generator
 from minitransformer.runs.evaluation import measure
-from minitransformer.runs.run_folder import MODEL
 from minitransformer.runs.weights import mean_of_checkpoints
 from minitransformer.system import can_fork, n_cores
 
@@ -34,14 +33,15 @@ def rows(folder: mt.RunFolder, last: int, beam: int, alpha: float, every: int) -
     replicas = mt.Replicas(model, n_cores() if can_fork() else 1)
     with replicas.processes():
         for i in range(len(paths) - 1, -1, -every)[::-1]:
-            mean, steps = mean_of_checkpoints(paths[max(0, i + 1 - last) : i + 1])
-            if steps[-1] not in noted:  # saved when the run was stopped
+            mean, metas = mean_of_checkpoints(folder, paths[max(0, i + 1 - last) : i + 1])
+            step = metas[-1]["step"]
+            if step not in noted:  # saved when the run was stopped
                 continue
-            model.load_state_dict({name.removeprefix(MODEL): x.astype("float32") for name, x in mean.items()})
+            model.load_state_dict({name: x.astype("float32") for name, x in mean.items()})
             figures = measure(replicas, task, "test", pairs, beam, alpha)
-            record = noted[steps[-1]]
+            record = noted[step]
             yield {
-                "step": steps[-1],
+                "step": step,
                 "minutes": record["seconds"] / 60,
                 "valid_greedy_bleu": record["valid"]["bleu"],
                 "test_bleu": figures["bleu"],

@@ -21,7 +21,7 @@ TINY = {
 }
 
 
-def trained(path, **changes):
-    trainer = mt.Trainer(mt.RunSettings.of(TASK, {**TINY, **changes}, 3), mt.RunFolder(path))
+def trained(path, seed=3, **changes):
+    trainer = mt.Trainer(mt.RunSettings.of(TASK, {**TINY, **changes}, seed), mt.RunFolder(path))
     trainer.run()
     return trainer

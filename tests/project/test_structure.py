@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -125,6 +126,23 @@ def test_numpy_is_imported_only_where_arrays_enter_and_leave() -> None:
     users = {path.relative_to(PACKAGE).as_posix() for path in MODULES if "numpy" in imports(path)}
     strict = {name for name in users if not name.startswith(("tasks/", "figures/", "commands/"))}
     assert strict <= USES_NUMPY, strict - USES_NUMPY
+
+
+def test_what_scripts_import_from_the_package_is_there() -> None:
+    """Benchmarks and other scripts are run by hand, and so would not notice that a name has moved."""
+    root = TESTS.parent
+    scripts = [path for folder in (TESTS, root / "examples", root / "docs") for path in folder.rglob("*.py")]
+    checked = 0
+    for path in scripts:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "minitransformer":
+                module = importlib.import_module(node.module)
+                for alias in node.names:
+                    submodule = PACKAGE.parent / f"{node.module.replace('.', '/')}/{alias.name}"
+                    there = submodule.is_dir() or submodule.with_suffix(".py").is_file()
+                    assert there or hasattr(module, alias.name), f"{path}: {node.module}.{alias.name}"
+                    checked += 1
+    assert checked > 300
 
 
 def test_importing_the_package_imports_no_optional_one() -> None:

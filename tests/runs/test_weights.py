@@ -80,3 +80,15 @@ def test_averaging_a_damaged_checkpoint_is_refused(tmp_path):
     with pytest.raises(mt.CheckpointError, match="damaged"):
         mt.average_checkpoints(trainer.folder, 4)
     assert not (tmp_path / "run" / "average.npz").exists()
+
+
+def test_checkpoints_of_two_runs_have_no_average(tmp_path):
+    """Their weights have the same names and shapes, and mean nothing together."""
+    folder, other = trained(tmp_path / "run").folder, trained(tmp_path / "other", seed=4).folder
+    mine, theirs = folder.checkpoints()[-2], other.checkpoints()[-2]
+    mine.write_bytes(theirs.read_bytes())
+    with pytest.raises(
+        mt.CheckpointError, match=r"seed: expected 4, with which checkpoint-\d+\.npz was written, got 3"
+    ):
+        mt.average_checkpoints(folder, 3)
+    assert not (tmp_path / "run" / "average.npz").exists()
