@@ -248,16 +248,20 @@ def sum_last(x: Array) -> Array:
 
     For rows of a few dozen numbers, NumPy's `sum` is ten times slower than the matrix product.
     """
-    xp, n = array_module(x), x.shape[-1]
-    ones = _ones(n, x.dtype) if xp is np else xp.ones(n, x.dtype)
-    return (x @ ones)[..., None]
+    return (x @ _ones(x.shape[-1], x))[..., None]
+
+
+def _ones(n: int, like: Array) -> Array:
+    """A vector of n ones that must not be written to (in NumPy: read-only)."""
+    return _many_ones(array_module(like), n.bit_length(), like.dtype)[:n]
 
 
 @functools.lru_cache(maxsize=128)
-def _ones(n: int, dtype: DTypeLike) -> Array:
-    """A cached, read-only vector of ones."""
-    ones = np.ones(n, dtype)
-    ones.flags.writeable = False
+def _many_ones(xp: Any, n_bits: int, dtype: DTypeLike) -> Array:
+    """A vector of 2^n_bits ones, the same in every call: on a GPU, filling one takes as long as a product with it."""
+    ones = xp.ones(2**n_bits, dtype)
+    if xp is np:
+        ones.flags.writeable = False
     return ones
 
 
@@ -269,12 +273,15 @@ def mean_last(x: Array) -> Array:
 def sum_positions(x: Array) -> Array:
     """x summed over all axes but the last, (..., d) -> (d,), as a matrix product with ones."""
     rows = x.reshape(-1, x.shape[-1])
-    return array_module(x).ones(len(rows), x.dtype) @ rows
+    return _ones(len(rows), x) @ rows
 
 
 def add_product(out: Array, a: Array, b: Array) -> None:
     """out += a @ b for a matrix `out`, a block of rows at a time: the whole product would be as large as `out`."""
-    rows = len(out) if on_gpu(out) else 256  # products with fewer rows are slower
+    if on_gpu(out):  # where each operation takes the host longer than the GPU
+        out += a @ b
+        return
+    rows = 256  # products with fewer rows are slower
     for start in range(0, len(out), rows):
         part = slice(start, start + rows)
         out[part] += a[part] @ b

@@ -119,11 +119,11 @@ def complex_steps(subject: Subject) -> dict[str, Array]:
     variables, imaginary = subject.complex_change()
     numeric = _zeros_for(subject.variables)
     for name, x in variables.items():
-        flat = x.reshape(-1)
+        imag = x.reshape(-1).imag
         for i in range(x.size):
-            flat[i] += 1j * COMPLEX_STEP
+            imag[i] = COMPLEX_STEP
             numeric[name].reshape(-1)[i] = imaginary()
-            flat[i] = flat[i].real
+            imag[i] = 0
     return numeric
 
 

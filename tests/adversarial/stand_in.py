@@ -71,13 +71,17 @@ class DeviceArray(np.ndarray):
         return found
 
     def __getitem__(self, index):
+        """A number, too, is a view, an array of no axes."""
         check_index(index)
-        return on_device(super().__getitem__(index))
+        return on_device(super().__getitem__(with_ellipsis(index)))
 
     def __setitem__(self, index, value):
         check_index(index)
         refuse_host_arrays("assignment", [value])
-        super().__setitem__(index, value)
+        target, value = on_host(self)[with_ellipsis(index)], on_host(value)
+        # CuPy takes these for the same array and writes nothing, whatever their dtypes: x[i] = x[i].real
+        if not (isinstance(value, np.ndarray) and laid_out_alike(target, value)):
+            super().__setitem__(index, value)
 
     def _refuse(self, *arguments):
         raise TypeError(
@@ -105,6 +109,16 @@ def check_index(index: Any) -> None:
     parts = index if isinstance(index, tuple) else (index,)
     refuse_host_arrays("index", parts)
     counts.waits += sum(isinstance(part, DeviceArray) and part.dtype == bool for part in parts)
+
+
+def with_ellipsis(index: Any) -> tuple[Any, ...]:
+    parts = index if isinstance(index, tuple) else (index,)
+    return parts if any(part is Ellipsis for part in parts) else (*parts, Ellipsis)
+
+
+def laid_out_alike(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether both begin at the same place in memory, and have the same shape and strides."""
+    return (a.ctypes.data, a.shape, a.strides) == (b.ctypes.data, b.shape, b.strides)
 
 
 def waited() -> None:
