@@ -1,4 +1,4 @@
-"""The solutions of chapter 3 solve its exercises."""
+"""The solutions to the exercises of chapter 3 solve them."""
 
 from __future__ import annotations
 
@@ -9,45 +9,69 @@ import numpy as np
 import pytest
 
 import minitransformer as mt
+from minitransformer import layers
 
-PATH = Path(__file__).parents[2] / "docs" / "textbook" / "solutions" / "03_embedding.py"
+PATH = Path(__file__).parents[2] / "docs" / "textbook" / "solutions" / "03_positions.py"
 spec = importlib.util.spec_from_file_location("solutions_03", PATH)
 solutions = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(solutions)
 
 
-def test_scatter_add_by_sorting_is_the_gradient_of_the_embedding():
-    class Sorted(mt.layers.Embedding):
-        def backward(self, dy, cache):
-            solutions.solution_1(self.E.grad, cache.ids, dy * np.sqrt(self.E.shape[1]))
-
-    rng = np.random.default_rng(0)
-    ids = rng.integers(1, 7, size=(3, 5))  # fifteen of six: duplicates, and row 0 is never taken
-    assert mt.gradcheck(Sorted(8, 4, rng=0), ids, method="complex").ok
-    target, rows = rng.normal(size=(8, 4)), rng.normal(size=(3, 5, 4))
-    expected = target.copy()
-    np.add.at(expected, ids, rows)
-    solutions.solution_1(target, ids, rows)  # adds to what is there
-    np.testing.assert_allclose(target, expected, rtol=1e-12)
+@pytest.mark.parametrize("d_model", [2, 6, 64])
+def test_exercise_1_turns_the_halves_into_the_papers_table(d_model):
+    angle = np.arange(23)[:, None] / 10000 ** (2 * np.arange(d_model // 2) / d_model)
+    halves = np.hstack([np.sin(angle), np.cos(angle)])
+    order = solutions.solution_1(d_model)
+    assert sorted(order) == list(range(d_model))
+    np.testing.assert_array_equal(halves[:, order], layers.sinusoids(23, d_model))
+    np.testing.assert_allclose(
+        halves @ halves.T, layers.sinusoids(23, d_model) @ layers.sinusoids(23, d_model).T
+    )
 
 
-@pytest.mark.parametrize("v", [0, 5])
-def test_gradient_of_a_word_that_is_never_right(v):
-    rng = np.random.default_rng(1)
-    output = mt.layers.OutputProjection(6, 4, rng=2, dtype="float64")
-    x, tgt_out = rng.normal(size=(2, 7, 4)), rng.integers(1, 5, size=(2, 7))
-    logits, cache = output.forward(x)
-    loss_fn = mt.LabelSmoothedCrossEntropy(eps_ls=0.0, pad_id=-1)  # no padding here: 0 is a word
-    _, loss_cache = loss_fn.forward(logits, tgt_out)
-    output.backward(loss_fn.backward(loss_cache), cache)
-    found = solutions.solution_2(logits.reshape(-1, 6), x.reshape(-1, 4), v)
-    np.testing.assert_allclose(found, output.E.grad[v], rtol=1e-10)
+def test_exercise_2_divides_by_the_length_and_has_the_right_gradient():
+    x = np.random.default_rng(1).normal(size=(2, 5, 3))
+    layer = solutions.FractionsOfLength()
+    added = layer.forward(x)[0] - x
+    np.testing.assert_allclose(added, np.broadcast_to(np.arange(5)[:, None] / 5, x.shape), atol=1e-15)
+    for method in ("complex", "central"):
+        assert mt.gradcheck(layer, x, method=method).ok
 
 
-@pytest.mark.parametrize("d_model", [32, 64])
-def test_the_factor_lets_the_word_be_told(d_model):
-    def share(scaled):
-        return solutions.solution_3(d_model, scaled, np.random.default_rng(0))
+def test_exercise_2_shows_that_earlier_positions_move():
+    x = np.random.default_rng(2).normal(size=(2, 5, 3))
+    moved = solutions.solution_2(x)
+    np.testing.assert_allclose(moved, [t / 4 - t / 5 for t in range(4)], atol=1e-12)
+    assert (moved[1:] > 0.01).all()
 
-    assert share(True) > 0.7
-    assert share(False) < 0.2
+
+@pytest.mark.parametrize("base", [10000, 100])
+def test_exercise_3_finds_the_first_distance_below_half(base):
+    d_model = 512
+    distance = solutions.solution_3(d_model, base)
+    angle = np.arange(distance + 1)[:, None] / base ** (2 * np.arange(d_model // 2) / d_model)
+    PE = np.hstack([np.sin(angle), np.cos(angle)])
+    products = PE @ PE[0]
+    assert products[distance] < products[0] / 2 <= products[:distance].min()
+
+
+def test_exercise_3_says_that_a_larger_base_looks_further():
+    near, far = (solutions.solution_3(512, base) for base in (100, 10000))
+    assert (near, far) == (5, 54)
+
+
+def test_the_dot_product_of_two_codes_does_not_fall_steadily():
+    PE = layers.sinusoids(64, 64)
+    np.testing.assert_allclose((PE @ PE[0])[5:7], [23.50, 23.56], atol=0.005)
+
+
+@pytest.mark.parametrize("d_model", [4, 16])
+def test_no_matrix_turns_sines_into_the_sines_of_the_next_position(d_model):
+    """Nor with a constant beside them: the cosine that is missing is no linear combination of these."""
+    code = layers.sinusoids(400, d_model)
+    sines = np.hstack([code[:, ::2], np.ones((400, 1))])
+    basis = np.hstack([sines, code[:, 1::2]])
+    assert np.linalg.matrix_rank(basis) == basis.shape[1]
+    for from_codes, possible in ((sines, False), (code, True)):
+        found, *_ = np.linalg.lstsq(from_codes[:-1], from_codes[1:], rcond=None)
+        assert (abs(from_codes[:-1] @ found - from_codes[1:]).max() < 1e-10) == possible

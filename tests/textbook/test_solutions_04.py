@@ -1,72 +1,93 @@
 """The solutions of chapter 4 solve its exercises."""
 
-from __future__ import annotations
-
 import importlib.util
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 import minitransformer as mt
 
-PATH = Path(__file__).parents[2] / "docs" / "textbook" / "solutions" / "04_residuals.py"
+PATH = Path(__file__).parents[2] / "docs/textbook/solutions/04_attention.py"
 spec = importlib.util.spec_from_file_location("solutions_04", PATH)
 solutions = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(solutions)
 
 
-@pytest.mark.parametrize("L", [1, 8, 152])
-def test_scaled_blocks_keep_the_gradients_length_at_every_depth(L):
+def test_the_jacobian_applied_is_softmax_backward():
     rng = np.random.default_rng(0)
-    d = 16
-    blocks = [solutions.Scaled(d, L, rng) for _ in range(L)]
-    x, dy, caches = rng.normal(size=(6, d)), rng.normal(size=(6, d)), []
-    y, dx = x, dy
-    for block in blocks:
-        y, cache = block.forward(y)
-        caches.append(cache)
-    for block, cache in zip(reversed(blocks), reversed(caches), strict=True):
-        dx = block.backward(dx, cache)
-    assert 0.9 < np.linalg.norm(dx) / np.linalg.norm(dy) < 1.5
-    assert np.linalg.norm(y - x) > 0.3 * np.linalg.norm(x)  # and the blocks do something
+    mask = rng.random((2, 3, 5)) < 0.7
+    weights = mt.layers.softmax(rng.normal(size=(2, 3, 5)), mask)
+    dweights = rng.normal(size=weights.shape)
+    jacobian = solutions.solution_1(weights)
+    assert jacobian.shape == (2, 3, 5, 5)
+    dscores = (jacobian @ dweights[..., None])[..., 0]
+    np.testing.assert_allclose(dscores, mt.layers.softmax_backward(dweights, weights), rtol=1e-12, atol=1e-15)
+    assert abs(dscores).max() > 0.01
 
 
-@pytest.mark.parametrize("method", ["complex", "central"])
-def test_the_blocks_have_the_right_gradients(method):
-    x = np.random.default_rng(1).normal(size=(2, 3, 4))
-    for block in (
-        solutions.Scaled(4, 5, np.random.default_rng(0)),
-        solutions.Highway(4, np.random.default_rng(0)),
-    ):
-        report = mt.gradcheck(block, x, method=method)
+def test_the_jacobian_is_that_of_the_softmax():
+    scores, h = np.random.default_rng(1).normal(size=7), 1e-30
+    columns = [mt.layers.softmax(scores + 1j * h * one).imag / h for one in np.eye(7)]
+    np.testing.assert_allclose(
+        solutions.solution_1(mt.layers.softmax(scores)), np.stack(columns, -1), rtol=1e-12
+    )
+
+
+def test_the_window_mask_lets_through_what_the_exercise_says():
+    T, n = 7, 3
+    mask = solutions.solution_2(np.zeros((2, T), int), n)
+    assert mask.shape == (1, 1, T, T)
+    assert mask.dtype == bool
+    for i in range(T):
+        assert np.flatnonzero(mask[0, 0, i]).tolist() == list(range(max(0, i - n + 1), i + 1))
+    whole = solutions.solution_2(np.zeros((2, T), int), T)
+    assert (whole == mt.layers.causal_mask(np.zeros((2, T), int))).all()
+
+
+def test_two_windows_reach_back_twice_as_far():
+    T, n = 9, 3
+    rng = np.random.default_rng(2)
+    mask = solutions.solution_2(np.zeros((1, T), int), n)
+    layers = [mt.layers.MultiHeadAttention(6, 2, rng=seed, dtype="float64") for seed in (0, 1)]
+
+    def forward(x):
+        for layer in layers:
+            x, _ = layer.forward(x, x, x, mask)
+        return x
+
+    x = rng.normal(size=(1, T, 6))
+    y = forward(x)
+    reached = []
+    for s in range(T):
+        changed = x.copy()
+        changed[0, s] += 1.0
+        if abs(forward(changed) - y)[0, -1].max() > 1e-9:
+            reached.append(s)
+    assert reached == list(range(T - 1 - 2 * (n - 1), T))
+
+
+def test_attention_by_distance_has_the_right_gradients():
+    T = 5
+    rng = np.random.default_rng(3)
+    layer = solutions.AttentionByDistance(T)
+    layer.a.data = rng.normal(size=2 * T - 1)
+    Q, K, V = rng.normal(size=(2, 3, T, 4)), rng.normal(size=(2, 3, T, 4)), rng.normal(size=(2, 3, T, 7))
+    for method in ("complex", "central"):
+        report = mt.gradcheck(layer, Q, K, V, method=method)
         assert report.ok, report
+        assert "a" in [row.name for row in report.rows]
 
 
-def test_the_highway_is_its_formula_and_its_gate_decides():
-    rng = np.random.default_rng(0)
-    block, x = solutions.Highway(4, rng), rng.normal(size=(2, 3, 4))
-    new = block.F.forward(x)[0]
-    for bias, expected in [(-50, x), (50, new), (0, None)]:
-        block.gate.b.data[...] = bias
-        if expected is None:
-            g = 1 / (1 + np.exp(-(x @ block.gate.W.data)))
-            expected = x + g * (new - x)
-        np.testing.assert_allclose(block.forward(x)[0], expected, rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize("L", [0, 1, 4])
-def test_the_gradient_sorted_by_the_number_of_blocks_passed_through(L):
-    rng = np.random.default_rng(0)
-    dy, jacobians = rng.normal(size=(1, 3)), list(rng.normal(size=(L, 3, 3)))
-    parts = solutions.solution_3(dy, jacobians)
-    assert len(parts) == L + 1
-    for k, part in enumerate(parts):
-        expected = np.zeros_like(dy)
-        for through in combinations(range(L), k):
-            path = dy
-            for block in reversed(through):
-                path = path @ jacobians[block]
-            expected += path
-        np.testing.assert_allclose(part, expected, rtol=1e-10)
+def test_attention_by_distance_adds_a_number_for_each_distance():
+    T = 4
+    rng = np.random.default_rng(4)
+    Q, K, V = rng.normal(size=(2, 3, T, 4)), rng.normal(size=(2, 3, T, 4)), rng.normal(size=(2, 3, T, 5))
+    layer = solutions.AttentionByDistance(T)
+    plain, _ = mt.layers.ScaledDotProductAttention().forward(Q, K, V)
+    np.testing.assert_allclose(layer.forward(Q, K, V)[0], plain, rtol=1e-12)  # all distances alike
+    for distance in range(1 - T, T):  # a strong liking for one distance: its value, where there is one
+        layer.a.data = np.where(np.arange(1 - T, T) == distance, 100.0, 0.0)
+        y, _ = layer.forward(Q, K, V)
+        for i in range(T):
+            if 0 <= i - distance < T:
+                np.testing.assert_allclose(y[:, :, i], V[:, :, i - distance], rtol=1e-9)

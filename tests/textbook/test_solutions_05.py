@@ -1,59 +1,92 @@
-"""The solutions to the exercises of chapter 5 solve them."""
-
-from __future__ import annotations
+"""The solutions of chapter 5 solve its exercises."""
 
 import importlib.util
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from minitransformer import layers
+import minitransformer as mt
 
-PATH = Path(__file__).parents[2] / "docs" / "textbook" / "solutions" / "05_normalization.py"
+PATH = Path(__file__).parents[2] / "docs" / "textbook" / "solutions" / "05_heads.py"
 spec = importlib.util.spec_from_file_location("solutions_05", PATH)
 solutions = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(solutions)
 
 
-def test_exercise_1_is_batch_norm_where_the_batch_has_that_mean_and_variance():
-    rng = np.random.default_rng(1)
-    norm = layers.BatchNorm(5, eps=0.1, dtype="float64")
-    norm.gamma.data, norm.beta.data = rng.normal(size=(2, 5))
-    x = rng.normal(2, 3, (2, 7, 5))
-    a, c = solutions.solution_1(norm, x.mean((0, 1)), x.var((0, 1)))
-    assert a.shape == c.shape == (5,)
-    np.testing.assert_allclose(a * x + c, norm.forward(x)[0], rtol=1e-10)
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_n_keys_that_share_the_weight_evenly_count_as_n(n):
+    weights = np.zeros((2, 3, 7))
+    weights[..., 7 - n :] = 1 / n
+    np.testing.assert_allclose(solutions.solution_1(weights), np.full((2, 3), n), rtol=1e-12)
 
 
-def test_exercise_1_can_be_folded_into_the_linear_map_in_front():
-    rng = np.random.default_rng(2)
-    norm = layers.BatchNorm(5, dtype="float64")
-    norm.gamma.data, norm.beta.data = rng.normal(size=(2, 5))
-    mean, var = rng.normal(size=5), rng.uniform(1, 2, 5)
-    a, c = solutions.solution_1(norm, mean, var)
-    linear = layers.Linear(3, 5, rng=3, dtype="float64")
-    linear.b.data = rng.normal(size=5)
-    z = rng.normal(size=(4, 3))
-    x, _ = linear.forward(z)
-    expected = norm.gamma.data * (x - mean) / np.sqrt(var + norm.eps) + norm.beta.data
-    np.testing.assert_allclose(z @ (linear.W.data * a) + (a * linear.b.data + c), expected, rtol=1e-10)
+def test_the_effective_number_of_keys_is_between_one_and_all():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(4, 6, 5)) * 3
+    effective = solutions.solution_1(mt.layers.softmax(scores))
+    assert effective.shape == (4, 6)
+    assert (effective > 1).all()
+    assert (effective < 5).all()
+    by_definition = [
+        np.exp(-sum(w * np.log(w) for w in row)) for row in mt.layers.softmax(scores).reshape(-1, 5)
+    ]
+    np.testing.assert_allclose(effective.ravel(), by_definition, rtol=1e-12)
 
 
-def test_exercise_2_is_the_gradient_of_layer_norm():
-    rng = np.random.default_rng(4)
-    norm = layers.LayerNorm(7, eps=0.2, dtype="float64")
-    norm.gamma.data, norm.beta.data = rng.normal(size=(2, 7))
-    x, dy = rng.normal(1, 2, (2, 3, 5, 7))
-    _, cache = norm.forward(x)
-    dx = solutions.solution_2(x, dy, norm.gamma.data, norm.eps)
-    np.testing.assert_allclose(dx, norm.backward(dy, cache), rtol=1e-10, atol=1e-13)
-    assert abs(dx).max() > 0.1
+@pytest.fixture(scope="module")
+def model_and_pairs():
+    """A model that has learned a few sentences by heart, and these."""
+    config = mt.TransformerConfig.preset(
+        "toy", vocab_size=13, n_layers=1, d_model=16, n_heads=2, d_ff=32, dropout=0.0
+    )
+    model = mt.Transformer(config, seed=0)
+    symbols = np.random.default_rng(1).integers(3, 13, (16, 4))
+    start, end = np.full((16, 1), 1), np.full((16, 1), 2)
+    loss_fn, optimizer = mt.LabelSmoothedCrossEntropy(eps_ls=0.0, pad_id=0), mt.Adam(model)
+    for _ in range(150):
+        model.zero_grad()
+        logits, cache = model.forward(np.hstack([symbols, end]), np.hstack([start, symbols]))
+        _, loss_cache = loss_fn.forward(logits, np.hstack([symbols, end]))
+        model.backward(loss_fn.backward(loss_cache), cache)
+        optimizer.step(lr=5e-3)
+    pairs = [(row, row) for row in symbols.tolist()]
+    assert mt.evaluate(model, pairs)["exact_match"] > 0.9
+    return model, pairs
 
 
-def test_exercise_3_leaves_the_order_alone_and_no_gradient():
-    rng = np.random.default_rng(5)
-    x, dy = rng.normal(size=(2, 50, 2))
-    x_hat, dx = solutions.solution_3(x, dy)
-    first_is_larger = x[:, :1] > x[:, 1:]
-    np.testing.assert_allclose(x_hat, np.where(first_is_larger, [1, -1], [-1, 1]), rtol=1e-9)
-    assert abs(dx).max() < 1e-9 * abs(dy / (x[:, :1] - x[:, 1:])).max()
+NAMES = [
+    "encoder.layers.0.self_attention",
+    "decoder.layers.0.self_attention",
+    "decoder.layers.0.cross_attention",
+]
+
+
+def test_switching_off_heads_is_scored_on_a_model_without_them(model_and_pairs):
+    model, pairs = model_and_pairs
+    before = model.state_dict()
+    everything = [(name, head) for name in NAMES for head in (0, 1)]
+    results = {}
+    for heads in ([], *([one] for one in everything), everything):
+        twin = mt.Transformer(model.config)
+        twin.load_state_dict(before)
+        for path, head in heads:
+            twin.parameters()[path + ".W_O"].data.reshape(2, 8, 16)[head] = 0.0
+        results[str(heads)] = solutions.solution_2(model, pairs, heads)
+        assert results[str(heads)] == mt.evaluate(twin, pairs)["exact_match"]
+    assert len(set(results.values())) > 2  # it makes a difference which heads are off
+    assert results[str(everything)] < 0.1 < 0.9 < results["[]"]
+    for path, x in model.state_dict().items():
+        np.testing.assert_array_equal(x, before[path])  # the model itself keeps its heads
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_other_weights_give_the_same_output(seed):
+    rng = np.random.default_rng(seed)
+    w = mt.layers.softmax(rng.normal(size=7))
+    V = rng.normal(size=(7, rng.integers(1, 6)))
+    other = solutions.solution_3(w, V)
+    assert (other >= 0).all()
+    assert abs(other - w).max() > 1e-3
+    np.testing.assert_allclose(other.sum(), 1, rtol=1e-12)
+    np.testing.assert_allclose(other @ V, w @ V, rtol=1e-10, atol=1e-12)

@@ -1,6 +1,9 @@
 """The solutions of chapter 7 solve its exercises."""
 
+from __future__ import annotations
+
 import importlib.util
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -8,85 +11,62 @@ import pytest
 
 import minitransformer as mt
 
-PATH = Path(__file__).parents[2] / "docs" / "textbook" / "solutions" / "07_heads.py"
+PATH = Path(__file__).parents[2] / "docs" / "textbook" / "solutions" / "07_residuals.py"
 spec = importlib.util.spec_from_file_location("solutions_07", PATH)
 solutions = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(solutions)
 
 
-@pytest.mark.parametrize("n", [1, 2, 5])
-def test_n_keys_that_share_the_weight_evenly_count_as_n(n):
-    weights = np.zeros((2, 3, 7))
-    weights[..., 7 - n :] = 1 / n
-    np.testing.assert_allclose(solutions.solution_1(weights), np.full((2, 3), n), rtol=1e-12)
-
-
-def test_the_effective_number_of_keys_is_between_one_and_all():
+@pytest.mark.parametrize("L", [1, 8, 152])
+def test_scaled_blocks_keep_the_gradients_length_at_every_depth(L):
     rng = np.random.default_rng(0)
-    scores = rng.normal(size=(4, 6, 5)) * 3
-    effective = solutions.solution_1(mt.layers.softmax(scores))
-    assert effective.shape == (4, 6)
-    assert (effective > 1).all()
-    assert (effective < 5).all()
-    by_definition = [
-        np.exp(-sum(w * np.log(w) for w in row)) for row in mt.layers.softmax(scores).reshape(-1, 5)
-    ]
-    np.testing.assert_allclose(effective.ravel(), by_definition, rtol=1e-12)
+    d = 16
+    blocks = [solutions.Scaled(d, L, rng) for _ in range(L)]
+    x, dy, caches = rng.normal(size=(6, d)), rng.normal(size=(6, d)), []
+    y, dx = x, dy
+    for block in blocks:
+        y, cache = block.forward(y)
+        caches.append(cache)
+    for block, cache in zip(reversed(blocks), reversed(caches), strict=True):
+        dx = block.backward(dx, cache)
+    assert 0.9 < np.linalg.norm(dx) / np.linalg.norm(dy) < 1.5
+    assert np.linalg.norm(y - x) > 0.3 * np.linalg.norm(x)  # and the blocks do something
 
 
-@pytest.fixture(scope="module")
-def model_and_pairs():
-    """A model that has learned a few sentences by heart, and these."""
-    config = mt.TransformerConfig.preset(
-        "toy", vocab_size=13, n_layers=1, d_model=16, n_heads=2, d_ff=32, dropout=0.0
-    )
-    model = mt.Transformer(config, seed=0)
-    symbols = np.random.default_rng(1).integers(3, 13, (16, 4))
-    start, end = np.full((16, 1), 1), np.full((16, 1), 2)
-    loss_fn, optimizer = mt.LabelSmoothedCrossEntropy(eps_ls=0.0, pad_id=0), mt.Adam(model)
-    for _ in range(150):
-        model.zero_grad()
-        logits, cache = model.forward(np.hstack([symbols, end]), np.hstack([start, symbols]))
-        _, loss_cache = loss_fn.forward(logits, np.hstack([symbols, end]))
-        model.backward(loss_fn.backward(loss_cache), cache)
-        optimizer.step(lr=5e-3)
-    pairs = [(row, row) for row in symbols.tolist()]
-    assert mt.evaluate(model, pairs)["exact_match"] > 0.9
-    return model, pairs
+@pytest.mark.parametrize("method", ["complex", "central"])
+def test_the_blocks_have_the_right_gradients(method):
+    x = np.random.default_rng(1).normal(size=(2, 3, 4))
+    for block in (
+        solutions.Scaled(4, 5, np.random.default_rng(0)),
+        solutions.Highway(4, np.random.default_rng(0)),
+    ):
+        report = mt.gradcheck(block, x, method=method)
+        assert report.ok, report
 
 
-NAMES = [
-    "encoder.layers.0.self_attention",
-    "decoder.layers.0.self_attention",
-    "decoder.layers.0.cross_attention",
-]
+def test_the_highway_is_its_formula_and_its_gate_decides():
+    rng = np.random.default_rng(0)
+    block, x = solutions.Highway(4, rng), rng.normal(size=(2, 3, 4))
+    new = block.F.forward(x)[0]
+    for bias, expected in [(-50, x), (50, new), (0, None)]:
+        block.gate.b.data[...] = bias
+        if expected is None:
+            g = 1 / (1 + np.exp(-(x @ block.gate.W.data)))
+            expected = x + g * (new - x)
+        np.testing.assert_allclose(block.forward(x)[0], expected, rtol=1e-9, atol=1e-12)
 
 
-def test_switching_off_heads_is_scored_on_a_model_without_them(model_and_pairs):
-    model, pairs = model_and_pairs
-    before = model.state_dict()
-    everything = [(name, head) for name in NAMES for head in (0, 1)]
-    results = {}
-    for heads in ([], *([one] for one in everything), everything):
-        twin = mt.Transformer(model.config)
-        twin.load_state_dict(before)
-        for path, head in heads:
-            twin.parameters()[path + ".W_O"].data.reshape(2, 8, 16)[head] = 0.0
-        results[str(heads)] = solutions.solution_2(model, pairs, heads)
-        assert results[str(heads)] == mt.evaluate(twin, pairs)["exact_match"]
-    assert len(set(results.values())) > 2  # it makes a difference which heads are off
-    assert results[str(everything)] < 0.1 < 0.9 < results["[]"]
-    for path, x in model.state_dict().items():
-        np.testing.assert_array_equal(x, before[path])  # the model itself keeps its heads
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_other_weights_give_the_same_output(seed):
-    rng = np.random.default_rng(seed)
-    w = mt.layers.softmax(rng.normal(size=7))
-    V = rng.normal(size=(7, rng.integers(1, 6)))
-    other = solutions.solution_3(w, V)
-    assert (other >= 0).all()
-    assert abs(other - w).max() > 1e-3
-    np.testing.assert_allclose(other.sum(), 1, rtol=1e-12)
-    np.testing.assert_allclose(other @ V, w @ V, rtol=1e-10, atol=1e-12)
+@pytest.mark.parametrize("L", [0, 1, 4])
+def test_the_gradient_sorted_by_the_number_of_blocks_passed_through(L):
+    rng = np.random.default_rng(0)
+    dy, jacobians = rng.normal(size=(1, 3)), list(rng.normal(size=(L, 3, 3)))
+    parts = solutions.solution_3(dy, jacobians)
+    assert len(parts) == L + 1
+    for k, part in enumerate(parts):
+        expected = np.zeros_like(dy)
+        for through in combinations(range(L), k):
+            path = dy
+            for block in reversed(through):
+                path = path @ jacobians[block]
+            expected += path
+        np.testing.assert_allclose(part, expected, rtol=1e-10)

@@ -1,4 +1,4 @@
-"""Solutions to the exercises of chapter 5."""
+"""Solutions to the exercises of chapter 8."""
 
 import numpy as np
 

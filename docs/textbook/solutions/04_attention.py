@@ -1,4 +1,4 @@
-"""Solutions to the exercises of chapter 6."""
+"""Solutions to the exercises of chapter 4."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Solutions to the exercises of chapter 8."""
+"""Solutions to the exercises of chapter 6."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Solutions to the exercises of chapter 2."""
+"""Solutions to the exercises of chapter 3."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Solutions to the exercises of chapter 4."""
+"""Solutions to the exercises of chapter 7."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Solutions to the exercises of chapter 7."""
+"""Solutions to the exercises of chapter 5."""
 
 import numpy as np
 

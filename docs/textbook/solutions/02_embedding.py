@@ -1,4 +1,4 @@
-"""Solutions to the exercises of chapter 3."""
+"""Solutions to the exercises of chapter 2."""
 
 import numpy as np
 
