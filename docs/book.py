@@ -10,6 +10,7 @@ from collections.abc import Callable
 import matplotlib
 from cycler import cycler
 from IPython.display import HTML, display
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Eight colours that stand out, at least 3 : 1, from a white and from a black page.
@@ -31,6 +32,20 @@ def show(draw: Callable[[Figure], object], alt: str, width: float = 7, height: f
         for theme in THEMES
     )
     display(HTML(f'<div class="book-figure" tabindex="0" style="--width: {96 * width:.0f}px">{images}</div>'))
+
+
+def box(ax: Axes, x: float, y: float, text: str, color: str = "gray", size: float = 10) -> None:
+    """A rounded box around `text`, its middle at (x, y)."""
+    outline = {"boxstyle": "round,pad=0.4", "facecolor": "none", "edgecolor": color, "linewidth": 1.5}
+    ax.text(x, y, text, ha="center", va="center", size=size, bbox=outline)
+
+
+def arrow(
+    ax: Axes, start: tuple[float, float], end: tuple[float, float], color: str = "gray", bend: float = 0.0
+) -> None:
+    """An arrow from `start` to `end`, bent to its side by `bend` times its length."""
+    line = {"arrowstyle": "->", "color": color, "linewidth": 1.5, "connectionstyle": f"arc3,rad={bend}"}
+    ax.annotate("", end, start, arrowprops=line)
 
 
 def _svg(draw: Callable[[Figure], object], theme: str, width: float, height: float) -> str:
