@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import html
+import importlib.util
 import io
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import matplotlib
 from cycler import cycler
@@ -32,6 +35,16 @@ def show(draw: Callable[[Figure], object], alt: str, width: float = 7, height: f
         for theme in THEMES
     )
     display(HTML(f'<div class="book-figure" tabindex="0" style="--width: {96 * width:.0f}px">{images}</div>'))
+
+
+def solution(chapter: str, name: str) -> Any:
+    """The function or class `name` of the solutions to a chapter: solution("04_attention", "solution_1")."""
+    path = Path(__file__).parent / "textbook" / "solutions" / f"{chapter}.py"
+    spec = importlib.util.spec_from_file_location(f"solutions_{chapter}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, name)
 
 
 def box(ax: Axes, x: float, y: float, text: str, color: str = "gray", size: float = 10) -> None:
