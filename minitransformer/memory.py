@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import mmap
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
@@ -56,6 +57,11 @@ class FlatMemory:
 
     def _move(self, parameters: list[Parameter], allocate: Callable[..., Array]) -> Flat:
         first, size = parameters[0].data, sum(p.size for p in parameters)
+        if other := {str(p.data.dtype) for p in parameters} - {str(first.dtype)}:
+            raise InputError(
+                f"{type(self).__name__}: expected parameters of one dtype, to lie side by side, got {first.dtype} and "
+                f"{', '.join(sorted(other))}; layer.to(dtype='float32') gives all of them one"
+            )
         self._views = _Views(Flat(*(allocate(size, first.dtype, first) for _ in range(2))), parameters)
         # one at a time, since a second copy of all parameters may not fit into memory
         for p, data, grad in self._views.places():
@@ -86,6 +92,11 @@ class Buffer:
     """
 
     def __init__(self, module: FlatMemory, user: str) -> None:
+        if not isinstance(module, FlatMemory):
+            raise InputError(
+                f"{user}: expected a model, a subclass of Module, got {describe(module)}; layers that are attributes "
+                f"of one Module, or in a list there, are one model"
+            )
         self.module, self.user = module, user
         self._flat, self._parameters = module.flatten(), parameters_of(module)
 
@@ -99,6 +110,10 @@ class Buffer:
                 )
             self._flat = flat
         return flat
+
+    def layout(self) -> int:
+        """A number that tells this buffer from one of another model: a checksum of the parameters' names and shapes."""
+        return zlib.crc32(repr([(name, p.shape) for name, p in self._parameters.items()]).encode())
 
     def _difference(self, flat: Flat) -> str:
         now, then = parameters_of(self.module), self._parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Set
 from typing import Any
 
-from minitransformer.backend import Array, DTypeLike, array_module, is_array, is_float
+from minitransformer.backend import Array, DTypeLike, array_module, castable, is_array, is_float
 from minitransformer.errors import InputError, describe
 
 COLLECTIONS = (list, tuple)
@@ -35,7 +35,7 @@ class Parameter:
     @data.setter
     def data(self, value: Array) -> None:
         if value is not self._data:  # else `p.data -= ...` has written in place already
-            array_module(value).copyto(self._data, value, casting="same_kind")
+            self._write(self._data, value)
 
     @property
     def grad(self) -> Array:
@@ -46,7 +46,14 @@ class Parameter:
     @grad.setter
     def grad(self, value: Array) -> None:
         if value is not self._grad:  # else `p.grad += ...` has written in place already
-            array_module(value).copyto(self.grad, value, casting="same_kind")
+            self._write(self.grad, value)
+
+    def _write(self, out: Array, value: Array) -> None:
+        """out[...] = value. Raises InputError for another shape, which would be broadcast, and for another kind."""
+        fits = is_array(value) and value.shape == self.shape
+        if not (fits and castable(value, out)):
+            raise InputError(f"Parameter: expected {describe(out)} to write there, got {describe(value)}")
+        array_module(value).copyto(out, value, casting="same_kind")
 
     def convert(self, change: Callable[[Array], Array]) -> None:
         """Replace `data` and `grad` by what `change` returns for each."""

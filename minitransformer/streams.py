@@ -56,11 +56,15 @@ def write(text: str, utf8: bool = False) -> None:
             line.encode(sys.stdout.encoding or "utf-8", sys.stdout.errors or "strict")
     except UnicodeEncodeError:
         utf8 = True
-    if utf8:
-        sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape"))
-    else:
-        sys.stdout.write(line)
-    sys.stdout.flush()
+    try:
+        if utf8:
+            sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape"))
+        else:
+            sys.stdout.write(line)
+        sys.stdout.flush()
+    except OSError as error:
+        error.filename = "standard output"
+        raise
 
 
 def standard_input() -> BinaryIO:

@@ -125,7 +125,7 @@ def test_an_optimizer_follows_a_model_that_was_only_moved():
 def test_replicas_notice_that_their_model_has_changed():
     model, batches = model_and_batches(2)
     replicas = mt.Replicas(model, 2)
-    model.more = mt.layers.Linear(2, 2)
+    model.more = mt.layers.Linear(2, 2, dtype="float64")
     with pytest.raises(
         mt.InputError, match=r"^Replicas: expected the model that it was made for, but more\.W is new"
     ):

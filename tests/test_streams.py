@@ -68,6 +68,7 @@ def test_a_closed_standard_input_is_said(run):
 
 def test_a_full_disk_at_the_other_end_of_standard_output_is_said(run):
     done = shell('"$@" > /dev/full', "decode", run, "1 2 3 4 5 6 7 8 9 10")
+    assert "standard output" in done.stderr
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "No space left" in done.stderr
 
 

@@ -14,6 +14,7 @@ from minitransformer.commands.common import Answer, Commands, device, example, p
 from minitransformer.commands.evaluate import summary
 from minitransformer.config import TrainingConfig, TransformerConfig
 from minitransformer.errors import ConfigError
+from minitransformer.files import read_text
 from minitransformer.parallel.ranks import Ranks
 from minitransformer.runs.interrupt import stop_on_signal
 from minitransformer.runs.progress import Progress
@@ -89,7 +90,7 @@ def settings_of(arguments: argparse.Namespace) -> RunSettings:
     settings: dict[str, Any] = {}
     if arguments.config is not None:
         try:
-            settings = json.loads(arguments.config.read_text(encoding="utf-8-sig"))
+            settings = json.loads(read_text(arguments.config))
         except (ValueError, RecursionError) as error:  # RecursionError: nested too deep
             raise ConfigError(f"{arguments.config}: not JSON ({error})") from None
         if not isinstance(settings, dict):

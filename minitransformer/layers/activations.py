@@ -10,6 +10,7 @@ from minitransformer.kernels import fused
 from minitransformer.layers.masks import masked_scores
 from minitransformer.module import Module
 from minitransformer.validation import checked
+from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import layer_inputs, softmax_inputs
 
 
@@ -29,6 +30,7 @@ class ReLU(Module):
         y = array_module(x).maximum(x, 0)
         return y, ReLUCache(y)
 
+    @gradient_of_shape(lambda layer, cache: cache.y.shape)
     def backward(self, dy: Array, cache: ReLUCache) -> Array:
         return dy * (cache.y > 0)
 

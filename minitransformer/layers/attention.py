@@ -10,6 +10,7 @@ from minitransformer.layers.activations import softmax, softmax_backward
 from minitransformer.layers.dropout import Dropout, DropoutCache
 from minitransformer.module import Module
 from minitransformer.validation import checked
+from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import attention_inputs
 
 
@@ -57,6 +58,7 @@ class ScaledDotProductAttention(Module):
         dropped, cache_dropout = self.dropout.forward(weights, rng)
         return dropped @ V, AttentionCache(Q, K, V, weights, cache_dropout, dropped)
 
+    @gradient_of_shape(lambda layer, cache: (*cache.Q.shape[:-1], cache.V.shape[-1]))
     def backward(self, dcontext: Array, cache: AttentionCache) -> tuple[Array, Array, Array]:
         Q, K, V, weights, cache_dropout, dropped = cache
         scale = 1 / math.sqrt(Q.shape[-1])

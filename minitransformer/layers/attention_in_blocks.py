@@ -32,6 +32,7 @@ from minitransformer.layers.attention import attention_scores, attention_weights
 from minitransformer.layers.dropout import Dropout, DropoutCache
 from minitransformer.module import Module
 from minitransformer.validation import checked
+from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import blocks_inputs
 
 BLOCK = 1 << 18  # about how many scores are in a block: 1 MB in float32
@@ -89,6 +90,7 @@ class AttentionInBlocks(Module):
             write_product(context[index], dropped, V[keys_of(index, weights)])
         return context, cache if several else cache._replace(weights=weights, dropout=cache_dropout)
 
+    @gradient_of_shape(lambda layer, cache: (*cache.Q.shape[:-1], cache.V.shape[-1]))
     def backward(self, dcontext: Array, cache: BlocksCache) -> tuple[Array, Array, Array]:
         Q, K, V, _, rng, weights, cache_dropout = cache
         rng = snapshot(rng)  # draws the same numbers as in forward

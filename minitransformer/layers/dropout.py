@@ -9,6 +9,7 @@ from minitransformer.backend import Array, Generator, on_gpu
 from minitransformer.errors import ConfigError
 from minitransformer.kernels import fused
 from minitransformer.module import Module
+from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import layer_inputs
 
 
@@ -49,6 +50,7 @@ class Dropout(Module):
         kept = keep_mask(rng, self.p, x)
         return apply_mask(x, kept, self.p), DropoutCache(kept)
 
+    @gradient_of_shape(lambda layer, cache: None if cache.kept is None else cache.kept.shape)
     def backward(self, dy: Array, cache: DropoutCache) -> Array:
         if cache.kept is None:
             return dy

@@ -19,7 +19,9 @@ from minitransformer.kernels import fused
 from minitransformer.layers.linear import rows
 from minitransformer.module import Module, Parameter
 from minitransformer.validation import checked
+from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import embedding_inputs, layer_inputs
+from minitransformer.validation.settings import layer_sizes
 
 
 def embedding_matrix(vocab_size: int, d_model: int, rng: Generator, dtype: DTypeLike) -> Parameter:
@@ -49,6 +51,7 @@ class Embedding(Module):
     `E` shares the parameter of another layer (tied weights); without it, E is drawn from `rng`.
     """
 
+    @layer_sizes
     def __init__(
         self,
         vocab_size: int,
@@ -64,6 +67,7 @@ class Embedding(Module):
     def forward(self, ids: Array, rng: Generator | None = None) -> tuple[Array, EmbeddingCache]:
         return self.E.data[ids] * math.sqrt(self.E.shape[1]), EmbeddingCache(ids)
 
+    @gradient_of_shape(lambda layer, cache: (*cache.ids.shape, layer.E.shape[1]))
     def backward(self, dy: Array, cache: EmbeddingCache) -> None:
         add_rows(self.E.grad, cache.ids, dy * math.sqrt(self.E.shape[1]))
 
@@ -81,6 +85,7 @@ class OutputProjection(Module):
     E has the embedding's shape, so that it can be the embedding's parameter.
     """
 
+    @layer_sizes
     def __init__(
         self,
         vocab_size: int,
@@ -97,6 +102,7 @@ class OutputProjection(Module):
         logits = rows(x) @ self.E.data.T
         return logits.reshape(*x.shape[:-1], -1), OutputProjectionCache(x)
 
+    @gradient_of_shape(lambda layer, cache: (*cache.x.shape[:-1], layer.E.shape[0]))
     def backward(self, dlogits: Array, cache: OutputProjectionCache) -> Array:
         add_product(self.E.grad, rows(dlogits).T, rows(cache.x))
         return (rows(dlogits) @ self.E.data).reshape(cache.x.shape)

@@ -9,7 +9,9 @@ from minitransformer.layers.activations import ReLU, ReLUCache
 from minitransformer.layers.dropout import Dropout, DropoutCache
 from minitransformer.layers.linear import linear, linear_backward
 from minitransformer.module import Module, Parameter
+from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import layer_inputs
+from minitransformer.validation.settings import layer_sizes
 
 
 class FeedForwardCache(NamedTuple):
@@ -29,6 +31,7 @@ class FeedForward(Module):
     `dropout` acts on the ReLU's output (the paper does not; its reference implementation can).
     """
 
+    @layer_sizes
     def __init__(
         self,
         d_model: int,
@@ -53,6 +56,7 @@ class FeedForward(Module):
         y = linear(hidden, self.W_2, self.b_2)
         return y, FeedForwardCache(x, cache_relu, cache_dropout, hidden)
 
+    @gradient_of_shape(lambda layer, cache: cache.x.shape)
     def backward(self, dy: Array, cache: FeedForwardCache) -> Array:
         dhidden = linear_backward(dy, cache.hidden, self.W_2, self.b_2)
         dhidden = self.dropout.backward(dhidden, cache.dropout)

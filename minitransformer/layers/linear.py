@@ -16,7 +16,9 @@ from minitransformer.backend import (
     zeros,
 )
 from minitransformer.module import Module, Parameter
+from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import layer_inputs
+from minitransformer.validation.settings import layer_sizes
 
 
 def rows(x: Array) -> Array:
@@ -53,6 +55,7 @@ class Linear(Module):
     W starts Xavier-uniform, drawn from `rng` (a generator or a seed; None draws a seed), b at zero.
     """
 
+    @layer_sizes
     def __init__(
         self, d_in: int, d_out: int, *, bias: bool = True, rng: Seed = None, dtype: DTypeLike = "float32"
     ) -> None:
@@ -63,5 +66,6 @@ class Linear(Module):
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, LinearCache]:
         return linear(x, self.W, self.b), LinearCache(x)
 
+    @gradient_of_shape(lambda layer, cache: (*cache.x.shape[:-1], layer.W.shape[1]))
     def backward(self, dy: Array, cache: LinearCache) -> Array:
         return linear_backward(dy, cache.x, self.W, self.b)

@@ -8,13 +8,17 @@ the same, and the CUDA kernel for softmax skips those scores.
 from __future__ import annotations
 
 from minitransformer.backend import Array, array_module, windows
+from minitransformer.validation import checked
+from minitransformer.validation.layers import causal_mask_inputs, padding_mask_inputs
 
 
+@checked(padding_mask_inputs)
 def padding_mask(ids: Array, pad_id: int) -> Array:
     """True at the keys that are words, False at padding: (B, T) -> (B, 1, 1, T)."""
     return (ids != pad_id)[:, None, None, :]
 
 
+@checked(causal_mask_inputs)
 def causal_mask(ids: Array) -> Array:
     """Position i may attend to the positions j <= i: (B, T) -> (1, 1, T, T), lower triangle True.
 

@@ -9,8 +9,9 @@ from minitransformer.layers.attention import attention_weights
 from minitransformer.layers.attention_in_blocks import AttentionInBlocks, BlocksCache
 from minitransformer.layers.linear import linear, linear_backward
 from minitransformer.module import Module, Parameter
+from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import layer_inputs
-from minitransformer.validation.settings import head_widths
+from minitransformer.validation.settings import head_widths, layer_sizes
 
 
 class MultiHeadAttentionCache(NamedTuple):
@@ -34,6 +35,7 @@ class MultiHeadAttention(Module):
     No bias, as in the paper's formulas; `bias=True` adds b_Q, b_K, b_V, b_O.
     """
 
+    @layer_sizes
     def __init__(
         self,
         d_model: int,
@@ -82,6 +84,7 @@ class MultiHeadAttention(Module):
         heads = attention_weights(Q, K, mask) @ V
         return linear(merge_heads(heads), self.W_O, self.b_O)
 
+    @gradient_of_shape(lambda layer, cache: cache.query.shape)
     def backward(self, dy: Array, cache: MultiHeadAttentionCache) -> tuple[Array, Array, Array]:
         dcontext = linear_backward(dy, cache.context, self.W_O, self.b_O)
         dQ, dK, dV = self.attention.backward(split_heads(dcontext, self.n_heads), cache.attention)

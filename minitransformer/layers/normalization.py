@@ -17,7 +17,9 @@ from minitransformer.backend import (
 from minitransformer.kernels import fused
 from minitransformer.module import Module, Parameter
 from minitransformer.validation import checked
+from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import layer_inputs, norm_inputs
+from minitransformer.validation.settings import layer_sizes
 
 
 @fused(kernels.layer_norm)
@@ -54,6 +56,7 @@ class LayerNorm(Module):
     1e-7 · |x|) is small compared with sqrt(eps).
     """
 
+    @layer_sizes
     def __init__(self, d_model: int, eps: float = 1e-5, dtype: DTypeLike = "float32") -> None:
         self.eps = float(eps)
         self.gamma = Parameter(zeros((d_model,), dtype) + 1)
@@ -65,6 +68,7 @@ class LayerNorm(Module):
         y, x_hat, rstd = layer_norm(x, self.gamma.data, self.beta.data, self.eps)
         return y, LayerNormCache(x_hat, rstd)
 
+    @gradient_of_shape(lambda layer, cache: cache.x_hat.shape)
     def backward(self, dy: Array, cache: LayerNormCache) -> Array:
         self.gamma.grad += sum_positions(dy * cache.x_hat)
         self.beta.grad += sum_positions(dy)
@@ -88,6 +92,7 @@ class RMSNorm(Module):
     eps keeps a row of zeros finite. The model uses it with norm_layer="rms".
     """
 
+    @layer_sizes
     def __init__(self, d_model: int, eps: float = 1e-5, dtype: DTypeLike = "float32") -> None:
         self.eps = float(eps)
         self.gamma = Parameter(zeros((d_model,), dtype) + 1)
@@ -99,6 +104,7 @@ class RMSNorm(Module):
         x_hat = x * rrms
         return self.gamma.data * x_hat, RMSNormCache(x_hat, rrms)
 
+    @gradient_of_shape(lambda layer, cache: cache.x_hat.shape)
     def backward(self, dy: Array, cache: RMSNormCache) -> Array:
         x_hat, rrms = cache
         self.gamma.grad += sum_positions(dy * x_hat)

@@ -18,7 +18,9 @@ from minitransformer.backend import Array, DTypeLike, Generator, array_module, s
 from minitransformer.errors import ConfigError, InputError
 from minitransformer.module import Module, Parameter
 from minitransformer.validation import checked
+from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import layer_inputs, norm_inputs
+from minitransformer.validation.settings import layer_sizes
 
 
 class NormCache(NamedTuple):
@@ -53,6 +55,7 @@ class BatchNorm(Module):
     The running averages that Ioffe and Szegedy evaluate with are not kept: forward writes nothing to self.
     """
 
+    @layer_sizes
     def __init__(self, d_model: int, eps: float = 1e-5, dtype: DTypeLike = "float32") -> None:
         self.eps = float(eps)
         self.gamma = Parameter(zeros((d_model,), dtype) + 1)
@@ -64,6 +67,7 @@ class BatchNorm(Module):
         cache = normalize(x, self.axes(x), self.eps)
         return cache.x_hat * self.gamma.data + self.beta.data, cache
 
+    @gradient_of_shape(lambda layer, cache: cache.x_hat.shape)
     def backward(self, dy: Array, cache: NormCache) -> Array:
         self.gamma.grad += sum_positions(dy * cache.x_hat)
         self.beta.grad += sum_positions(dy)
@@ -100,8 +104,9 @@ class GroupNorm(Module):
 
     axes = (1, 3)
 
+    @layer_sizes
     def __init__(self, d_model: int, n_groups: int, eps: float = 1e-5, dtype: DTypeLike = "float32") -> None:
-        if n_groups < 1 or d_model % n_groups:
+        if d_model % n_groups:
             raise ConfigError(f"n_groups: expected a divisor of d_model={d_model}, got {n_groups}")
         self.n_groups, self.eps = n_groups, float(eps)
         self.gamma = Parameter(zeros((d_model,), dtype) + 1)
@@ -113,6 +118,7 @@ class GroupNorm(Module):
         cache = normalize(self._grouped(x), self.axes, self.eps)
         return cache.x_hat.reshape(x.shape) * self.gamma.data + self.beta.data, cache
 
+    @gradient_of_shape(lambda layer, cache: (*cache.x_hat.shape[:2], layer.gamma.shape[0]))
     def backward(self, dy: Array, cache: NormCache) -> Array:
         self.gamma.grad += sum_positions(dy * cache.x_hat.reshape(dy.shape))
         self.beta.grad += sum_positions(dy)

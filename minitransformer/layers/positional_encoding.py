@@ -20,8 +20,9 @@ from minitransformer.backend import (
 from minitransformer.errors import InputError
 from minitransformer.module import Constant, Module, Parameter
 from minitransformer.validation import checked
+from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import layer_inputs, positions_inputs
-from minitransformer.validation.settings import binary_sizes, require, sinusoid_sizes
+from minitransformer.validation.settings import binary_sizes, layer_sizes, require, sinusoid_sizes
 
 
 def no_positions(max_len: int, d_model: int) -> Array:
@@ -88,6 +89,7 @@ class FixedPositions(Module):
     def forward(self, x: Array, rng: Generator | None = None, start: int = 0) -> tuple[Array, None]:
         return x + rows_from(self.PE.data, start, x.shape[1]), None
 
+    @gradient_of_shape(lambda layer, cache: (None, None, layer.PE.data.shape[1]))
     def backward(self, dy: Array, cache: None) -> Array:
         return dy
 
@@ -95,6 +97,7 @@ class FixedPositions(Module):
 class SinusoidalPositions(FixedPositions):
     """FixedPositions with the paper's table, `sinusoids`."""
 
+    @layer_sizes
     def __init__(self, max_len: int, d_model: int, dtype: DTypeLike = "float32") -> None:
         super().__init__(sinusoids(max_len, d_model), dtype)
 
@@ -110,6 +113,7 @@ class LearnedPositions(Module):
     backward  dx = dy,   dP[start : start + T] += dy summed over the batch
     """
 
+    @layer_sizes
     def __init__(self, max_len: int, d_model: int, *, rng: Seed = None, dtype: DTypeLike = "float32") -> None:
         self.P = Parameter(normal(generator(rng), (max_len, d_model), d_model**-0.5, dtype))
 
@@ -120,6 +124,7 @@ class LearnedPositions(Module):
     ) -> tuple[Array, LearnedPositionsCache]:
         return x + rows_from(self.P.data, start, x.shape[1]), LearnedPositionsCache(start)
 
+    @gradient_of_shape(lambda layer, cache: (None, None, layer.P.shape[1]))
     def backward(self, dy: Array, cache: LearnedPositionsCache) -> Array:
         self.P.grad[cache.start : cache.start + dy.shape[1]] += dy.sum(0)
         return dy

@@ -22,6 +22,7 @@ from minitransformer.parts import in_parts, on_threads
 from minitransformer.system import blas_threads, can_fork, n_cores, peak_memory_mb
 from minitransformer.training.batching import Batch
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
+from minitransformer.validation.settings import SIZES_BELOW, as_integer
 
 # The fewest numbers in the activations of a replica: with fewer, the processes wait for each other.
 WORK = 1 << 14
@@ -39,6 +40,7 @@ class Replicas:
 
     def __init__(self, model: Transformer, n: int = 1, keep: Keep = "caches", ranks: Ranks = ALONE) -> None:
         self.keep, self.ranks = keep, ranks
+        n = as_integer("Replicas: n", n, 1, SIZES_BELOW, "a whole number, 1 or more")
         if n > 1:
             model.share()
         self.models = [model, *(model.replica() for _ in range(n - 1))]

@@ -34,8 +34,8 @@ class ShardedAdam(Adam):
         return Flat(data[share], grad[share])
 
     def state_dict(self) -> dict[str, Array]:
-        """All of m and v, gathered from all ranks, and t."""
-        return {"m": self._gathered(self.m), "v": self._gathered(self.v), "t": to_host(self.t)}
+        """All of m and v, gathered from all ranks, and what else Adam's has."""
+        return {**super().state_dict(), "m": self._gathered(self.m), "v": self._gathered(self.v)}
 
     def _gathered(self, own: Array) -> Array:
         """The shares `own` of all ranks as one array, on the CPU."""

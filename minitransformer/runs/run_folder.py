@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -125,7 +126,7 @@ class RunFolder:
         """Whether the folder holds any files of a run."""
         names = ("config.json", "metrics.jsonl", "result.json", "best.npz", "average.npz")
         return self.path.is_dir() and (
-            any((self.path / name).exists() for name in names) or bool(self.checkpoints())
+            any(os.path.lexists(self.path / name) for name in names) or bool(self.checkpoints())
         )
 
     def settings(self, task: Task | None = None) -> RunSettings:
@@ -181,8 +182,9 @@ class RunFolder:
             raise CheckpointError(f"{path}: damaged ({describe(error)})") from None
 
     def checkpoints(self) -> list[Path]:
-        """All checkpoints, the oldest first. (A file of another name is not one, even if it begins alike.)"""
-        paths = [path for path in self.path.glob("checkpoint-*.npz") if _is_checkpoint(path.name)]
+        """All checkpoints, the oldest first. (A file of another name, even if it begins alike, or a folder is none.)"""
+        found = self.path.glob("checkpoint-*.npz")
+        paths = [path for path in found if _is_checkpoint(path.name) and not path.is_dir()]
         return sorted(paths, key=lambda path: (len(path.name), path.name))
 
     def save(self, step: int, arrays: dict[str, Array], meta: dict[str, Any], keep: int = 2) -> None:
@@ -219,10 +221,15 @@ class RunFolder:
     def read(self, path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
         """The arrays and numbers of one checkpoint of this run.
 
-        Raises CheckpointError if it is damaged, or if it was written with another task, model or seed than config.json
-        has.
+        Raises CheckpointError if it is damaged, if it has the name of another step, or if it was written with another
+        task, model or seed than config.json has.
         """
         arrays, meta = load_checkpoint(path)
+        if _is_checkpoint(path.name) and meta.get("step", step := int(path.name[11:-4])) != step:
+            raise CheckpointError(
+                f"{path}: expected the state that its name says, got that after step {describe(meta['step'])}; "
+                f"give it its own name again, or move it away"
+            )
         if "settings" in meta:  # older versions did not write them
             try:
                 written = weights_settings(meta["settings"])
@@ -263,7 +270,9 @@ class RunFolder:
             if odd := [i for i, record in enumerate(records, 1) if not _is_report(record)]:
                 raise ValueError(f"line {odd[0]} is no report of a step")
             return records
-        except (ValueError, OSError, RecursionError) as error:
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(f"{path}: damaged ({error}); move it away to go on without it") from None
 
     def forget_after(self, step: int) -> None:

@@ -71,8 +71,9 @@ class Adam:
         adam(p, self.m, self.v, g, lr, self.t, beta1, beta2, self.adam_eps)
 
     def state_dict(self) -> dict[str, Array]:
-        """m, v and t, which a resumed run needs, as NumPy arrays."""
-        return {"m": to_host(self.m).copy(), "v": to_host(self.v).copy(), "t": to_host(self.t)}
+        """m, v and t, which a resumed run needs, and the layout of the model, as NumPy arrays."""
+        numbers = {"m": to_host(self.m).copy(), "v": to_host(self.v).copy()}
+        return {**numbers, "t": to_host(self.t), "layout": to_host(self._buffer.layout())}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Continue from the m, v and t of `state_dict`. Raises CheckpointError if they are another model's."""
@@ -88,6 +89,10 @@ class Adam:
         finite = all(array_module(x).isfinite(x).all() for x in (state["m"], state["v"]))
         if not finite or not (state["v"] >= 0).all():
             raise CheckpointError("Adam: m, v: expected finite means, and no mean of squares below 0")
+        if int(state.get("layout", self._buffer.layout())) != self._buffer.layout():  # older states have none
+            raise CheckpointError(
+                "Adam: expected the moments of this model, got those of one with other parameters"
+            )
         t = as_integer("Adam: t", state["t"], 0, INT64, "a number of steps, 0 or more")
         self.m[...], self.v[...] = (array_module(self.m).asarray(state[name]) for name in ("m", "v"))
         self.t = t

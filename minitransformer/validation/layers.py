@@ -19,6 +19,7 @@ from minitransformer.backend import (
     on_gpu,
 )
 from minitransformer.errors import InputError, MinitransformerError, describe
+from minitransformer.validation.settings import INT64, as_integer
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -187,9 +188,23 @@ def blocks_inputs(
 def softmax_inputs(scores: Array, mask: Array | None = None) -> tuple[Array, Array | None]:
     """Check softmax: scores must be floats, and a mask must fit. Raises InputError otherwise."""
     check_floats("scores", scores)
+    if not scores.shape:
+        raise InputError(f"scores: expected an array with at least one axis, got the number {scores}")
     if mask is not None:
         check_mask(mask, scores.shape)
     return scores, mask
+
+
+def causal_mask_inputs(ids: Array) -> tuple[Array]:
+    """Check causal_mask: ids are rows, (B, T). Raises InputError otherwise."""
+    if not is_plain(ids) or ids.ndim != 2:
+        raise InputError(f"ids: expected an array of ids, (B, T), got {what(ids)}")
+    return (ids,)
+
+
+def padding_mask_inputs(ids: Array, pad_id: int) -> tuple[Array, int]:
+    """Check padding_mask: ids are rows, (B, T), and pad_id is an integer. Raises InputError otherwise."""
+    return *causal_mask_inputs(ids), as_integer("pad_id", pad_id, -INT64, INT64, "a whole number")
 
 
 def check_mask(mask: Array | None, scores_shape: tuple[int, ...]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
+from functools import wraps
+from inspect import signature
 from numbers import Real
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 from minitransformer.backend import (
     integer_of,
@@ -18,6 +20,7 @@ INT64 = 2**63 - 1  # no setting and no count is larger
 FLOAT32 = (1.2e-38, 3.4e38)  # the positive numbers that float32 holds with all its digits
 
 Config = TypeVar("Config")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def from_settings(cls: type[Config], settings: Mapping[str, Any]) -> Config:
@@ -64,6 +67,25 @@ def check_size(name: str, size: int) -> None:
     """Raise ConfigError unless `size` can be the size of an array's axis."""
     require(size >= 1, name, "at least 1", size)
     require(size < SIZES_BELOW, name, f"less than {SIZES_BELOW:,}", size)
+
+
+def layer_sizes(init: F) -> F:
+    """A decorator for a layer's constructor: what is annotated as an int, or an int or None, must be a size, 1 or more.
+
+    Raises ConfigError for anything else.
+    """
+    parameters = signature(init).parameters
+    sizes = {name for name, p in parameters.items() if p.annotation in ("int", "int | None")}
+
+    @wraps(init)
+    def wrapper(*arguments: Any, **named: Any) -> None:
+        for name, size in (*zip(parameters, arguments, strict=False), *named.items()):
+            if name in sizes and size is not None:
+                require(integer_of(size) is not None, name, "a whole number", size)
+                check_size(name, size)
+        init(*arguments, **named)
+
+    return cast(F, wrapper)
 
 
 def as_integer(name: str, value: Any, low: int, high: int, expected: str) -> int:

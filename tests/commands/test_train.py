@@ -205,6 +205,11 @@ def test_resume_with_other_settings_is_refused(capsys, run, tmp_path, more):
         (["copy", "--config", "binary.json"], ["binary.json"]),
         (["copy", "--config", "unknown.json"], ["'d_modle'", "'d_model'"]),
         (["copy", "--config", "a-folder"], ["a-folder"]),
+        (
+            ["copy", "--config", "a-pipe"],
+            ["a-pipe", "a pipe"],
+        ),  # nobody writes to it: reading would never end
+        (["copy", "--config", "/dev/zero"], ["/dev/zero", "a device"]),
         (["copy", "--out", "text.json"], ["text.json"]),
         (["copy", "--out", "text.json/below"], ["text.json"]),
     ],
@@ -217,6 +222,7 @@ def test_what_train_cannot_use_is_refused(capsys, tmp_path, monkeypatch, argumen
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "unknown.json").write_text('{"d_modle": 8}')
     (tmp_path / "a-folder").mkdir()
+    os.mkfifo(tmp_path / "a-pipe")
     out = [] if "--out" in arguments else ["--out", tmp_path / "run"]
     quick = [] if "warmup_steps=1" in arguments else ["--set", "epoch_size=40", "steps=200"]
     order = arguments[:1] + quick + arguments[1:]  # later settings win

@@ -76,7 +76,8 @@ def test_group_norm_with_a_group_for_each_feature_is_instance_norm():
 
 @pytest.mark.parametrize("n_groups", [0, -2, 3, 9])
 def test_groups_that_do_not_fit_are_refused(n_groups):
-    message = f"n_groups: expected a divisor of d_model=8, got {n_groups}"
+    expected = "a divisor of d_model=8" if n_groups > 0 else "at least 1"
+    message = f"n_groups: expected {expected}, got {n_groups}"
     with pytest.raises(mt.ConfigError, match=message):
         layers.GroupNorm(8, n_groups)
 

@@ -306,6 +306,33 @@ def test_files_of_other_names_are_nobodys_business(tmp_path, name):
     assert mt.average_checkpoints(trainer.folder, 1) == [13]
 
 
+def test_a_folder_with_the_name_of_a_checkpoint_is_none_and_stays(tmp_path):
+    trainer = new_run(tmp_path / "run", keep_checkpoints=1)
+    (tmp_path / "run" / "checkpoint-00000001.npz").mkdir(parents=True)
+    trainer.run()
+    assert (tmp_path / "run" / "checkpoint-00000001.npz").is_dir()
+    assert [path.name for path in trainer.folder.checkpoints()] == ["checkpoint-00000013.npz"]
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "result.json", "best.npz"])
+def test_a_link_that_leads_nowhere_counts_as_a_file_of_a_run(tmp_path, name):
+    """Else a training would find out at its first report, since links are not followed."""
+    (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    with pytest.raises(mt.ConfigError, match="already holds a run"):
+        mt.RunFolder(tmp_path).create(settings_of())
+
+
+@pytest.mark.parametrize("meta", [{"step": 2}, {"step": "3"}, {"step": None}])
+def test_a_checkpoint_under_the_name_of_another_step_is_refused(tmp_path, meta):
+    folder = mt.RunFolder(tmp_path)
+    folder.create(settings_of())
+    folder.save(3, {"x": np.arange(3)}, meta)
+    assert message_of(mt.CheckpointError, folder.load) == (
+        f"{tmp_path / 'checkpoint-00000003.npz'}: expected the state that its name says, got that after step "
+        f"{meta['step']!r}; give it its own name again, or move it away"
+    )
+
+
 def test_an_average_stays_until_the_next_checkpoint_is_on_disk(tmp_path, monkeypatch):
     folder = trained(tmp_path / "run").folder
     mt.average_checkpoints(folder, 2)

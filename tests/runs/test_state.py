@@ -41,7 +41,7 @@ def test_a_checkpoint_that_lacks_a_number_is_refused(tmp_path):
     trainer.run()
     arrays, meta = trainer.folder.load()
     for name in meta.keys() - {"settings"}:  # which older versions did not write
-        trainer.folder.save(14, arrays, {key: value for key, value in meta.items() if key != name})
+        trainer.folder.save(13, arrays, {key: value for key, value in meta.items() if key != name})
         with pytest.raises(mt.CheckpointError, match=name):
             resumed_run(tmp_path / "run")
 
@@ -52,7 +52,7 @@ def test_the_checkpoint_of_another_model_is_refused(tmp_path):
     other.run()
     arrays, meta = load_checkpoint(mt.RunFolder(tmp_path / "a").checkpoints()[-1])
     for written, message in ((meta, "d_ff: expected 10"), (without(meta, "settings"), "shape")):
-        other.folder.save(14, arrays, written)
+        other.folder.save(13, arrays, written)
         with pytest.raises(mt.CheckpointError, match=message):
             resumed_run(tmp_path / "b")
         with pytest.raises(mt.CheckpointError, match=message):

@@ -171,6 +171,33 @@ def test_a_state_that_no_adam_has_is_refused(changes, message):
     )
 
 
+def test_the_state_of_a_model_of_equal_size_is_refused():
+    """Parameters of other names or shapes; a state of older versions, which says nothing of them, is taken."""
+    state = mt.Adam(Weights(1, sizes=((2, 3), (6,)))).state_dict()
+    for sizes in (((6,), (2, 3)), ((3, 2), (6,)), ((12,),)):
+        optimizer = mt.Adam(Weights(1, sizes=sizes))
+        message = message_of(mt.CheckpointError, optimizer.load_state_dict, state)
+        assert message == "Adam: expected the moments of this model, got those of one with other parameters"
+        optimizer.load_state_dict({name: state[name] for name in ("m", "v", "t")})
+
+
+@pytest.mark.parametrize("model", [[mt.layers.Linear(2, 3)], None, mt.layers.Linear])
+def test_an_optimizer_of_something_else_than_a_model_is_refused(model):
+    assert message_of(mt.InputError, mt.Adam, model).startswith(
+        "Adam: expected a model, a subclass of Module, got "
+    )
+
+
+def test_parameters_of_two_dtypes_are_not_mixed():
+    model = Weights(1)
+    model.other = mt.Parameter(np.zeros(3, "float32"))
+    assert message_of(mt.InputError, mt.Adam, model) == (
+        "Weights: expected parameters of one dtype, to lie side by side, got float64 and float32; "
+        "layer.to(dtype='float32') gives all of them one"
+    )
+    mt.Adam(model.to(dtype="float32"))
+
+
 def test_the_state_before_the_first_step_can_be_restored():
     stepped = mt.Adam(Weights(16))
     set_gradients(stepped.model, np.random.default_rng(17))
