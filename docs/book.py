@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from cycler import cycler
 from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+import minitransformer as mt
 
 # Eight colours that stand out, at least 3 : 1, from a white and from a black page.
 COLORS = ["#2f7fd0", "#cc6f12", "#2b9558", "#d34a55", "#8a63d2", "#14919b", "#c4519a", "#7d858f"]
@@ -45,6 +48,17 @@ def solution(chapter: str, name: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return getattr(module, name)
+
+
+def translator(seed: int = 0) -> mt.Transformer:
+    """A small trained model of the translate task, of which there are three: seed 0, 1, 2 (see weights/README.md)."""
+    task = mt.tasks.Translate()
+    sizes = {"n_layers": 2, "n_heads": 2, "d_model": 32, "d_ff": 32}
+    model = mt.Transformer(mt.RunSettings.of(task, sizes).model)
+    path = Path(__file__).parent / "textbook" / "weights" / f"translator-{seed}.npz"
+    with np.load(path) as weights:
+        model.load_state_dict({name: x.astype("float32") for name, x in weights.items()})
+    return model
 
 
 def box(ax: Axes, x: float, y: float, text: str, color: str = "gray", size: float = 10) -> None:

@@ -28,7 +28,7 @@ extensions = [
     "mathjax_local",
     "repository",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "textbook/weights"]
 
 # Chapters are run at every build: what they print is what the code of today computes.
 nb_execution_mode = "force"

@@ -2,7 +2,9 @@
 function markWideFormulas() {
     for (const formula of document.querySelectorAll("span.math")) {
         const set = formula.querySelector("mjx-container");
-        formula.classList.toggle("wide", set !== null && set.offsetWidth > formula.parentElement.clientWidth);
+        let around = formula.parentElement;
+        while (getComputedStyle(around).display === "inline") around = around.parentElement;  // bold text has no width
+        formula.classList.toggle("wide", set !== null && set.offsetWidth > around.clientWidth);
     }
 }
 window.addEventListener("load", () => window.MathJax?.startup?.promise.then(markWideFormulas));

@@ -105,3 +105,47 @@ def test_colours_of_figures_stand_out_from_both_pages() -> None:
         for colour in colours:
             light, dark = sorted((luminance(page), luminance(colour)), reverse=True)
             assert (light + 0.05) / (dark + 0.05) >= 3, (page, colour)
+
+
+def letters_and_chapters() -> list[tuple[str, int]]:
+    """(letter, chapter) for each chapter in which docs/notation.md says that the letter has a meaning of its own."""
+    page = (DOCS / "notation.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| \{math\}`(\w)` \|(.*)\|$", page.partition("## Letters with more")[2], re.MULTILINE
+    )
+    numbers = [(letter, re.findall(r"\((\d+(?:, \d+)*)\)", text)) for letter, text in rows]
+    return [(letter, int(n)) for letter, lists in numbers for each in lists for n in each.split(", ")]
+
+
+def formulas_of(chapter: int) -> str:
+    """The formulas and cells of a chapter, without LaTeX's commands and text, which are not names."""
+    (path,) = (DOCS / "textbook").glob(f"{chapter:02}-*.md")
+    text = path.read_text(encoding="utf-8")
+    cells = re.findall(r"^```\{code-cell\}.*?^```", text, re.MULTILINE | re.DOTALL)
+    formulas = re.findall(
+        r"\$\$.+?\$\$|\$[^$]+\$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.DOTALL
+    )
+    return " ".join(cells + [re.sub(r"\\text\{[^}]*\}|\\[a-zA-Z]+", " ", formula) for formula in formulas])
+
+
+def test_the_letters_of_the_notation_occur_in_the_chapters_that_it_names() -> None:
+    listed = letters_and_chapters()
+    assert len(listed) > 60 and {chapter for _, chapter in listed} == set(range(13))
+    text = {chapter: formulas_of(chapter) for chapter in range(13)}
+    assert not [
+        f"{letter} in chapter {chapter}"
+        for letter, chapter in listed
+        if not re.search(rf"(?<![A-Za-z])d?{letter}(?![A-Za-z])", text[chapter])
+    ]
+
+
+def test_the_glossary_is_in_order_and_each_term_names_a_chapter() -> None:
+    page = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    entries = page.partition("```{glossary}\n")[2].rpartition("```")[0].strip().split("\n\n")
+    terms = [entry.splitlines()[0] for entry in entries]
+    assert len(terms) > 70 and terms == sorted(terms, key=str.lower)
+    for entry in entries:
+        chapters = re.findall(r"\{doc\}`textbook/([^`]+)`", entry)
+        assert chapters and all((DOCS / "textbook" / f"{chapter}.md").is_file() for chapter in chapters), (
+            entry
+        )

@@ -22,7 +22,7 @@ def test_layers_until_all_outputs_depend_on_all_inputs(n, w):
     """In the package's attention: after so many layers the last output reaches the first input, one earlier not."""
     position = np.arange(n)
     mask = abs(position[:, None] - position) <= w
-    layers = solutions.solution_1(n, w)
+    layers = solutions.solution_2(n, w)
     assert layers == max(1, math.ceil((n - 1) / w))
 
     def ends_depend(n_layers):
@@ -44,7 +44,7 @@ def test_layers_until_all_outputs_depend_on_all_inputs(n, w):
 
 def test_one_vector_holds_a_few_words_and_not_many():
     def share(n, d):
-        return np.mean([solutions.solution_2(n, d, 100, np.random.default_rng(seed)) for seed in range(10)])
+        return np.mean([solutions.solution_3(n, d, 100, np.random.default_rng(seed)) for seed in range(10)])
 
     assert share(1, 64) == 1
     assert share(3, 64) > 0.95
@@ -58,7 +58,7 @@ def test_the_signal_has_to_exceed_the_largest_of_the_wrong_words(d):
     limit = d / (2 * math.log(V))  # where 1 = sqrt(2 ln V (n - 1) / d)
 
     def share(n):
-        return np.mean([solutions.solution_2(n, d, V, np.random.default_rng(seed)) for seed in range(10)])
+        return np.mean([solutions.solution_3(n, d, V, np.random.default_rng(seed)) for seed in range(10)])
 
     assert share(round(1 + limit / 4)) > 0.95
     assert 0.55 < share(round(1 + limit)) < 0.8

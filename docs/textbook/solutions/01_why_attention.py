@@ -5,7 +5,7 @@ import numpy as np
 import minitransformer as mt
 
 
-def solution_1(n, w):
+def solution_2(n, w):
     """How many layers of self-attention, w positions to each side, until all outputs depend on all inputs."""
     t = np.arange(n)
     mask = abs(t[:, None] - t) <= w
@@ -15,7 +15,7 @@ def solution_1(n, w):
     return layers
 
 
-def solution_2(n, d, vocab_size, rng):
+def solution_3(n, d, vocab_size, rng):
     """The share of n random words that can be read back from one vector of d numbers."""
     E = rng.normal(size=(vocab_size, d))
     E /= np.linalg.norm(E, axis=1, keepdims=True)
