@@ -18,7 +18,7 @@ def test_the_jacobian_applied_is_softmax_backward():
     mask = rng.random((2, 3, 5)) < 0.7
     weights = mt.layers.softmax(rng.normal(size=(2, 3, 5)), mask)
     dweights = rng.normal(size=weights.shape)
-    jacobian = solutions.solution_1(weights)
+    jacobian = solutions.solution_3(weights)
     assert jacobian.shape == (2, 3, 5, 5)
     dscores = (jacobian @ dweights[..., None])[..., 0]
     np.testing.assert_allclose(dscores, mt.layers.softmax_backward(dweights, weights), rtol=1e-12, atol=1e-15)
@@ -29,25 +29,25 @@ def test_the_jacobian_is_that_of_the_softmax():
     scores, h = np.random.default_rng(1).normal(size=7), 1e-30
     columns = [mt.layers.softmax(scores + 1j * h * one).imag / h for one in np.eye(7)]
     np.testing.assert_allclose(
-        solutions.solution_1(mt.layers.softmax(scores)), np.stack(columns, -1), rtol=1e-12
+        solutions.solution_3(mt.layers.softmax(scores)), np.stack(columns, -1), rtol=1e-12
     )
 
 
 def test_the_window_mask_lets_through_what_the_exercise_says():
     T, n = 7, 3
-    mask = solutions.solution_2(np.zeros((2, T), int), n)
+    mask = solutions.solution_4(np.zeros((2, T), int), n)
     assert mask.shape == (1, 1, T, T)
     assert mask.dtype == bool
     for i in range(T):
         assert np.flatnonzero(mask[0, 0, i]).tolist() == list(range(max(0, i - n + 1), i + 1))
-    whole = solutions.solution_2(np.zeros((2, T), int), T)
+    whole = solutions.solution_4(np.zeros((2, T), int), T)
     assert (whole == mt.layers.causal_mask(np.zeros((2, T), int))).all()
 
 
 def test_two_windows_reach_back_twice_as_far():
     T, n = 9, 3
     rng = np.random.default_rng(2)
-    mask = solutions.solution_2(np.zeros((1, T), int), n)
+    mask = solutions.solution_4(np.zeros((1, T), int), n)
     layers = [mt.layers.MultiHeadAttention(6, 2, rng=seed, dtype="float64") for seed in (0, 1)]
 
     def forward(x):

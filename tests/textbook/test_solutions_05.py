@@ -18,13 +18,13 @@ spec.loader.exec_module(solutions)
 def test_n_keys_that_share_the_weight_evenly_count_as_n(n):
     weights = np.zeros((2, 3, 7))
     weights[..., 7 - n :] = 1 / n
-    np.testing.assert_allclose(solutions.solution_1(weights), np.full((2, 3), n), rtol=1e-12)
+    np.testing.assert_allclose(solutions.solution_2(weights), np.full((2, 3), n), rtol=1e-12)
 
 
 def test_the_effective_number_of_keys_is_between_one_and_all():
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(4, 6, 5)) * 3
-    effective = solutions.solution_1(mt.layers.softmax(scores))
+    effective = solutions.solution_2(mt.layers.softmax(scores))
     assert effective.shape == (4, 6)
     assert (effective > 1).all()
     assert (effective < 5).all()
@@ -72,7 +72,7 @@ def test_switching_off_heads_is_scored_on_a_model_without_them(model_and_pairs):
         twin.load_state_dict(before)
         for path, head in heads:
             twin.parameters()[path + ".W_O"].data.reshape(2, 8, 16)[head] = 0.0
-        results[str(heads)] = solutions.solution_2(model, pairs, heads)
+        results[str(heads)] = solutions.solution_3(model, pairs, heads)
         assert results[str(heads)] == mt.evaluate(twin, pairs)["exact_match"]
     assert len(set(results.values())) > 2  # it makes a difference which heads are off
     assert results[str(everything)] < 0.1 < 0.9 < results["[]"]
@@ -85,7 +85,7 @@ def test_other_weights_give_the_same_output(seed):
     rng = np.random.default_rng(seed)
     w = mt.layers.softmax(rng.normal(size=7))
     V = rng.normal(size=(7, rng.integers(1, 6)))
-    other = solutions.solution_3(w, V)
+    other = solutions.solution_4(w, V)
     assert (other >= 0).all()
     assert abs(other - w).max() > 1e-3
     np.testing.assert_allclose(other.sum(), 1, rtol=1e-12)

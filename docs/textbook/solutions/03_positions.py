@@ -5,7 +5,7 @@ import numpy as np
 from minitransformer import layers
 
 
-def solution_1(d_model):
+def solution_2(d_model):
     """`order` such that halves[:, order] is the paper's table, for halves = all sines, then all cosines."""
     i = np.arange(d_model // 2)
     order = np.empty(d_model, dtype=int)
@@ -25,7 +25,7 @@ class FractionsOfLength:
         return dy
 
 
-def solution_2(x):
+def solution_3(x):
     """How far the first T - 1 positions of `x`, (B, T, d_model), move when its last one is appended."""
     layer = FractionsOfLength()
     before, _ = layer.forward(x[:, :-1])
@@ -33,10 +33,18 @@ def solution_2(x):
     return abs(after[:, :-1] - before).max(axis=(0, 2))
 
 
-def solution_3(d_model, base):
+def solution_4(d_model, base):
     """The first distance at which the dot product of two codes is below half of that at distance 0."""
     omega = 1 / base ** (2 * np.arange(d_model // 2) / d_model)
     distance = 0
     while np.cos(omega * distance).sum() >= d_model / 4:
         distance += 1
     return distance
+
+
+def solution_5(x, pos):
+    """A query or key at position `pos`, each pair of its numbers turned by the angle of its hand there: (..., d)."""
+    angle = pos / 10000 ** (2 * np.arange(x.shape[-1] // 2) / x.shape[-1])
+    sin, cos = np.sin(angle), np.cos(angle)
+    first, second = x[..., 0::2], x[..., 1::2]
+    return np.stack([cos * first + sin * second, -sin * first + cos * second], axis=-1).reshape(x.shape)

@@ -6,13 +6,13 @@ import minitransformer as mt
 from minitransformer.layers import softmax, softmax_backward
 
 
-def solution_1(weights):
+def solution_3(weights):
     """The softmax's Jacobian diag(w) - w wᵀ of every row: (..., T) -> (..., T, T)."""
     T = weights.shape[-1]
     return np.eye(T) * weights[..., None] - weights[..., :, None] * weights[..., None, :]
 
 
-def solution_2(ids, n):
+def solution_4(ids, n):
     """Position i may attend to j = i - n + 1 … i: (B, T) -> (1, 1, T, T)."""
     i = np.arange(ids.shape[1])
     distance = i[:, None] - i

@@ -5,13 +5,13 @@ import numpy as np
 import minitransformer as mt
 
 
-def solution_1(weights):
+def solution_2(weights):
     """How many keys each query looks at, in effect: (..., T_q, T_k) -> (..., T_q)."""
     logs = np.log(np.where(weights > 0, weights, 1.0))
     return np.exp(-(weights * logs).sum(-1))
 
 
-def solution_2(model, pairs, heads):
+def solution_3(model, pairs, heads):
     """The exact match of the model with all of `heads` switched off."""
     state, n_heads = model.state_dict(), model.config.n_heads
     for name, head in heads:
@@ -23,7 +23,7 @@ def solution_2(model, pairs, heads):
     return mt.evaluate(twin, pairs)["exact_match"]
 
 
-def solution_3(w, V):
+def solution_4(w, V):
     """Other weights with the same output: w (T_k,), V (T_k, d_v), T_k > d_v + 1."""
     equations = np.column_stack([V, np.ones(len(V))]).T
     delta = np.linalg.svd(equations)[2][-1]  # equations @ delta = 0
