@@ -18,7 +18,7 @@ spec.loader.exec_module(solutions)
 
 def test_the_block_sorts_two_numbers():
     x = np.random.default_rng(0).normal(size=(3, 50, 2)) * 10
-    block = solutions.solution_1()
+    block = solutions.sorter()
     y, _ = block.forward(x)
     np.testing.assert_allclose(y, np.sort(x, axis=-1), rtol=1e-12, atol=1e-12)
     assert block.W_1.shape == (2, 4)
@@ -49,7 +49,7 @@ class Counted(np.ndarray):
 
 @pytest.mark.parametrize(("d_model", "d_ff"), [(4, 16), (6, 23)])
 def test_at_this_length_both_take_the_same_multiplications(d_model, d_ff):
-    T = solutions.solution_2(d_model, d_ff)
+    T = solutions.break_even_length(d_model, d_ff)
     x = np.random.default_rng(0).normal(size=(1, T, d_model))
     fed = multiplications(mt.layers.FeedForward(d_model, d_ff, rng=0, dtype="float64"), x)
     attended = multiplications(mt.layers.MultiHeadAttention(d_model, 2, rng=0, dtype="float64"), x, x, x)

@@ -60,7 +60,7 @@ def test_the_highway_is_its_formula_and_its_gate_decides():
 def test_the_gradient_sorted_by_the_number_of_blocks_passed_through(L):
     rng = np.random.default_rng(0)
     dy, jacobians = rng.normal(size=(1, 3)), list(rng.normal(size=(L, 3, 3)))
-    parts = solutions.solution_3(dy, jacobians)
+    parts = solutions.by_blocks_passed(dy, jacobians)
     assert len(parts) == L + 1
     for k, part in enumerate(parts):
         expected = np.zeros_like(dy)

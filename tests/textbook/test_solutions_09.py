@@ -24,7 +24,7 @@ CONFIG = mt.TransformerConfig(
 @pytest.mark.parametrize("heads", [1, 2, 3])
 def test_the_formula_counts_the_parameters(heads):
     config = mt.TransformerConfig(23, 23, n_layers=4, d_model=12, n_heads=heads, d_ff=20)
-    assert solutions.solution_1(12, 20, 4, 23) == mt.Transformer(config).n_parameters()
+    assert solutions.n_parameters(12, 20, 4, 23) == mt.Transformer(config).n_parameters()
 
 
 @pytest.mark.parametrize("method", ["complex", "central"])
@@ -47,7 +47,7 @@ def test_the_language_model_does_not_see_later_words():
 @pytest.mark.parametrize("method", ["complex", "central"])
 def test_one_layer_for_all_has_the_right_gradient(method):
     rng = np.random.default_rng(0)
-    encoder = randomise(solutions.solution_3(CONFIG, 0, "float64"), rng)
+    encoder = randomise(solutions.one_layer_for_all(CONFIG, 0, "float64"), rng)
     assert encoder.n_parameters() == mt.models.EncoderLayer(CONFIG).n_parameters()
     assert len(encoder.layers) == CONFIG.n_layers
     report = mt.gradcheck(encoder, rng.normal(size=(2, 5, 6)), method=method, dropout_seed=1)

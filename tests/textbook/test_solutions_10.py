@@ -26,7 +26,7 @@ def test_parts_add_up_to_the_whole_batch():
 
     def gradient(*parts):
         model.zero_grad()
-        loss = solutions.solution_1(model, loss_fn, [make_batch(part) for part in parts])
+        loss = solutions.accumulate(model, loss_fn, [make_batch(part) for part in parts])
         return loss, model.flatten().grad.copy()
 
     loss, whole = gradient(pairs)
@@ -42,7 +42,7 @@ def test_parts_add_up_to_the_whole_batch():
 
 @pytest.mark.parametrize(("d_model", "peak"), [(512, 1e-3), (64, 5e-3)])
 def test_the_schedule_peaks_where_it_should(d_model, peak):
-    warmup = solutions.solution_2(d_model, peak)
+    warmup = solutions.warmup_for_peak(d_model, peak)
     rates = [mt.noam_schedule(step, d_model, warmup) for step in range(1, 3 * warmup)]
     assert np.argmax(rates) + 1 == warmup
     assert max(rates) == pytest.approx(peak, rel=1e-3)
@@ -51,10 +51,10 @@ def test_the_schedule_peaks_where_it_should(d_model, peak):
 @pytest.mark.parametrize(("V", "eps_ls"), [(5, 0.1), (13, 0.3)])
 def test_at_this_distance_the_loss_has_no_slope(V, eps_ls):
     logits = np.zeros((1, 1, V))
-    logits[0, 0, 2] = solutions.solution_3(V, eps_ls)
+    logits[0, 0, 2] = solutions.best_distance(V, eps_ls)
     loss_fn = mt.LabelSmoothedCrossEntropy(eps_ls=eps_ls, pad_id=0)
     least, cache = loss_fn.forward(logits, np.array([[2]]))
     assert abs(loss_fn.backward(cache)).max() < 1e-14
     for change in (-0.1, 0.1):
-        logits[0, 0, 2] = solutions.solution_3(V, eps_ls) + change
+        logits[0, 0, 2] = solutions.best_distance(V, eps_ls) + change
         assert loss_fn.forward(logits, np.array([[2]]))[0] > least

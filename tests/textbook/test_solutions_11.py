@@ -29,7 +29,7 @@ def best_probability(table, beam):
 
 
 def test_a_wider_beam_finds_a_worse_sentence():
-    table = solutions.solution_1()
+    table = solutions.crowding_table()
     assert all(math.isclose(sum(choices.values()), 1) for choices in table.values())
     assert best_probability(table, beam=2) < best_probability(table, beam=1)
     assert best_probability(table, beam=100) == pytest.approx(best_probability(table, beam=1))
@@ -38,7 +38,7 @@ def test_a_wider_beam_finds_a_worse_sentence():
 @pytest.mark.parametrize("p", [0.05, 0.5, 0.9, 1.0])
 def test_the_nucleus_is_the_smallest_set_that_reaches_p(p):
     logits = np.random.default_rng(0).normal(size=(20, 9)) * 2
-    full, nucleus = mt.layers.softmax(logits), solutions.solution_2(logits, p)
+    full, nucleus = mt.layers.softmax(logits), solutions.nucleus(logits, p)
     np.testing.assert_allclose(nucleus.sum(-1), 1, rtol=1e-12)
     for whole, part in zip(full, nucleus, strict=True):
         kept = part > 0
@@ -57,6 +57,6 @@ def test_the_size_of_the_state():
     def numbers():
         return sum(x.size for s in state.layers for x in (s.K, s.V, s.memory_K, s.memory_V))
 
-    assert numbers() == solutions.solution_3(config, B, T_src, max_len)
+    assert numbers() == solutions.state_size(config, B, T_src, max_len)
     state.select(np.array([0, 0, 0, 1, 1, 1]))  # three hypotheses of each sentence
-    assert numbers() == solutions.solution_3(config, B, T_src, max_len, beam=3)
+    assert numbers() == solutions.state_size(config, B, T_src, max_len, beam=3)

@@ -18,7 +18,7 @@ spec.loader.exec_module(solutions)
 
 def test_the_best_one_sided_step_is_about_the_root_of_eps_and_so_is_the_error():
     root = np.finfo(np.float64).eps ** 0.5
-    step, error = solutions.solution_1()
+    step, error = solutions.best_one_sided_step()
     assert root / 10 < step < root * 10
     assert root / 10 < error < root * 10
 

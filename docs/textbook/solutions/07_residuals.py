@@ -42,7 +42,7 @@ class Highway(mt.Module):
         return dy * (1 - g) + self.F.backward(ds, cache) + self.gate.backward(da, cache_gate)
 
 
-def solution_3(dy, jacobians):
+def by_blocks_passed(dy, jacobians):
     """Entry k: what of dx = dy (I + J_L) ... (I + J_1) went through k blocks.  jacobians: [J_1, ..., J_L]"""
     parts = [dy]
     for J in reversed(jacobians):

@@ -5,13 +5,13 @@ import numpy as np
 from minitransformer import layers
 
 
-def solution_1(norm, mean, var):
+def as_linear_map(norm, mean, var):
     """(a, c) such that the BatchNorm `norm` with this fixed mean and variance is y = a · x + c."""
     a = norm.gamma.data / np.sqrt(var + norm.eps)
     return a, norm.beta.data - a * mean
 
 
-def solution_2(x, dy, gamma, eps):
+def backward_by_rms_norm(x, dy, gamma, eps):
     """dx of LayerNorm, by way of RMSNorm."""
     rms = layers.RMSNorm(x.shape[-1], eps, dtype="float64")
     rms.gamma.data = gamma
@@ -20,7 +20,7 @@ def solution_2(x, dy, gamma, eps):
     return dz - dz.mean(-1, keepdims=True)
 
 
-def solution_3(x, dy):
+def two_features(x, dy):
     """x_hat and dx of layer norm for vectors of two features, (..., 2), without eps."""
     norm = layers.LayerNorm(2, eps=0.0, dtype="float64")
     _, cache = norm.forward(x)

@@ -3,7 +3,7 @@
 import math
 
 
-def solution_1(model, loss_fn, batches):
+def accumulate(model, loss_fn, batches):
     """Add up the gradients of all batches as if they were one; the loss of that one."""
     n_tokens = sum(batch.n_tokens for batch in batches)
     total = 0.0
@@ -15,11 +15,11 @@ def solution_1(model, loss_fn, batches):
     return total
 
 
-def solution_2(d_model, peak):
+def warmup_for_peak(d_model, peak):
     """The warm-up after which the schedule of equation 3 is at its peak."""
     return round(1 / (d_model * peak**2))
 
 
-def solution_3(V, eps_ls):
+def best_distance(V, eps_ls):
     """How far the logit of the right word lies above the others where the loss is least."""
     return math.log((1 - eps_ls + eps_ls / V) / (eps_ls / V))

@@ -5,7 +5,7 @@ import numpy as np
 import minitransformer as mt
 
 
-def solution_1():
+def crowding_table():
     """A table in which a beam of 2 loses the sentence that a beam of 1 finds."""
     return {
         "<s>": {"a": 0.51, "b": 0.49},
@@ -23,7 +23,7 @@ def solution_1():
     }
 
 
-def solution_2(logits, p):
+def nucleus(logits, p):
     """The probabilities that nucleus sampling draws from: (B, V) -> (B, V)."""
     probabilities = mt.layers.softmax(logits)
     order = np.argsort(-probabilities, axis=-1)
@@ -34,6 +34,6 @@ def solution_2(logits, p):
     return kept / kept.sum(-1, keepdims=True)
 
 
-def solution_3(config, B, T_src, max_len, beam=1):
+def state_size(config, B, T_src, max_len, beam=1):
     """How many numbers the keys and values kept while decoding are."""
     return 2 * config.n_layers * B * (beam * max_len + T_src) * config.d_model

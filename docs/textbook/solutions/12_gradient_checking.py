@@ -5,7 +5,7 @@ import numpy as np
 import minitransformer as mt
 
 
-def solution_1():
+def best_one_sided_step():
     """The best of many steps for the one-sided difference of exp at 1, and its relative error."""
     steps = np.logspace(-14, 0, 141)
     estimates = (np.exp(1 + steps) - np.exp(1)) / steps
