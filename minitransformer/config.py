@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from minitransformer.layers.counting import COUNTS
 from minitransformer.layers.normalization import NORMS
 from minitransformer.layers.positional_encoding import TABLES
 from minitransformer.validation.settings import (
     FLOAT32,
+    SIZES_BELOW,
     between,
     binary_sizes,
     check_size,
@@ -41,6 +43,10 @@ class TransformerConfig:
     dropout_on: tuple[str, ...] = ("embedding", "residual")  # the paper's (§5.4), from DROPOUT_PLACES
     max_len: int = 512  # longest source, and longest target, in tokens
     positions: str = "sinusoidal"  # or "learned" (Table 3, row E), or another of POSITIONS for comparison
+    count_source_from: str = (
+        "start"  # where the source's positions are counted from; or "end", or "both" ends
+    )
+    random_start: int = 0  # in training, the positions of a sentence begin at a random number up to this one
     norm: str = "post"  # LayerNorm(x + Sublayer(x)), the paper's; or "pre": x + Sublayer(LayerNorm(x))
     norm_layer: str = "layer"  # LayerNorm; or "rms": RMSNorm
     tie_embeddings: bool | str = True  # one E for source, target and output; or a member of TIES
@@ -64,13 +70,19 @@ class TransformerConfig:
         for place in self.dropout_on:
             one_of("dropout_on", place, DROPOUT_PLACES)
         one_of("positions", self.positions, POSITIONS)
+        one_of("count_source_from", self.count_source_from, COUNTS)
+        require(0 <= self.random_start < SIZES_BELOW, "random_start", "0 or more", self.random_start)
         one_of("norm", self.norm, ("post", "pre"))
         one_of("norm_layer", self.norm_layer, NORMS)
         one_of("tie_embeddings", self.tie_embeddings, TIES)
+        rows, width = self.max_len + self.random_start, self.d_model
+        if self.count_source_from == "both":
+            require(self.d_model % 2 == 0, "d_model", "an even number, to count from both ends", self.d_model)
+            width //= 2
         if self.positions == "sinusoidal":
-            sinusoid_sizes(self.max_len, self.d_model)
+            sinusoid_sizes(rows, width)
         if self.positions == "binary":
-            binary_sizes(self.max_len, self.d_model)
+            binary_sizes(rows, width)
         if self.tie_embeddings in (True, "source_target"):
             same = self.src_vocab_size == self.tgt_vocab_size
             sizes = f"src_vocab_size={self.src_vocab_size}, tgt_vocab_size={self.tgt_vocab_size}"

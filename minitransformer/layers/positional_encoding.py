@@ -10,6 +10,7 @@ from minitransformer.backend import (
     DTypeLike,
     Generator,
     Seed,
+    add_rows,
     arange,
     array_module,
     generator,
@@ -66,18 +67,27 @@ def sinusoids(max_len: int, d_model: int) -> Array:
     return PE
 
 
-def rows_from(table: Array, start: int, T: int) -> Array:
-    """table[start : start + T]. Raises InputError if the table has fewer rows."""
-    if not 0 <= start <= len(table) - T:
-        raise InputError(f"expected positions up to {len(table)} (max_len), got {T} from position {start} on")
-    return table[start : start + T]
+def rows_at(table: Array, at: int | Array, T: int) -> Array:
+    """The rows of `table` at positions `at`: a number, that of the first of T tokens, or a number for each token.
+
+    table[at : at + T]; or table[at], for at: (B, T); or table[at[:, :, 0]] and table[at[:, :, 1]] side by side, for
+    at: (B, T, 2). Raises InputError if the table has fewer rows.
+    """
+    if not isinstance(at, int):
+        return table[at].reshape(*at.shape[:2], -1)
+    if not 0 <= at <= len(table) - T:
+        raise InputError(f"expected positions up to {len(table)} (max_len), got {T} from position {at} on")
+    return table[at : at + T]
 
 
 class FixedPositions(Module):
     """Adds to the embedding at position pos the row PE[pos] of a table that is not learned.
 
-    forward   y = x + PE[start : start + T]          x, y: (B, T, d_model); `start` is 0 except in decoding
+    forward   y = x + PE[at]                          x, y: (B, T, d_model)
     backward  dx = dy                                 nothing is learned here
+
+    `at` is the position of the first token, 0 except in decoding; or the position of each, (B, T), or two of each,
+    (B, T, 2), with half of the features for either (see layers/counting.py).
     """
 
     def __init__(self, PE: Array, dtype: DTypeLike = "float32") -> None:
@@ -86,10 +96,10 @@ class FixedPositions(Module):
 
     @layer_inputs
     @checked(positions_inputs)
-    def forward(self, x: Array, rng: Generator | None = None, start: int = 0) -> tuple[Array, None]:
-        return x + rows_from(self.PE.data, start, x.shape[1]), None
+    def forward(self, x: Array, rng: Generator | None = None, at: int | Array = 0) -> tuple[Array, None]:
+        return x + rows_at(self.PE.data, at, x.shape[1]), None
 
-    @gradient_of_shape(lambda layer, cache: (None, None, layer.PE.data.shape[1]))
+    @gradient_of_shape(lambda layer, cache: (None, None, None))
     def backward(self, dy: Array, cache: None) -> Array:
         return dy
 
@@ -103,14 +113,14 @@ class SinusoidalPositions(FixedPositions):
 
 
 class LearnedPositionsCache(NamedTuple):
-    start: int
+    at: int | Array  # (B, T), (B, T, 2), or the position of the first token
 
 
 class LearnedPositions(Module):
     """Adds a learned row P[pos] to the embedding at position pos.
 
-    forward   y = x + P[start : start + T]           x, y: (B, T, d_model), P: (max_len, d_model)
-    backward  dx = dy,   dP[start : start + T] += dy summed over the batch
+    forward   y = x + P[at]           x, y: (B, T, d_model), P: (max_len, d_model), at: as in FixedPositions
+    backward  dx = dy,   dP[pos] += Σ dy over the tokens at position pos
     """
 
     @layer_sizes
@@ -120,13 +130,16 @@ class LearnedPositions(Module):
     @layer_inputs
     @checked(positions_inputs)
     def forward(
-        self, x: Array, rng: Generator | None = None, start: int = 0
+        self, x: Array, rng: Generator | None = None, at: int | Array = 0
     ) -> tuple[Array, LearnedPositionsCache]:
-        return x + rows_from(self.P.data, start, x.shape[1]), LearnedPositionsCache(start)
+        return x + rows_at(self.P.data, at, x.shape[1]), LearnedPositionsCache(at)
 
-    @gradient_of_shape(lambda layer, cache: (None, None, layer.P.shape[1]))
+    @gradient_of_shape(lambda layer, cache: (None, None, None))
     def backward(self, dy: Array, cache: LearnedPositionsCache) -> Array:
-        self.P.grad[cache.start : cache.start + dy.shape[1]] += dy.sum(0)
+        if isinstance(cache.at, int):
+            self.P.grad[cache.at : cache.at + dy.shape[1]] += dy.sum(0)
+        else:
+            add_rows(self.P.grad, cache.at, dy.reshape(-1, self.P.shape[1]))
         return dy
 
 

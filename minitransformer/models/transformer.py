@@ -9,6 +9,7 @@ from minitransformer.backend import (
     DTypeLike,
     Generator,
     Seed,
+    array_module,
     device_module,
     dtype_of,
     generator,
@@ -60,7 +61,9 @@ class Transformer(Module):
         device_module(device)
         dtype, rng, tie = dtype_of(dtype), generator(seed), config.tie_embeddings
         self.config = config
-        self.src_embedding = InputEmbedding(config, config.src_vocab_size, E=None, rng=rng, dtype=dtype)
+        self.src_embedding = InputEmbedding(
+            config, config.src_vocab_size, config.count_source_from, E=None, rng=rng, dtype=dtype
+        )
         src_E = self.src_embedding.embedding.E if tie in (True, "source_target") else None
         self.tgt_embedding = InputEmbedding(config, config.tgt_vocab_size, E=src_E, rng=rng, dtype=dtype)
         tgt_E = self.tgt_embedding.embedding.E if tie in (True, "target_output") else None
@@ -75,9 +78,10 @@ class Transformer(Module):
         self, src_ids: Array, tgt_in: Array, rng: Generator | None = None, keep: Keep = "caches"
     ) -> tuple[Array, TransformerCache]:
         src_mask, tgt_mask = padding_mask(src_ids, self.config.pad_id), causal_mask(tgt_in)
-        x, cache_src = self.src_embedding.forward(src_ids, rng)
+        start = self.random_start(src_ids, rng)
+        x, cache_src = self.src_embedding.forward(src_ids, rng, start)
         memory, cache_encoder = self.encoder.forward(x, src_mask, rng, keep)
-        x, cache_tgt = self.tgt_embedding.forward(tgt_in, rng)
+        x, cache_tgt = self.tgt_embedding.forward(tgt_in, rng, start)
         x, cache_decoder = self.decoder.forward(x, memory, tgt_mask, src_mask, rng, keep)
         logits, cache_output = self.output.forward(x)
         return logits, TransformerCache(cache_src, cache_encoder, cache_tgt, cache_decoder, cache_output)
@@ -89,6 +93,12 @@ class Transformer(Module):
         self.tgt_embedding.backward(dx, cache.tgt_embedding)
         dx = self.encoder.backward(dmemory, cache.encoder)
         self.src_embedding.backward(dx, cache.src_embedding)
+
+    def random_start(self, src_ids: Array, rng: Generator | None) -> Array | int:
+        """Where the positions of each sentence begin in training, source and target alike: (B, 1); 0 in evaluation."""
+        if rng is None or self.config.random_start == 0:
+            return 0
+        return array_module(src_ids).asarray(rng.integers(0, self.config.random_start + 1, (len(src_ids), 1)))
 
     def start_decoding(self, src_ids: Array, max_len: int) -> DecoderState:
         """Encode the source; return the state before the first target token, with room for `max_len` tokens."""

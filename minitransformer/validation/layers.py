@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from functools import wraps
@@ -139,12 +140,26 @@ def add_norm_inputs(layer: Any, x: Array, s: Array, rng: Generator | None = None
     return layer, x, s, rng
 
 
-def positions_inputs(layer: Any, x: Array, rng: Generator | None = None, start: int = 0) -> tuple[Any, ...]:
-    """Check the forward of FixedPositions or LearnedPositions: x is (B, T, d_model). Raises InputError otherwise."""
+def positions_inputs(
+    layer: Any, x: Array, rng: Generator | None = None, at: int | Array = 0
+) -> tuple[Any, ...]:
+    """Check the forward of FixedPositions or LearnedPositions: x is (B, T, d_model), `at` a row of the table, or rows.
+
+    Raises InputError otherwise.
+    """
     if x.ndim != 3:
         raise InputError(f"x: expected an array of shape (B, T, d_model), got {tuple(x.shape)}")
-    check_features("x", x, (getattr(layer, "PE", None) or layer.P).data.shape[1])
-    return layer, x, rng, start
+    n_rows, width = (getattr(layer, "PE", None) or layer.P).data.shape
+    if not isinstance(at, int):
+        check_ids("at", at)
+        if at.shape[:2] != x.shape[:2] or at.ndim > 3:
+            raise InputError(f"at: expected positions of shape {tuple(x.shape[:2])}, got {tuple(at.shape)}")
+        width *= math.prod(at.shape[2:])
+        low, high = (0, 0) if on_gpu(at) else extremes(at)  # to look at them there would mean waiting
+        if low < 0 or high >= n_rows:
+            raise InputError(f"at: expected positions 0 … {n_rows - 1}, got {low if low < 0 else high}")
+    check_features("x", x, width)
+    return layer, x, rng, at
 
 
 def check_features(name: str, x: Array, d_model: int) -> None:

@@ -53,11 +53,11 @@ def integer_positions(max_len, d_model, dtype):
 @pytest.mark.parametrize(
     "Positions", [layers.SinusoidalPositions, layers.LearnedPositions, integer_positions]
 )
-def test_positions_begin_at_start(Positions):
+def test_positions_begin_at_a_number(Positions):
     layer = Positions(19, D_MODEL, dtype="float64")
     x = np.random.default_rng(7).normal(size=(B, 19, D_MODEL))
     whole, _ = layer.forward(x)
-    part, _ = layer.forward(x[:, 4:9], start=4)
+    part, _ = layer.forward(x[:, 4:9], at=4)
     np.testing.assert_array_equal(part, whole[:, 4:9])
 
 
@@ -84,9 +84,9 @@ def test_positions_start_at_the_first_unless_told_otherwise():
 def test_positions_end_with_their_table(positions, T, start):
     """A slice of it that is too short would broadcast, if it has one row, or none."""
     layer = positions(5, 4)
-    assert layer.forward(np.zeros((2, 3, 4)), start=2)[0].shape == (2, 3, 4)
+    assert layer.forward(np.zeros((2, 3, 4)), at=2)[0].shape == (2, 3, 4)
     with pytest.raises(mt.InputError, match=rf"up to 5 \(max_len\), got {T} from position {start} on"):
-        layer.forward(np.zeros((2, T, 4)), start=start)
+        layer.forward(np.zeros((2, T, 4)), at=start)
 
 
 def test_the_gradient_of_learned_positions_lands_where_they_were_read():
@@ -95,9 +95,65 @@ def test_the_gradient_of_learned_positions_lands_where_they_were_read():
     before = rng.normal(size=(19, D_MODEL))
     layer.P.grad = before
     x = rng.normal(size=(B, T_Q, D_MODEL))
-    _, cache = layer.forward(x, start=4)
+    _, cache = layer.forward(x, at=4)
     dy = rng.normal(size=x.shape)
     assert layer.backward(dy, cache) is dy
     expected = before.copy()
     expected[4 : 4 + T_Q] += dy.sum(0)
     np.testing.assert_allclose(layer.P.grad, expected, rtol=1e-12)
+
+
+TABLE = {
+    layers.FixedPositions: lambda rng, width: layers.FixedPositions(rng.normal(size=(19, width)), "float64"),
+    layers.LearnedPositions: lambda rng, width: layers.LearnedPositions(19, width, rng=rng, dtype="float64"),
+}
+
+
+@pytest.mark.parametrize("make", TABLE.values(), ids=lambda make: "")
+def test_each_token_may_have_a_position_of_its_own_or_two(make):
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(B, T_Q, D_MODEL))
+    layer = make(rng, D_MODEL)
+    table = layer.P.data if isinstance(layer, layers.LearnedPositions) else layer.PE.data
+    at = rng.integers(0, 19, (B, T_Q))
+    y, _ = layer.forward(x, at=at)
+    for b, t in np.ndindex(B, T_Q):
+        np.testing.assert_array_equal(y[b, t], x[b, t] + table[at[b, t]])
+    layer = make(rng, D_MODEL // 2)
+    table = layer.P.data if isinstance(layer, layers.LearnedPositions) else layer.PE.data
+    both = rng.integers(0, 19, (B, T_Q, 2))
+    y, _ = layer.forward(x, at=both)
+    for b, t in np.ndindex(B, T_Q):
+        first, second = both[b, t]
+        np.testing.assert_array_equal(y[b, t], x[b, t] + np.concatenate([table[first], table[second]]))
+
+
+def test_the_gradient_of_learned_positions_of_each_token_lands_where_they_were_read():
+    rng = np.random.default_rng(5)
+    layer = layers.LearnedPositions(19, D_MODEL // 2, dtype="float64")
+    layer.P.grad = before = rng.normal(size=layer.P.shape)
+    at = rng.integers(0, 5, (B, T_Q, 2))  # with repetitions
+    x, dy = rng.normal(size=(2, B, T_Q, D_MODEL))
+    expected = before.copy()
+    for b, t in np.ndindex(B, T_Q):
+        for part, position in enumerate(at[b, t]):
+            expected[position] += dy[b, t].reshape(2, -1)[part]
+    assert layer.backward(dy, layer.forward(x, at=at)[1]) is dy
+    np.testing.assert_allclose(layer.P.grad, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("at", "message"),
+    [
+        (np.full((B, T_Q), 19), "expected positions 0 … 18, got 19"),
+        (np.full((B, T_Q), -1), "expected positions 0 … 18, got -1"),
+        (np.zeros((B, T_Q + 1), int), "expected positions of shape"),
+        (np.zeros((B, T_Q, 1, 2), int), "expected positions of shape"),
+        (np.zeros((B, T_Q)), "expected an array of integers"),
+        (np.zeros((B, T_Q, 2), int), "features on the last axis"),
+    ],
+)
+def test_positions_that_the_table_does_not_have_are_refused(at, message):
+    for Positions in (layers.SinusoidalPositions, layers.LearnedPositions):
+        with pytest.raises(mt.InputError, match=message):
+            Positions(19, D_MODEL).forward(np.zeros((B, T_Q, D_MODEL)), at=at)
