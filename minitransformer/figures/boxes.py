@@ -91,7 +91,7 @@ def layer_boxes(recording: Recording, stack: str, i: int) -> Iterator[Box]:
 
 
 def attention_pairs(recording: Recording, path: str, stack: str) -> list[Pair]:
-    """What goes through multi-head attention: the steps of equation 1, a matrix for each head.
+    """The matrices of multi-head attention: its inputs, then the steps of equation 1, a matrix for each head.
 
     The layer keeps neither scores nor dscores: they are what its own functions return for what was recorded.
     """
@@ -119,7 +119,7 @@ def attention_pairs(recording: Recording, path: str, stack: str) -> list[Pair]:
 
 
 def feed_forward_pairs(recording: Recording, path: str, stack: str) -> list[Pair]:
-    """What goes through the feed-forward network (equation 2)."""
+    """The matrices of the feed-forward network (equation 2)."""
     whole, relu, rows = recording.call(path), recording.call(f"{path}.relu"), SIDES[stack][1]
     return [
         Pair("x", whole.inputs[0][0], whole.dinputs[0], rows),

@@ -29,7 +29,7 @@ class Call:
 
 
 class Recording(NamedTuple):
-    """What every layer of a model was given and returned, forward and backward, for one sentence pair."""
+    """The inputs and outputs of every layer of a model, forward and backward, for one sentence pair."""
 
     model: Transformer  # a copy of the one that was explained; its parameters hold the gradients
     calls: dict[str, list[Call]]  # path of a layer -> its calls, in the order of forward
