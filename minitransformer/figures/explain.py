@@ -46,6 +46,8 @@ def explain(
     [answer] = decode(model, [src_ids])  # with its end, unless it has reached the maximum length
     if tgt_ids is None:
         tgt_out = answer
+        if set(answer) == {config.pad_id}:
+            raise InputError("the model's answer is padding alone, which has no loss; choose a target")
     else:
         tgt_out = [*symbols_only("tgt_ids", tgt_ids, config.tgt_vocab_size, config.pad_id), EOS]
     tgt_in = [BOS, *tgt_out[:-1]]
@@ -78,7 +80,9 @@ def explain(
             "vocabulary": [names(i) for i in columns],
         },
         "loss": recording.loss,
-        "losses": [-float(recording.log_p[0, t, i]) for t, i in enumerate(tgt_out)],
+        "losses": [
+            -float(recording.log_p[0, t, i]) if i != config.pad_id else 0.0 for t, i in enumerate(tgt_out)
+        ],
         "likeliest": [[[names(i), float(p[t, i])] for i in row] for t, row in enumerate(likeliest.tolist())],
         "boxes": boxes,
         "strip": list(strip(recording)),

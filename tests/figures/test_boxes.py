@@ -1,5 +1,7 @@
 """The boxes of figure 1: what stands beside each other belongs together, by the formulas of the layers."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from drawn_models import random_model
@@ -121,7 +123,7 @@ def test_the_gradient_arrives_at_each_step_as_the_step_above_left_it(norm):
         assert [step.path.split(".")[2] for step in steps] == ["1"] * (len(steps) // 2) + ["0"] * (
             len(steps) // 2
         )
-        for above, below in zip(steps, steps[1:], strict=False):
+        for above, below in pairwise(steps):
             arrived = above.skip + above.branch
             layer, name = below.path.rsplit(".", 1)
             k = sublayers_of(stack).index(name) + 1

@@ -92,6 +92,21 @@ def test_an_answer_of_the_greatest_length_is_shown_without_an_end():
     assert len(tokens["written"]) == len(tokens["target"]) == 13 and tokens["written"][-1] != "2"
 
 
+def test_padding_in_an_answer_has_no_loss():
+    """A model that has learned little may write padding."""
+    model = random_model(1)
+    assert mt.translate(model, [SOURCE])[0] == [0] * 13
+    with pytest.raises(mt.InputError, match=r"answer is padding alone.*choose a target"):
+        explain(model, SOURCE)
+    some = next(m for m in map(random_model, range(40)) if {0} < set(mt.translate(m, [[3, 4]])[0]))
+    data = data_of(explain(some, [3, 4]))
+    losses = [
+        loss for loss, text in zip(data["losses"], data["tokens"]["written"], strict=True) if text != "0"
+    ]
+    assert 0 < len(losses) < len(data["losses"]) and sum(data["losses"]) == sum(losses)
+    assert data["loss"] == pytest.approx(np.mean(losses), rel=1e-12)
+
+
 def test_caches_count_an_array_once():
     model = random_model(2)
     data = data_of(explain(model, SOURCE, TARGET))

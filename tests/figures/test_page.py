@@ -33,7 +33,7 @@ def test_too_many_numbers_are_refused(monkeypatch):
     arrays = Arrays()
     arrays.add(np.arange(6.0))
     arrays.add(np.arange(6.0))
-    with pytest.raises(mt.InputError, match="at most 10 numbers.*fewer layers, as --layers 1"):
+    with pytest.raises(mt.InputError, match=r"at most 10 numbers.*fewer layers, as --layers 1"):
         arrays.add(np.arange(5.0))
 
 
