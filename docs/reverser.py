@@ -1,10 +1,6 @@
 """The small model that reverses sequences on the site's page. `python docs/reverser.py` trains it, in half a minute.
 
-Its weights are kept in 16 bits; it reverses all 1,000 held-out sequences. The picture of the README is the page of the
-site, in a browser:
-
-    chromium --headless --hide-scrollbars --window-size=1280,860 --screenshot=docs/images/explain.png \\
-        "docs/_build/html/explain/translate.html#decoder.layers.0.cross_attention"
+Its weights are kept in 16 bits; it reverses all 1,000 held-out sequences.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """The pages of `minitransformer explain` on the site: made at every build, from small trained weights.
 
-{explain} translate decoder.layers.0.cross_attention     a link to a page, at one of its boxes; the link's text below it
+{explain} translate decoder.layers.0.cross_attention/weights     a link to a page, at one of its boxes and matrices
+
+The text of the link stands below that line.
 """
 
 from pathlib import Path

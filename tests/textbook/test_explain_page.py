@@ -122,6 +122,17 @@ def test_every_box_of_the_map_opens_its_matrices(opened_page: Any, page: Any) ->
                 assert opened_page.execute_script(wide) <= 0, path
 
 
+def test_an_address_leads_to_a_matrix(opened_page: Any, page: Any) -> None:
+    opened_page.execute_script("location.hash = 'encoder.layers.1.self_attention/weights'")
+    settle(opened_page)
+    assert one(opened_page, "h2").text == "Self-attention, encoder layer 2"
+    top = "return document.querySelector('[data-name=weights]').getBoundingClientRect().top"
+    assert 0 <= opened_page.execute_script(top) < 100
+    for nowhere in ("encoder.layers.9.self_attention", "%", "tokens/<b>", ""):
+        opened_page.execute_script("location.hash = arguments[0]", nowhere)
+        settle(opened_page)
+
+
 def test_what_the_mouse_reads_is_the_librarys_number(opened_page: Any, page: Any) -> None:
     recording = record(page[0], [*SOURCE, 2], [1, *TARGET], [*TARGET, 2])
     path = "decoder.layers.0.cross_attention.attention"
