@@ -87,7 +87,7 @@ def explain(
         "boxes": boxes,
         "strip": list(strip(recording)),
         "parameters": [
-            _parameter(name, to_host(q.data), to_host(q.grad), checked.get(name))
+            _parameter(name, to_host(q.data), to_host(q.grad), checked.get(name), names)
             for name, q in recording.model.parameters().items()
         ],
         "arrays": arrays.texts,
@@ -211,7 +211,9 @@ def _kept(name: str, cache: Any, seen: set[int]) -> Iterator[tuple[str, list[int
         seen.add(id(cache))
 
 
-def _parameter(name: str, data: np.ndarray, grad: np.ndarray, error: float | None) -> dict[str, Any]:
+def _parameter(
+    name: str, data: np.ndarray, grad: np.ndarray, error: float | None, names: Callable[[int], str]
+) -> dict[str, Any]:
     largest = np.unravel_index(int(abs(grad).argmax()), grad.shape)
     return {
         "name": name,
@@ -219,6 +221,7 @@ def _parameter(name: str, data: np.ndarray, grad: np.ndarray, error: float | Non
         "norm": _norm(grad),
         "size": _norm(data),
         "at": [int(i) for i in largest],
+        "token": names(int(largest[0])) if name.endswith(".E") else None,
         "largest": float(grad[largest]),
         "error": error,
     }

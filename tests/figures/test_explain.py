@@ -47,6 +47,7 @@ def test_the_pages_numbers_are_the_librarys(norm):
         assert got["largest"] == parameter.grad[tuple(got["at"])]
         assert abs(got["largest"]) == abs(parameter.grad).max()
         assert got["error"] is None
+        assert got["token"] == (str(got["at"][0]) if name == "src_embedding.embedding.E" else None)
 
 
 def test_the_likeliest_tokens_are_the_largest_probabilities():
