@@ -41,7 +41,6 @@ class Step(NamedTuple):
     path: str  # of the sub-layer
     skip: Array
     branch: Array
-    memory: Array | None  # what cross-attention hands to the encoder
 
 
 def sublayers_of(stack: str) -> tuple[str, ...]:
@@ -183,12 +182,12 @@ def steps_of(recording: Recording, stack: str) -> Iterator[Step]:
         path = f"{stack}.layers.{i}"
         for k, name in reversed(list(enumerate(sublayers_of(stack), 1))):
             at = f"{path}.{name}"
-            dx, dmemory = block_gradients(recording.call(at), at)
             if recording.model.config.norm == "post":
-                yield Step(at, recording.call(f"{path}.add_norm_{k}").dinputs[0], dx, dmemory)
+                dx, _ = block_gradients(recording.call(at), at)
+                yield Step(at, recording.call(f"{path}.add_norm_{k}").dinputs[0], dx)
             else:
                 skip = recording.call(f"{path}.dropout", k - 1).dy
-                yield Step(at, skip, recording.call(f"{path}.norm_{k}").dinputs, dmemory)
+                yield Step(at, skip, recording.call(f"{path}.norm_{k}").dinputs)
 
 
 def block_gradients(call: Call, path: str) -> tuple[Array, Array | None]:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minitransformer.backend import Array, generator, silent_overflow, to_host
-from minitransformer.errors import InputError
-from minitransformer.figures.boxes import SIDES, Box, Pair, boxes_of, steps_of
+from minitransformer.errors import InputError, describe
+from minitransformer.figures.boxes import SIDES, Box, boxes_of, steps_of
 from minitransformer.figures.page import Arrays, Page
-from minitransformer.figures.recording import Recording, copy_of, record
+from minitransformer.figures.recording import Recording, record
 from minitransformer.inference.translation import decode
 from minitransformer.memory import converted
 from minitransformer.models.transformer import Transformer
+from minitransformer.parameter import Parameter
 from minitransformer.training.batching import BOS, EOS, PAD
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.validation.settings import as_integer, as_list
 
 LIKELIEST = 5  # next tokens that are shown for each position
+FACTS = ("n_layers", "n_heads", "d_model", "norm", "norm_layer")  # of the model's settings
 
 
 @silent_overflow()
@@ -41,58 +43,65 @@ def explain(
     The loss is the mean cross-entropy of the target, without label smoothing and dropout. Raises InputError for ids
     that the model does not have, for too many of them, and for a page that would have more than MOST_NUMBERS numbers.
     """
-    config = copy_of(model).config
-    src_ids = symbols_only("src_ids", src_ids, config.src_vocab_size, config.pad_id)
-    [answer] = decode(model, [src_ids])  # with its end, unless it has reached the maximum length
-    if tgt_ids is None:
-        tgt_out = answer
-        if set(answer) == {config.pad_id}:
-            raise InputError("the model's answer is padding alone, which has no loss; choose a target")
-    else:
-        tgt_out = [*symbols_only("tgt_ids", tgt_ids, config.tgt_vocab_size, config.pad_id), EOS]
-    tgt_in = [BOS, *tgt_out[:-1]]
+    if not isinstance(model, Transformer):
+        raise InputError(f"model: expected a Transformer, got {describe(model)}")
+    config = model.config
+    name = name_of(symbols, max(config.src_vocab_size, config.tgt_vocab_size))
     shown = layers_to_show(layers, config.n_layers)
-    recording = record(model, [*src_ids, EOS], tgt_in, tgt_out)
-    names = _names(symbols, max(config.src_vocab_size, config.tgt_vocab_size))
+    sentence = sentence_of(model, src_ids, tgt_ids)
+    recording = record(model, sentence.src_ids, sentence.tgt_in, sentence.tgt_out)
+    errors = gradient_errors(model, sentence) if check else {}
     p = np.exp(to_host(recording.log_p[0]))
-    likeliest = np.argsort(-p, axis=-1, kind="stable")[:, :LIKELIEST]
-    columns = sorted({*likeliest.ravel().tolist(), *tgt_out})
-    arrays = Arrays()
-    kept: set[int] = set()
-    boxes = [_box(box, arrays, kept) for box in boxes_of(recording, shown, columns)]
-    checked = gradient_errors(model, [*src_ids, EOS], tgt_in, tgt_out) if check else {}
-    data = {
-        "model": {
-            "n_layers": config.n_layers,
-            "n_heads": config.n_heads,
-            "d_model": config.d_model,
-            "norm": config.norm,
-            "norm_layer": config.norm_layer,
-            "n_parameters": recording.model.n_parameters(),
-            "dtype": str(recording.dlogits.dtype),
-        },
-        "layers": shown,
-        "tokens": {
-            "source": [names(i) for i in [*src_ids, EOS]],
-            "target": [names(i) for i in tgt_in],
-            "written": [names(i) for i in tgt_out],
-            "answer": [names(i) for i in answer],
-            "vocabulary": [names(i) for i in columns],
-        },
-        "loss": recording.loss,
-        "losses": [
-            -float(recording.log_p[0, t, i]) if i != config.pad_id else 0.0 for t, i in enumerate(tgt_out)
-        ],
-        "likeliest": [[[names(i), float(p[t, i])] for i in row] for t, row in enumerate(likeliest.tolist())],
-        "boxes": boxes,
-        "strip": list(strip(recording)),
-        "parameters": [
-            _parameter(name, to_host(q.data), to_host(q.grad), checked.get(name), names)
-            for name, q in recording.model.parameters().items()
-        ],
-        "arrays": arrays.texts,
-    }
-    return Page(data)
+    likeliest = np.argsort(-p, axis=-1, kind="stable")[:, :LIKELIEST].tolist()
+    columns = sorted({i for row in likeliest for i in row} | set(sentence.tgt_out))
+    arrays, kept = Arrays(), set[int]()
+    tokens = dict(
+        zip(("source", "target", "written", "answer", "vocabulary"), (*sentence, columns), strict=True)
+    )
+    return Page(
+        {
+            "model": {fact: getattr(config, fact) for fact in FACTS}
+            | {"n_parameters": recording.model.n_parameters(), "dtype": str(recording.dlogits.dtype)},
+            "layers": shown,
+            "tokens": {axis: [name(i) for i in ids] for axis, ids in tokens.items()},
+            "loss": recording.loss,
+            "losses": [
+                0.0 if i == config.pad_id else -float(recording.log_p[0, t, i])
+                for t, i in enumerate(sentence.tgt_out)
+            ],
+            "likeliest": [[[name(i), float(p[t, i])] for i in row] for t, row in enumerate(likeliest)],
+            "boxes": [_box(box, arrays, kept) for box in boxes_of(recording, shown, columns)],
+            "strip": list(strip(recording)),
+            "parameters": [
+                _parameter(path, q, errors.get(path), name)
+                for path, q in recording.model.parameters().items()
+            ],
+            "arrays": arrays.texts,
+        }
+    )
+
+
+class Sentence(NamedTuple):
+    """The ids of a source and of the target that it is explained with."""
+
+    src_ids: list[int]  # with its end
+    tgt_in: list[int]  # with its start
+    tgt_out: list[int]  # with its end, unless it is an answer of the maximum length
+    answer: list[int]  # the model's own
+
+
+def sentence_of(model: Transformer, src_ids: Sequence[int], tgt_ids: Sequence[int] | None) -> Sentence:
+    """The source and the target, which is the model's answer if it is None. Raises InputError as `explain` says."""
+    config = model.config
+    source = symbols_only("src_ids", src_ids, config.src_vocab_size, config.pad_id)
+    [answer] = decode(model, [source])
+    if tgt_ids is not None:
+        tgt_out = [*symbols_only("tgt_ids", tgt_ids, config.tgt_vocab_size, config.pad_id), EOS]
+    elif set(answer) == {config.pad_id}:
+        raise InputError("the model's answer is padding alone, which has no loss; choose a target")
+    else:
+        tgt_out = answer
+    return Sentence([*source, EOS], [BOS, *tgt_out[:-1]], tgt_out, answer)
 
 
 def symbols_only(name: str, ids: Sequence[int], vocab_size: int, pad_id: int) -> list[int]:
@@ -120,40 +129,27 @@ def layers_to_show(layers: Iterable[int] | None, n_layers: int) -> list[int]:
 
 def strip(recording: Recording) -> Iterator[dict[str, Any]]:
     """The norms of the gradient from the loss down to both embeddings, in the order of the backward pass."""
-    final = recording.model.config.norm == "pre"
-    yield {"place": "loss", "stack": "decoder", "total": _norm(recording.dlogits)}
-    yield {"place": "output", "stack": "decoder", "total": _norm(recording.call("output").dinputs)}
-    for stack in reversed(SIDES):
+
+    def at(place: str, stack: str, **gradients: Array) -> dict[str, Any]:
+        return {"place": place, "stack": stack} | {name: _norm(x) for name, x in gradients.items()}
+
+    yield at("loss", "decoder", total=recording.dlogits)
+    yield at("output", "decoder", total=recording.call("output").dinputs)
+    for stack, (embedding, _) in reversed(SIDES.items()):
         if stack == "encoder":
-            yield {"place": "memory", "stack": stack, "total": _norm(recording.call("encoder").dy)}
-        if final:
-            yield {
-                "place": f"{stack}.norm",
-                "stack": stack,
-                "total": _norm(recording.call(f"{stack}.norm").dinputs),
-            }
-        for step in steps_of(recording, stack):
-            yield {
-                "place": step.path,
-                "stack": stack,
-                "skip": _norm(step.skip),
-                "branch": _norm(step.branch),
-                "total": _norm(step.skip + step.branch),
-                **({} if step.memory is None else {"memory": _norm(step.memory)}),
-            }
-        yield {
-            "place": f"{SIDES[stack][0]}.embedding",
-            "stack": stack,
-            "total": _norm(recording.call(SIDES[stack][0]).dy),
-        }
+            yield at("memory", stack, total=recording.call("encoder").dy)
+        if recording.model.config.norm == "pre":
+            yield at(f"{stack}.norm", stack, total=recording.call(f"{stack}.norm").dinputs)
+        for path, skip, branch in steps_of(recording, stack):
+            yield at(path, stack, skip=skip, branch=branch, total=skip + branch)
+        yield at(f"{embedding}.embedding", stack, total=recording.call(embedding).dy)
 
 
-def gradient_errors(
-    model: Transformer, src_ids: list[int], tgt_in: list[int], tgt_out: list[int]
-) -> dict[str, float]:
+def gradient_errors(model: Transformer, sentence: Sentence) -> dict[str, float]:
     """Parameter -> relative error of its gradient, in float64, along a random direction, against a complex step."""
     exact, moved = (converted(model, dtype).to("cpu") for dtype in ("float64", "complex128"))
     loss_fn, rng, h = LabelSmoothedCrossEntropy(0.0, model.config.pad_id), generator(0), 1e-30
+    src_ids, tgt_in, tgt_out = sentence[:3]
     logits, cache = exact.forward([src_ids], [tgt_in])
     exact.backward(loss_fn.backward(loss_fn.forward(logits, [tgt_out])[1]), cache)
     errors = {}
@@ -167,7 +163,7 @@ def gradient_errors(
     return errors
 
 
-def _names(symbols: Sequence[str] | None, vocab_size: int) -> Callable[[int], str]:
+def name_of(symbols: Sequence[str] | None, vocab_size: int) -> Callable[[int], str]:
     """A function from an id to how it is written. Raises InputError if there are too few symbols."""
     if symbols is None:
         return str
@@ -179,26 +175,17 @@ def _names(symbols: Sequence[str] | None, vocab_size: int) -> Callable[[int], st
 
 def _box(box: Box, arrays: Arrays, kept: set[int]) -> dict[str, Any]:
     """A box as JSON has it; `kept` are the arrays that the caches of earlier boxes keep."""
-    return {
-        "path": box.path,
-        "kind": box.kind,
-        "stack": box.stack,
-        "layer": box.layer,
-        "sublayer": box.sublayer,
-        "pairs": [_pair(pair, arrays) for pair in box.pairs],
-        "cache": list(_kept("", box.call.cache, kept)) if box.call else [],
-    }
-
-
-def _pair(pair: Pair, arrays: Arrays) -> dict[str, Any]:
-    return {
-        "name": pair.name,
-        "shape": list(pair.forward.shape),
-        "rows": pair.rows,
-        "columns": pair.columns,
-        "forward": arrays.add(pair.forward),
-        "backward": None if pair.backward is None else arrays.add(pair.backward),
-    }
+    pairs = [
+        pair._asdict()
+        | {
+            "shape": list(pair.forward.shape),
+            "forward": arrays.add(pair.forward),
+            "backward": None if pair.backward is None else arrays.add(pair.backward),
+        }
+        for pair in box.pairs
+    ]
+    facts = {name: x for name, x in box._asdict().items() if name != "call"}
+    return facts | {"pairs": pairs, "cache": list(_kept("", box.call.cache, kept)) if box.call else []}
 
 
 def _kept(name: str, cache: Any, seen: set[int]) -> Iterator[tuple[str, list[int], int]]:
@@ -211,18 +198,18 @@ def _kept(name: str, cache: Any, seen: set[int]) -> Iterator[tuple[str, list[int
         seen.add(id(cache))
 
 
-def _parameter(
-    name: str, data: np.ndarray, grad: np.ndarray, error: float | None, names: Callable[[int], str]
-) -> dict[str, Any]:
-    largest = np.unravel_index(int(abs(grad).argmax()), grad.shape)
+def _parameter(path: str, p: Parameter, error: float | None, name: Callable[[int], str]) -> dict[str, Any]:
+    """A parameter as JSON has it: how large its gradient is, and where it is largest."""
+    grad = to_host(p.grad)
+    at = [int(i) for i in np.unravel_index(int(abs(grad).argmax()), grad.shape)]
     return {
-        "name": name,
-        "shape": list(grad.shape),
+        "name": path,
+        "shape": list(p.shape),
         "norm": _norm(grad),
-        "size": _norm(data),
-        "at": [int(i) for i in largest],
-        "token": names(int(largest[0])) if name.endswith(".E") else None,
-        "largest": float(grad[largest]),
+        "size": _norm(p.data),
+        "at": at,
+        "largest": float(grad[tuple(at)]),
+        "token": name(at[0]) if path.endswith(".E") else None,
         "error": error,
     }
 

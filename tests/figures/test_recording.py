@@ -86,8 +86,3 @@ def test_the_model_is_left_alone():
     np.testing.assert_array_equal(model.flatten().grad, before[1])
     assert {path: set(vars(layer)) for path, layer in layers_of(model)} == keys
     assert isinstance(model.encoder.layers[0].self_attention.attention, mt.layers.AttentionInBlocks)
-
-
-def test_only_a_transformer_can_be_recorded():
-    with pytest.raises(mt.InputError, match="expected a Transformer, got Linear"):
-        record(mt.layers.Linear(3, 3), SOURCE, TARGET_IN, TARGET_OUT)
