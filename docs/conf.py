@@ -24,6 +24,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "docstrings",
+    "explain",
     "figure_1",
     "mathjax_local",
     "repository",

@@ -25,7 +25,7 @@ Every layer keeps the contract of `module.py`; `gradcheck` compares a backward p
 derivatives.
 """
 
-from minitransformer import layers, models, tasks
+from minitransformer import figures, layers, models, tasks
 from minitransformer.config import TrainingConfig, TransformerConfig
 from minitransformer.errors import CheckpointError, ConfigError, InputError, MinitransformerError
 from minitransformer.gradcheck import GradcheckReport, gradcheck
@@ -60,6 +60,7 @@ __all__ = [
     "beam_search",
     "clip_grad_norm",
     "evaluate",
+    "figures",
     "gradcheck",
     "greedy_decode",
     "layers",

@@ -192,8 +192,9 @@ def generator(*seed: Seed) -> Generator:
 
     `generator(3)` is the stream of seed 3, and `generator(3, 1, 40)` an independent one (seed 3, purpose 1,
     step 40): whatever a run draws is a function of such numbers, so a resumed run needs no stored state.
-    (Trailing zeros are ignored.) A generator is returned as it is; None takes a seed from the operating
-    system. Raises ConfigError for a negative number.
+    (Trailing zeros are ignored where all the numbers have 128 bits at most, 32 or a multiple of it for each.) A
+    generator is returned as it is; None takes a seed from the operating system. Raises ConfigError for a
+    negative number.
     """
     if len(seed) == 1 and (seed[0] is None or isinstance(seed[0], np.random.Generator)):
         return np.random.default_rng(seed[0])

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.usefixtures("signal_handlers")
 def test_help_and_version(capsys):
     assert call("--help") == 0
     out = capsys.readouterr().out
-    assert all(command in out for command in ("train", "evaluate", "decode", "plot"))
-    for command in ("train", "evaluate", "decode", "plot"):
+    assert all(command in out for command in ("train", "evaluate", "decode", "plot", "explain"))
+    for command in ("train", "evaluate", "decode", "plot", "explain"):
         assert call(command, "--help") == 0
         assert "--json" in capsys.readouterr().out
     assert call("train", "--help") == 0
@@ -79,6 +79,7 @@ COMMANDS = {
     "evaluate": lambda run: ["evaluate", run],
     "decode": lambda run: ["decode", run, "3 1"],
     "plot": lambda run: ["plot", run],
+    "explain": lambda run: ["explain", run],
 }
 
 
@@ -123,7 +124,7 @@ def test_a_damaged_run_is_refused(capsys, run, tmp_path, command, damage):
     assert_refused(capsys, tmp_path, COMMANDS[command](run))
 
 
-@pytest.mark.parametrize("command", ["evaluate", "decode", "plot"])
+@pytest.mark.parametrize("command", ["evaluate", "decode", "plot", "explain"])
 def test_a_run_without_a_checkpoint_is_refused(capsys, run, tmp_path, command):
     for path in run.glob("checkpoint-*.npz"):
         path.unlink()

@@ -52,7 +52,7 @@ CHECKPOINT = re.compile(r"checkpoint-[0-9]{8,}\.npz")
 # what is written whole, under a temporary name first
 WRITTEN = re.compile(
     rf"{CHECKPOINT.pattern}|(best|average)\.npz|(config|result)\.json|subwords\.model|metrics\.jsonl|"
-    r"(training|attention)\.png"
+    r"(training|attention)\.png|explain\.html"
 )
 T = TypeVar("T")
 

@@ -37,10 +37,10 @@ class Subwords:
         Deterministic. The pieces reproduce the text: only blanks are normalised. Raises ConfigError if the text has
         fewer pieces than that, or more characters.
         """
-        proto = io.BytesIO()
+        proto, texts = io.BytesIO(), list(lines)  # SentencePiece would take an error of `lines` for its own
         try:
             sentencepiece().SentencePieceTrainer.train(
-                sentence_iterator=iter(lines),
+                sentence_iterator=iter(texts),
                 model_writer=proto,
                 model_type="bpe",
                 vocab_size=vocab_size,

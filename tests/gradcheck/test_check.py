@@ -386,6 +386,16 @@ def test_a_bend_of_a_hundredth_is_a_kink_even_if_backward_gives_the_mean_of_both
     assert row.kinks == 1 and row.relative_error < 1e-12
 
 
+@pytest.mark.parametrize(("bend", "moves"), [(0.5, 0), (0.5 + 2**-20, 1)])
+def test_a_bend_of_just_a_thousandth_is_not_looked_at_a_second_time(bend: float, moves: int) -> None:
+    """The slopes 1000 - bend and 1000 + bend: all the numbers in between are exact."""
+    layer = Layer(lambda x: 1000 * x + bend * abs(x), lambda x: 1000 + bend * np.sign(x))
+    subject = Subject(layer, (np.zeros(1),), None, 0)
+    subject.dy[...] = 1
+    (row,) = check.one_direction(subject, "central", 1e-8)
+    assert (row.kinks, row.checked, row.hint) == (moves, 1, "") and row.relative_error < 1e-12
+
+
 @both_methods
 def test_the_move_away_from_a_kink_is_short(method: str) -> None:
     """Beyond 0.1 on either side there is no y."""

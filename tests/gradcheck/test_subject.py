@@ -315,6 +315,52 @@ def test_a_forward_that_is_not_pure_is_told_so(method: str) -> None:
     assert "forward writes to x" in mt.gradcheck(writes, x(3, 4)).broken
 
 
+@pytest.mark.parametrize(
+    ("call", "rules"),
+    [
+        (2, ["forward gives another y for the same inputs: random without its rng, or a hidden state?"]),
+        (3, []),
+    ],
+)
+def test_a_forward_that_writes_to_a_parameter_later_only_is_not_seen_to(call: int, rules: Any) -> None:
+    """It is watched the first time, and always if it writes then: to put the parameters aside each time is slow."""
+
+    class Grows(Layer):
+        def __init__(self) -> None:
+            self.W, self.calls = mt.Parameter(x(3)), 0
+
+        def forward(self, x):
+            self.calls += 1
+            if self.calls == call:
+                self.W.data *= 1.5
+            return x * self.W.data, x
+
+        def backward(self, dy, x):
+            self.W.grad += (dy * x).sum(0)
+            return dy * self.W.data
+
+    report = mt.gradcheck(Grows(), x(4, 3))
+    assert report.broken == rules and not report.wrong
+
+
+def test_a_parameter_that_forward_makes_is_not_left_out_in_silence() -> None:
+    """Its gradient is checked by nobody: it was not there when the parameters were looked for."""
+
+    class Late(Layer):
+        def __init__(self) -> None:
+            self.W: Any = None
+
+        def forward(self, x):
+            self.W = self.W or mt.Parameter(np.ones(3))
+            return x * self.W.data, x
+
+        def backward(self, dy, x):
+            return dy * self.W.data
+
+    with pytest.raises(ValueError):
+        mt.gradcheck(Late(), x(4, 3), method="complex")
+
+
 @both_methods
 def test_a_parameter_that_is_not_found_is_told_so(method: str) -> None:
     class Hidden(Layer):
@@ -488,6 +534,15 @@ def test_each_forward_draws_the_same_numbers_but_for_the_one_that_overwrites_wha
     assert subject.layer.drawn == [first, first, first, mt.backend.generator(8, 1).random()]
     subject = Subject(Draws(), (x(2, 3),), None, 0)
     assert subject.layer.drawn == [None, None]
+
+
+def test_a_seed_of_dropout_may_have_any_size_and_is_named_alone_if_it_is_none() -> None:
+    """Above 2^96, a second number beside it would change what is drawn, even if that number is 0."""
+    for seed in (2**96, 2**200):
+        subject = Subject(Draws(), (x(2, 3),), seed, 0)
+        assert set(subject.layer.drawn) == {mt.backend.generator(seed).random()}
+    message = "seed: expected a whole number, 0 or more, got -1"
+    assert message_of(mt.ConfigError, mt.gradcheck, Draws(), x(2, 3), dropout_seed=-1) == message
 
 
 def test_the_forward_in_between_is_given_other_numbers_in_another_order() -> None:

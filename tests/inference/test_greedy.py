@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minitransformer as mt
+from minitransformer.inference.greedy import decode
 
 SHAPE = "src_ids: expected ids of shape (B, T), B and T at least 1, got"
 
@@ -201,6 +202,19 @@ def test_sentences_that_have_ended_leave_the_batch(seed, n):
     for step, size in enumerate(sizes):
         assert size < 4 / 3 * (lengths > step).sum() + 1
     assert sum(copies) <= 3 * n
+
+
+@pytest.mark.parametrize(("n", "ended", "left"), [(4, 1, 3), (5, 1, 5), (8, 2, 6), (8, 1, 8)])
+def test_they_leave_it_as_soon_as_they_are_a_quarter_of_it(n, ended, left):
+    """What is drawn from a generator depends on it: `sample` draws one number for each row of the batch."""
+    rows = []
+
+    def choose(logits):
+        rows.append(len(logits))
+        return np.where(np.arange(len(logits)) < ended * (len(rows) == 1), EOS, 3)
+
+    decode(random_model(3), random_sources(3, [2] * n), choose, BOS, EOS, 3)
+    assert rows == [n, left, left]
 
 
 @pytest.mark.parametrize(

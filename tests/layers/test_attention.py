@@ -38,3 +38,21 @@ def test_scaled_dot_product_is_equation_1(seed):
     mask = random_mask(rng, B, 1, T_Q, T_K)
     context, _ = ScaledDotProductAttention().forward(Q, K, V, mask)
     np.testing.assert_allclose(context, attention_by_loops(Q, K, V, mask), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("axes", [(), (3,), (2, 2, 3)])
+def test_there_may_be_fewer_axes_than_four_and_more(axes):
+    """One head, the heads of one sentence, several sets of sentences: each as by itself, forward and backward."""
+    rng = np.random.default_rng(5)
+    Q, K, V, dcontext = (rng.normal(size=(*axes, T, d)) for T, d in ((3, 4), (5, 4), (5, 4), (3, 4)))
+    attention = ScaledDotProductAttention()
+
+    def everything(Q, K, V, dcontext):
+        context, cache = attention.forward(Q, K, V)
+        return [context, *attention.backward(dcontext, cache)]
+
+    found = everything(Q, K, V, dcontext)
+    for i in np.ndindex(axes):
+        expected = everything(*(x[i][None, None] for x in (Q, K, V, dcontext)))
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a[i], b[0, 0], rtol=1e-12, atol=1e-14)

@@ -171,6 +171,35 @@ def test_weights_are_kept_only_where_one_block_is_all(n_blocks):
     )
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_the_cache_holds_what_backward_needs_and_nothing_else(dropout):
+    """Where blocks are computed again, the generator as it was; elsewhere the weights, and what was dropped."""
+    Q, K, V = heads(np.random.default_rng(3))
+    mask = (np.arange(T_K) < T_K - 2)[None, None, None]
+    for rows in (1, None):
+        rng, as_it_was = (np.random.default_rng(4) for _ in range(2))
+        _, cache = AttentionInBlocks(dropout, rows).forward(Q, K, V, mask, rng)
+        if rows is None:
+            assert cache.rng is None and cache.weights.shape == (B, H, T_Q, T_K)  # the last two columns are 0
+            assert (cache.dropout.kept is None) == (dropout == 0)
+        else:
+            assert cache.rng.random() == as_it_was.random() and cache.weights is None
+            assert cache.dropout == DropoutCache(None)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_what_lies_at_keys_that_a_block_leaves_out_does_not_matter(rows):
+    """Even where it is no number: 0 times infinity would be none either."""
+    rng = np.random.default_rng(7)
+    Q, K, V = (x[:1, :1] for x in heads(rng))
+    seen = T_K - 2
+    mask = (np.arange(T_K) < seen)[None, None, None]
+    layer = AttentionInBlocks(rows=rows)
+    expected, _ = layer.forward(Q, K[:, :, :seen], V[:, :, :seen])
+    K[:, :, seen:] = V[:, :, seen:] = np.inf
+    np.testing.assert_array_equal(layer.forward(Q, K, V, mask)[0], expected)
+
+
 @pytest.mark.parametrize("rows", [1, 2, 5, 7, 10, 30, 1000, None])
 @pytest.mark.parametrize(("size", "T_k"), [((2, 3, 5), 7), ((1, 1, 1000), 1024), ((3, 2, 400), 3000)])
 def test_blocks_cover_every_query_once_and_are_not_too_large(rows, size, T_k):
@@ -187,6 +216,7 @@ def test_keys_that_nobody_may_attend_to_are_left_out():
     assert n_keys(None, 7) == 7
     assert n_keys(np.ones((1, 1, 5, 1), bool), 7) == 7
     assert n_keys(np.tri(3, 7, 2, dtype=bool)[None, None], 7) == 5
+    assert n_keys(np.tri(1, 2, dtype=bool)[None, None], 2) == 1
     assert (
         n_keys(np.zeros((2, 1, 3, 7), bool), 7) == 1
     )  # a product with no column at all would be a special case

@@ -116,3 +116,13 @@ def test_heads_must_divide_the_model_unless_widths_are_given():
     with pytest.raises(mt.ConfigError, match="n_heads: expected a divisor of d_model=8"):
         MultiHeadAttention(8, 3)
     assert MultiHeadAttention(8, 3, 5, 2).W_O.shape == (6, 8)
+
+
+def test_a_nan_reaches_the_gradient_of_every_parameter():
+    """b_K's, too, which is 0 but for rounding: where nothing is known any more, it does not say that all is well."""
+    rng = np.random.default_rng(6)
+    layer = randomise(layers.MultiHeadAttention(D_MODEL, H, D_K, D_V, bias=True), rng)
+    y, cache = layer.forward(*(rng.normal(size=(B, t, D_MODEL)) for t in (T_Q, T_K, T_K)))
+    layer.backward(np.full_like(y, np.nan), cache)
+    for name, p in layer.parameters().items():
+        assert np.isnan(p.grad).all(), name

@@ -284,6 +284,18 @@ def test_a_replica_without_items_is_not_asked():
     assert replicas.in_shares(answers, "ab", 7) == [("a", 7), ("b", 7)]
 
 
+def test_ranks_with_other_numbers_of_replicas_are_noticed():
+    """Each rank takes the others to have as many as itself."""
+
+    class Ranks(SimpleNamespace):
+        def objects(self, mine):
+            return [mine, [*mine, []]]
+
+    replicas = mt.Replicas(model_and_batches(0)[0], ranks=Ranks(rank=0, n=2, n_cores=1))
+    with pytest.raises(ValueError, match="zip"):
+        replicas.in_shares(lambda model, items: list(items), "ab")
+
+
 # ---- how many processes
 
 

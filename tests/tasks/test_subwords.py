@@ -131,6 +131,33 @@ def test_learning_prints_nothing():
     assert (done.stdout, done.stderr) == (f"{len(Subwords.learn(TEXT, 40))}\n", "")
 
 
+def test_learning_silences_no_errors_of_sentencepiece():
+    code = f"""
+import sentencepiece
+from minitransformer.tasks import Subwords
+Subwords.learn({TEXT}, 40)
+sentencepiece.SentencePieceProcessor().get_piece_size()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Model is not initialized" in done.stderr
+
+
+def test_a_line_that_utf8_cannot_write_is_refused():
+    """SentencePiece's message is then one without a line of code in front."""
+    with pytest.raises(
+        mt.ConfigError, match=r"^vocab_size: cannot learn 40 subwords from this text \(Unable to"
+    ):
+        Subwords.learn([*TEXT, "hund \udcff"], 40)
+
+
+def test_what_goes_wrong_in_reading_the_lines_is_not_the_sizes_fault():
+    def lines():
+        yield from TEXT
+        raise RuntimeError("[line 16] unreadable")
+
+    assert message_of(RuntimeError, Subwords.learn, lines(), 40) == "[line 16] unreadable"
+
+
 def test_an_empty_file_is_told_so():
     expected = "the subwords are damaged: no SentencePiece model (nothing in it)"
     assert message_of(mt.CheckpointError, Subwords, b"") == expected

@@ -12,9 +12,20 @@ import minitransformer  # noqa: F401  imports all modules of PUBLIC
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PUBLIC = ["", ".layers", ".models", ".training", ".inference", ".parallel", ".runs", ".gradcheck", ".tasks"]
+PUBLIC = [
+    "",
+    ".layers",
+    ".models",
+    ".training",
+    ".inference",
+    ".parallel",
+    ".runs",
+    ".figures",
+    ".gradcheck",
+    ".tasks",
+]
 # Constants and the name of a type, which have no docstring of their own.
-NOT_IN_THE_REFERENCE = {"BOS", "EOS", "PAD", "TASKS", "Pair", "TOLERANCE"}
+NOT_IN_THE_REFERENCE = {"BOS", "EOS", "PAD", "TASKS", "KINDS", "Pair", "TOLERANCE"}
 
 
 def module(name: str) -> ModuleType:

@@ -15,30 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import WIDTHS, installed, look, opened, problems_of, served
+from browser import WIDTHS, look, not_here, problems_of, served
 
 SITE = Path(os.environ.get("MINITRANSFORMER_SITE", Path(__file__).parents[2] / "docs" / "_build" / "html"))
-
-
-def not_here(reason: str) -> None:
-    """Skip, or fail where somebody asked for these tests."""
-    if "MINITRANSFORMER_SITE" in os.environ:
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="module")
-def window() -> Iterator[Any]:
-    try:
-        import selenium  # noqa: F401
-    except ImportError:
-        not_here("selenium is not installed: pip install '.[docs]'")
-    found = installed()
-    if found is None:
-        not_here("needs Chromium or Chrome, and chromedriver")
-    else:
-        with opened(*found) as window:
-            yield window
 
 
 def built_pages() -> list[Path]:

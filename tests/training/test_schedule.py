@@ -57,6 +57,12 @@ def test_cosine_rises_in_a_straight_line_and_falls_to_zero(peak, warmup_steps, m
     assert third == pytest.approx([0.75 * peak] * len(third))  # cos 60° = 1/2
 
 
+def test_a_run_of_cosine_may_be_all_warm_up():
+    """The last step is then the peak, and so would be the one after it, of a warm-up that is longer than the run."""
+    assert [cosine_schedule(step, 0.5, 2, 2) for step in (1, 2)] == [0.25, 0.5]
+    assert [cosine_schedule(step, 0.5, 2, 1) for step in (1, 2)] == [0.25, 0.5]
+
+
 def test_learning_rate_follows_the_settings():
     noam = mt.TrainingConfig(warmup_steps=40)
     assert learning_rate(13, 64, noam) == pytest.approx(64**-0.5 * 13 * 40**-1.5, rel=1e-12)

@@ -30,7 +30,7 @@ from minitransformer.runs.weights import average_checkpoints
 few = settings(max_examples=max(4, settings.default.max_examples // 2))  # of what is slow
 fewer = settings(max_examples=max(3, settings.default.max_examples // 4))
 OURS = {"config.json", "subwords.model", "metrics.jsonl", "best.npz", "average.npz", "result.json", "lock",
-        "training.png", "attention.png"}  # fmt: skip
+        "training.png", "attention.png", "explain.html"}  # fmt: skip
 NEAR = ["checkpoint-old.npz", "checkpoint-00000002-mine.npz", "checkpoint-2.npz", "CHECKPOINT-00000002.npz", "Best.npz",
         "checkpoint-0000000٢.npz", "checkpoint-00000002.npz.bak", "checkpoint-00000002.npz\n", "best.npz.bak", "best",
         "config.json~", "config.json.1.tmp.old", "my.tmp", "notes.99999999999.tmp", "x.tmp", ".tmp", "metrics.jsonl.1",
@@ -96,6 +96,7 @@ USES = {
     "decode average": ["decode", "run", "--weights", "average", "3 4"],
     "average": ["average", "run", "--last", "1"],
     "plot": ["plot", "run"],
+    "explain": ["explain", "run", "--input", "3 4"],
     "train --resume": ["train", "sort", "--out", "run", "--resume"],
     "train": ["train", "sort", "--out", "run", "--set", "steps=1"],
 }
@@ -175,7 +176,8 @@ OUTPUTS = ["", ">&-", ">/dev/full", "| head -c 1", "| true", ">/dev/null", "| ca
 ERRORS = ["", "2>&-", "2>/dev/full", "2>&1"]
 ENCODINGS = ["utf-8", "ascii", "latin-1", "utf-16", "cp1252:replace", "ascii:surrogateescape", "no-such-one"]
 COMMANDS = [["decode", "run", "3 4"], ["decode", "run", "ü"], ["evaluate", "run"], ["evaluate", "run", "--json"],
-            ["translate", "run"], ["average", "run", "--last", "1"], ["plot", "run", "--json"], ["--help"],
+            ["translate", "run"], ["average", "run", "--last", "1"], ["plot", "run", "--json"], ["explain", "run"],
+            ["--help"],
             ["decode", "nowhere", "3"], ["exercises", "list"], ["gradcheck", "ReLU"], ["--version"]]  # fmt: skip
 
 

@@ -1,0 +1,136 @@
+"""The boxes of figure 1: what stands beside each other belongs together, by the formulas of the layers."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from drawn_models import random_model
+
+from minitransformer.figures.boxes import boxes_of, steps_of, sublayers_of
+from minitransformer.figures.recording import record
+
+SOURCE, TARGET_IN, TARGET_OUT = [3, 8, 5, 9, 3, 2], [1, 6, 7, 8], [6, 7, 8, 2]
+NORMS = pytest.mark.parametrize("norm", ["post", "pre"])
+
+
+def drawn(norm, layers=(0, 1)):
+    recording = record(random_model(3, norm=norm), SOURCE, TARGET_IN, TARGET_OUT)
+    boxes = {box.path: box for box in boxes_of(recording, list(layers), [2, 6, 7])}
+    return recording, boxes
+
+
+def pairs(box):
+    return {pair.name: pair for pair in box.pairs}
+
+
+def assert_near(got, expected):
+    """The largest difference is rounding, relative to the largest entry."""
+    assert got.shape == expected.shape and abs(expected).max() > 0
+    assert abs(got - expected).max() <= 1e-12 * abs(expected).max()
+
+
+@NORMS
+def test_the_boxes_are_those_of_figure_1(norm):
+    _, boxes = drawn(norm, [1])
+    encoder, decoder = "encoder.layers.1.", "decoder.layers.1."
+    if norm == "post":
+        encoder_layer = "self_attention add_norm_1 feed_forward add_norm_2"
+        decoder_layer = "self_attention add_norm_1 cross_attention add_norm_2 feed_forward add_norm_3"
+    else:
+        encoder_layer = "norm_1 self_attention add_1 norm_2 feed_forward add_2"
+        decoder_layer = "norm_1 self_attention add_1 norm_2 cross_attention add_2 norm_3 feed_forward add_3"
+    last = norm == "pre"
+    assert list(boxes) == [
+        *("src_embedding.embedding", "src_embedding.positions"),
+        *(encoder + name for name in encoder_layer.split()),
+        *(["encoder.norm"] * last),
+        *("tgt_embedding.embedding", "tgt_embedding.positions"),
+        *(decoder + name for name in decoder_layer.split()),
+        *(["decoder.norm"] * last),
+        "output",
+    ]
+    assert {box.layer for box in boxes.values()} == {None, 1}
+
+
+@NORMS
+def test_every_gradient_has_the_shape_of_its_matrix(norm):
+    _, boxes = drawn(norm)
+    lengths = {"source": 6, "target": 4, "vocabulary": 3}
+    for box in boxes.values():
+        for pair in box.pairs:
+            assert pair.backward is None or pair.backward.shape == pair.forward.shape, (box.path, pair.name)
+            assert pair.forward.shape[-2] == lengths[pair.rows], (box.path, pair.name)
+            if pair.columns:
+                assert pair.forward.shape[-1] == lengths[pair.columns], (box.path, pair.name)
+            assert (pair.forward.ndim == 3) == (
+                pair.name in ("Q", "K", "V", "scores", "weights", "context") and box.kind == "attention"
+            )
+
+
+@NORMS
+def test_dscores_reproduce_dQ_and_dK_and_the_steps_of_equation_1_follow_from_each_other(norm):
+    _, boxes = drawn(norm)
+    attentions = [box for box in boxes.values() if box.kind == "attention"]
+    assert len(attentions) == 6
+    for box in attentions:
+        p = pairs(box)
+        Q, K, V, weights = (p[name].forward for name in ("Q", "K", "V", "weights"))
+        dscores, dweights, dcontext = (p[name].backward for name in ("scores", "weights", "context"))
+        scale = 1 / np.sqrt(Q.shape[-1])
+        assert_near(p["scores"].forward, scale * Q @ K.swapaxes(1, 2))
+        exps = np.exp(p["scores"].forward) * p["mask"].forward
+        assert_near(weights, exps / exps.sum(-1, keepdims=True))
+        assert_near(p["context"].forward, weights @ V)
+        assert_near(dweights, dcontext @ V.swapaxes(1, 2))
+        assert_near(dscores, weights * (dweights - (dweights * weights).sum(-1, keepdims=True)))
+        assert_near(p["Q"].backward, scale * dscores @ K)
+        assert_near(p["K"].backward, scale * dscores.swapaxes(1, 2) @ Q)
+        assert_near(p["V"].backward, weights.swapaxes(1, 2) @ dcontext)
+
+
+@NORMS
+def test_the_matrices_give_the_gradients_of_the_parameters(norm):
+    """W_Q.grad = xᵀ dQ, W_1.grad = xᵀ dpre, and so on: of what is shown, and of the model's own backward."""
+    recording, boxes = drawn(norm)
+    grads = {name: p.grad for name, p in recording.model.parameters().items()}
+
+    def beside(x):
+        return x.transpose(1, 0, 2).reshape(x.shape[1], -1)
+
+    for box in boxes.values():
+        p = pairs(box)
+        if box.kind == "attention":
+            memory = p.get("memory", p["x"]).forward
+            assert_near(p["x"].forward.T @ beside(p["Q"].backward), grads[f"{box.path}.W_Q"])
+            assert_near(memory.T @ beside(p["K"].backward), grads[f"{box.path}.W_K"])
+            assert_near(memory.T @ beside(p["V"].backward), grads[f"{box.path}.W_V"])
+            assert_near(beside(p["context"].forward).T @ p["out"].backward, grads[f"{box.path}.W_O"])
+        if box.kind == "feed":
+            assert_near(p["x"].forward.T @ p["pre"].backward, grads[f"{box.path}.W_1"])
+            assert_near(p["hidden"].forward.T @ p["out"].backward, grads[f"{box.path}.W_2"])
+        if box.kind in ("norm", "add_norm"):
+            norm_path = f"{box.path}.norm" if box.kind == "add_norm" else box.path
+            assert_near(p["norm"].backward.sum(0), grads[f"{norm_path}.beta"])
+        if box.kind in ("add", "add_norm"):
+            assert_near(p["x"].forward + p["sublayer"].forward, p["residual"].forward)
+
+
+@NORMS
+def test_the_gradient_arrives_at_each_step_as_the_step_above_left_it(norm):
+    recording, boxes = drawn(norm)
+    for stack, embedding in (("decoder", "tgt_embedding"), ("encoder", "src_embedding")):
+        steps = list(steps_of(recording, stack))
+        assert [step.path.split(".")[2] for step in steps] == ["1"] * (len(steps) // 2) + ["0"] * (
+            len(steps) // 2
+        )
+        for above, below in pairwise(steps):
+            arrived = above.skip + above.branch
+            layer, name = below.path.rsplit(".", 1)
+            k = sublayers_of(stack).index(name) + 1
+            add = boxes[f"{layer}.add_{k}" if norm == "pre" else f"{layer}.add_norm_{k}"]
+            assert_near(add.pairs[-1].backward[None], arrived)
+            assert_near(pairs(add)["x"].backward[None], below.skip)
+        assert_near(steps[-1].skip + steps[-1].branch, recording.call(embedding).dy)
+    memories = [pairs(box)["memory"].backward for box in boxes.values() if "memory" in pairs(box)]
+    assert len(memories) == 2
+    assert_near(sum(memories)[None], recording.call("encoder").dy)
