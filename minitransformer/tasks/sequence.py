@@ -24,7 +24,8 @@ class SequenceTask(Task):
     Numbers are first_symbol … first_symbol + n_symbols - 1, lengths min_length … max_length, all equally
     likely. Held out means never trained on, by construction: a sequence whose numbers add up to a multiple
     of 10 is in the test sets, one whose sum ends in 1 in the validation set, all others are for training.
-    With `longest` > max_length there is a test set of lengths that training never shows.
+    With `longest` > max_length there are test sets of lengths that training never shows: up to five more, up to twice as
+    many, up to four times as many, and so on; each is named by its lengths.
 
     Training sequences repeat their numbers more often than by chance. A model that finds its place by the number
     it wrote last is then often wrong, so it cannot learn to rely on that.
@@ -76,9 +77,19 @@ class SequenceTask(Task):
             "valid": self._pairs(rng, self.test_size, self.min_length, self.max_length, (1,)),
             "test": self._pairs(rng, self.test_size, self.min_length, self.max_length, (0,)),
         }
-        if self.longest > self.max_length:
-            sets["longer"] = self._pairs(rng, self.test_size, self.max_length + 1, self.longest, (0,))
+        for shortest, longest in self._longer():
+            sets[f"{shortest}-{longest}"] = self._pairs(rng, self.test_size, shortest, longest, (0,))
         return sets
+
+    def _longer(self) -> list[tuple[int, int]]:
+        """The shortest and the longest sequence of each test set of lengths that training never shows."""
+        ranges, shortest = [], self.max_length + 1
+        for end in (self.max_length + 5, *(self.max_length * 2**k for k in range(1, 20))):
+            longest = min(end, self.longest)
+            if shortest <= longest:
+                ranges.append((shortest, longest))
+                shortest = longest + 1
+        return ranges
 
     def _pairs(
         self,

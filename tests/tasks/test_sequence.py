@@ -70,23 +70,43 @@ def test_held_out_sequences_are_disjoint_by_construction(cls, seed):
 @pytest.mark.parametrize(
     ("cls", "symbols", "lengths", "longer"),
     [
-        (Copy, range(1, 11), {10}, None),
-        (Reverse, range(50), set(range(1, 26)), set(range(26, 31))),
-        (Sort, range(10), set(range(1, 13)), None),
+        (Copy, range(1, 11), {10}, {}),
+        (
+            Reverse,
+            range(50),
+            set(range(1, 26)),
+            {"26-30": set(range(26, 31)), "31-50": set(range(31, 51)), "51-100": set(range(51, 101))},
+        ),
+        (Sort, range(10), set(range(1, 13)), {}),
     ],
 )
 def test_symbols_and_lengths_are_those_of_the_task(cls, symbols, lengths, longer):
     task = cls()
     sets = all_pairs(task, seed=3)
     assert {name: len(pairs) for name, pairs in sets.items() if name != "train"} == dict.fromkeys(
-        ["valid", "test"] + (["longer"] if longer else []), 1000
+        ["valid", "test", *longer], 1000
     )
     seen = {name: {len(source) for source, _ in pairs} for name, pairs in sets.items()}
-    expected = {"train": lengths, "valid": lengths, "test": lengths, "longer": longer}
+    expected = {"train": lengths, "valid": lengths, "test": lengths, **longer}
     assert seen == {name: expected[name] for name in seen}
     ids = {i for source, target in sets["train"] for i in (*source, *target)}
     assert {int(task.vocabulary.symbols[i]) for i in ids} == set(symbols)
     assert len(task.vocabulary) == len(symbols) + 3
+
+
+@pytest.mark.parametrize(
+    ("max_length", "longest", "expected"),
+    [
+        (25, 100, ["26-30", "31-50", "51-100"]),
+        (25, 28, ["26-28"]),
+        (25, 31, ["26-30", "31-31"]),
+        (3, 20, ["4-8", "9-12", "13-20"]),
+        (25, 0, []),
+    ],
+)
+def test_longer_sequences_are_tested_in_groups_of_their_lengths(max_length, longest, expected):
+    task = Reverse(max_length=max_length, longest=longest, test_size=3)
+    assert list(task.evaluation_sets(generator(0))) == ["valid", "test", *expected]
 
 
 @pytest.mark.parametrize("cls", [Copy, Reverse, Sort])
@@ -125,20 +145,20 @@ def test_any_setting_that_can_be_split_keeps_the_promises(seed, first, n_symbols
         return
     task = Reverse(**settings)
     sets = all_pairs(task, seed)
-    assert ("longer" in sets) == (beyond > 0)
-    digits = {"train": set(range(2, 10)), "valid": {1}, "test": {0}, "longer": {0}}
+    longer = [name for name in sets if name not in ("train", "valid", "test")]
+    assert bool(longer) == (beyond > 0)
+    digits = {"train": set(range(2, 10)), "valid": {1}}
     for name, pairs in sets.items():
         assert len(pairs) == (30 if name == "train" else 7)
         for source, target in pairs:
             words = words_of(task, source)
-            assert sum(map(int, words)) % 10 in digits[name]
+            assert sum(map(int, words)) % 10 in digits.get(name, {0})
             assert words_of(task, target) == words[::-1]
-            low, high = (
-                (longest_trained + 1, longest_trained + beyond)
-                if name == "longer"
-                else (shortest, longest_trained)
-            )
+            low, high = map(int, name.split("-")) if name in longer else (shortest, longest_trained)
             assert low <= len(source) <= high
+    if longer:
+        assert int(longer[0].split("-")[0]) == longest_trained + 1
+        assert int(longer[-1].split("-")[1]) == longest_trained + beyond
 
 
 class ImpatientGenerator:
@@ -171,7 +191,7 @@ class ImpatientGenerator:
 def test_numbers_that_cannot_be_split_are_refused_not_searched_for_ever(settings):
     """Of the last, the longer sums are 20 ... 24 and can be split off; 10, 11, 12 all can."""
     if settings.get("longest"):
-        assert Reverse(**settings).evaluation_sets(ImpatientGenerator())["longer"]
+        assert Reverse(**settings).evaluation_sets(ImpatientGenerator())["2-2"]
         return
     with pytest.raises(mt.ConfigError):
         task = Sort(**settings)
