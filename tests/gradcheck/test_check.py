@@ -333,10 +333,39 @@ def test_the_error_of_a_direction_is_relative_to_the_length_of_the_gradient_at_l
     assert 0 < small < 8
 
 
-def test_where_no_slope_is_seen_and_none_is_claimed_the_error_is_absolute() -> None:
+def test_where_no_slope_is_seen_and_none_is_claimed_the_error_is_relative_to_the_output() -> None:
     """The rounding of 1e14 is all that there is to see."""
-    row = along(Layer(lambda x: np.sin(x) + 1e14, np.zeros_like), x(2, 3))
-    assert row.analytic == 0 and row.relative_error == abs(row.numeric) > 0
+    layer = Layer(lambda x: np.sin(x) + 1e14, np.zeros_like)
+    row, size = along(layer, x(2, 3)), Subject(layer, (x(2, 3),), None, 0).size
+    assert row.analytic == 0 and row.relative_error == abs(row.numeric) / size > 0
+
+
+@both_methods
+@pytest.mark.parametrize("directional", [False, True])
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e6])
+def test_gradients_of_zero_are_right_at_any_scale_if_the_output_is_constant_but_for_rounding(
+    method: str, directional: bool, scale: float
+) -> None:
+    def weights_sum(x):
+        weights = np.exp(x) / np.exp(x).sum(-1, keepdims=True)
+        return scale * weights.sum(-1, keepdims=True) + 0 * x
+
+    how: dict[str, Any] = {"method": method, "directional": directional}
+    assert mt.gradcheck(Layer(weights_sum, np.zeros_like), x(3, 4), **how).ok
+    almost = Layer(lambda x: weights_sum(x) + 1e-9 * scale * np.sin(x), np.zeros_like)
+    assert mt.gradcheck(almost, x(3, 4), **how).wrong
+
+
+@both_methods
+@pytest.mark.parametrize("directional", [False, True])
+def test_gradients_of_numbers_too_small_to_be_squared_are_compared(method: str, directional: bool) -> None:
+    """The square of 1e-200 is 0: central differences see nothing of x² there, and complex steps see all."""
+    small, how = 1e-200 * x(3, 4), {"method": method, "directional": directional}
+    assert mt.gradcheck(Layer(lambda x: x * x, lambda x: 3 * x), small, **how).wrong
+    assert mt.gradcheck(Layer(lambda x: x * x, lambda x: 2 * x), small, **how).ok is (method == "complex")
+    for factor, ok in ((1e-200, True), (2e-200, False)):
+        layer = Layer(lambda x: 1e-200 * np.sin(x), lambda x, factor=factor: factor * np.cos(x))
+        assert mt.gradcheck(layer, x(3, 4), **how).ok is ok
 
 
 @both_methods

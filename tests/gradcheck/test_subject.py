@@ -13,15 +13,16 @@ from gradcheck_layers import Affine, Layer, both_methods, x
 from messages import message_of
 
 import minitransformer as mt
+from minitransformer.gradcheck.derivatives import EPS
 from minitransformer.gradcheck.subject import (
     ANALYTIC,
     ASIDE,
-    EPS,
     Subject,
     as_dtype,
     copies,
     has_attributes,
     input_names,
+    norm,
     same,
 )
 
@@ -463,6 +464,8 @@ def test_the_upstream_gradient_is_normal_and_the_noise_that_of_rounding() -> Non
     assert abs(subject.dy.mean()) < 0.05 and abs(subject.dy.std() - 1) < 0.05
     expected = 4 * EPS * float(((subject.y * subject.dy) ** 2).sum()) ** 0.5
     assert subject.noise == pytest.approx(expected, rel=1e-12, abs=0)
+    assert subject.size == pytest.approx(expected / (4 * EPS), rel=1e-12)
+    assert Subject(Layer(lambda x: 0 * x, np.cos), (x(3),), None, 5).size == 1
     assert (Subject(Layer(np.sin, np.cos), (x(100, 90),), None, 5).dy == subject.dy).all()
     assert (Subject(Layer(np.sin, np.cos), (x(100, 90),), None, 6).dy != subject.dy).any()
 
@@ -555,13 +558,82 @@ def test_arrays_are_the_same_if_all_entries_are_and_nan_is_nan() -> None:
     assert not same(a, np.array([2.0, np.nan])) and not same(np.array([1.0, 3.0]), np.array([1.0, 2.0]))
 
 
+def test_a_norm_neither_overflows_nor_vanishes() -> None:
+    for scale in (1e-200, 1.0, 1e200):
+        assert norm([scale * np.array([2.0, 3.0]), np.zeros((0, 2)), scale * np.array(6.0)]) == pytest.approx(
+            7 * scale, rel=1e-15
+        )
+    assert norm([]) == norm([np.zeros(3)]) == 0
+
+
 def test_inputs_without_a_name_of_their_own_are_numbered() -> None:
     class Named:
         def forward(self, query, key, /, value, *more, rng=None):
             """Four and more."""
 
-    assert input_names(Named(), 5, taken={"key"}) == ["query", "input 1", "value", "input 3", "input 4"]
-    assert input_names(Named(), 1, taken=()) == ["query"]
+    assert input_names(Named().forward, 5) == ["query", "key", "value", "input 3", "input 4"]
+    assert input_names(Named().forward, 1) == ["query"]
+    assert input_names(min, 2) == ["input 0", "input 1"]  # its signature is not known
+
+
+# ---- where Parameters hide
+
+
+def test_a_parameter_in_a_closure_is_not_found_and_told_so() -> None:
+    W, b, never = mt.Parameter(x(3)), mt.Parameter(x(4)), mt.layers.Linear(3, 3, rng=0)
+
+    def made_by_a_function() -> Any:
+        class Closed:
+            def forward(self, x):
+                return x * W.data, x
+
+            def backward(self, dy, x):
+                return dy * W.data  # and no gradient of W
+
+        return Closed()
+
+    inner = Layer(np.sin, np.cos)
+    inner.deeper = {"f": [lambda: (lambda: b)()]}  # type: ignore[attr-defined]
+    outer = Layer(np.sin, np.cos)
+    outer.inner, outer.norm = inner, lambda x: never.forward(x)  # type: ignore[attr-defined]
+    for layer, names in ((made_by_a_function(), ["W"]), (outer, ["b", "never.W", "never.b"])):
+        report = mt.gradcheck(layer, x(2, 3))
+        assert not report.ok and report.broken == [
+            f"{name} is a Parameter in the closure of a function, and not found: make it an attribute"
+            for name in names
+        ]
+
+
+def test_a_closure_without_parameters_is_no_matter() -> None:
+    factor = np.array([2.0])
+
+    def later() -> Any:
+        return unset  # noqa: F821
+
+    layer = Layer(lambda x: factor * x, lambda x: factor)
+    layer.later = later  # type: ignore[attr-defined]
+    assert mt.gradcheck(layer, x(2, 3)).ok
+    unset = 3
+    del unset
+    assert mt.gradcheck(layer, x(2, 3)).ok
+
+
+def test_a_backward_that_cannot_run_twice_is_told_that_it_has_to() -> None:
+    class Frees(Layer):
+        def forward(self, x):
+            return np.sin(x), [x]
+
+        def backward(self, dy, cache):
+            if not cache:
+                raise RuntimeError("Trying to backward through the graph a second time")
+            return dy * np.cos(cache.pop())
+
+    message = message_of(mt.InputError, mt.gradcheck, Frees(np.sin, np.cos), x(2, 3))
+    assert message == (
+        "backward: expected to run twice with the same cache, but the second time it raised RuntimeError('Trying to "
+        "backward through the graph a second time'); does it free what the first call used (PyTorch: "
+        "retain_graph=True)?"
+    )
 
 
 # ---- messages, whole
