@@ -28,7 +28,7 @@ derivatives.
 from minitransformer import layers, models, tasks
 from minitransformer.config import TrainingConfig, TransformerConfig
 from minitransformer.errors import CheckpointError, ConfigError, InputError, MinitransformerError
-from minitransformer.gradcheck import GradcheckReport, gradcheck
+from minitransformer.gradcheck import GradcheckReport, gradcheck, gradcheck_function
 from minitransformer.inference import Hypothesis, beam_search, greedy_decode, sample, translate
 from minitransformer.models import Transformer
 from minitransformer.module import Module, Parameter
@@ -61,6 +61,7 @@ __all__ = [
     "clip_grad_norm",
     "evaluate",
     "gradcheck",
+    "gradcheck_function",
     "greedy_decode",
     "layers",
     "load_model",
