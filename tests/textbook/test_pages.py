@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
-import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-
-import minitransformer  # noqa: F401  imports all modules of PUBLIC
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -18,7 +16,7 @@ NOT_IN_THE_REFERENCE = {"BOS", "EOS", "PAD", "TASKS", "Pair", "TOLERANCE"}
 
 
 def module(name: str) -> ModuleType:
-    return sys.modules[f"minitransformer{name}"]
+    return import_module(f"minitransformer{name}")
 
 
 def rows_of_the_map() -> list[list[str]]:
