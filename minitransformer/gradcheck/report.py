@@ -63,6 +63,13 @@ class GradcheckReport:
         """The inputs and parameters of which nothing could be compared: their gradients may be right or wrong."""
         return [row for row in self.rows if not row.checked]
 
+    def raise_if_wrong(self) -> GradcheckReport:
+        """This report, if it is ok. Raises AssertionError with the table if it is not, or if nothing was compared."""
+        __tracebackhide__ = True  # pytest shows the line of the test
+        if not self.ok:
+            raise AssertionError(str(self))
+        return self
+
     def agrees(self, row: Row) -> bool:
         """Whether the worst entry of this row is within the tolerance, and at least one entry was compared."""
         return row.relative_error <= self.tolerance and row.checked > 0
