@@ -31,7 +31,7 @@ def _epilog() -> str:
     return (
         f"layers:\n{names}\n"
         "The complex step is right to the last digits, central differences are independent of it. Small layers are\n"
-        "checked number by number; where there are thousands (marked *), one derivative in a random direction of all.\n"
+        "checked number by number; where there are thousands (marked *), along two random directions of them all.\n"
         "Exit status 1 if a gradient is wrong. For a layer of your own: minitransformer.gradcheck in Python.\n "
     )
 

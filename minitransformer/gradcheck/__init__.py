@@ -4,6 +4,7 @@ check.py          the check: forward and backward of a layer against numerical d
 functions.py      the same check for plain functions
 subject.py        the layer under test, as a function of the numbers in its inputs and parameters
 derivatives.py    numerical derivatives of a function of one number, and how uncertain they are
+progress.py       how long a check will take, and how far it is
 diagnosis.py      hints on what a wrong gradient usually means
 report.py         the results, as a table
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -51,6 +52,7 @@ class Subject:
         check_arguments(layer, inputs, names, dropout_seed)
         self.broken: list[str] = []
         self.not_found: list[str] = []  # Parameters that the layer holds where nobody looks for them
+        self.evaluated: Callable[[], None] = lambda: None  # is called for each evaluation of L
         self.writes = False  # to its parameters: they are put back after each call
         copied: dict[int, Any] = {}
         self.layer = converted(layer, "float64", copied)
@@ -120,7 +122,9 @@ class Subject:
                 f"forward: expected inputs that it takes, got {describe(error)}{self._others()}"
             ) from error
         self._compare("forward", self.given, self.inputs)
+        start = time.perf_counter()
         again = self._y()
+        self.seconds = time.perf_counter() - start  # about as long as any forward takes
         if y.dtype.kind == "c" or again.shape != y.shape:
             got = f"{describe(y)}, then {describe(again)}"
             raise InputError(f"forward: expected real numbers for y, of one shape, got {got}")
@@ -243,6 +247,7 @@ class Subject:
 
         def f(t: float) -> float:
             move(t)
+            self.evaluated()
             with self._watch("forward", self.layer):
                 y, _ = self.forward(self.layer, self.inputs)
                 return float(
@@ -258,6 +263,7 @@ class Subject:
         variables = [x for x in inputs if is_float(x)] + [p.data for p in parameters_of(layer).values()]
 
         def imaginary() -> float:
+            self.evaluated()
             try:
                 with warnings.catch_warnings(), self._watch("forward", layer):
                     warnings.simplefilter("error", ComplexWarning)
@@ -270,10 +276,11 @@ class Subject:
 
         return dict(zip(self.variables, variables, strict=True)), imaginary
 
-    def random_direction(self) -> dict[str, Array]:
-        """A unit vector over all variables, no component of which is near zero."""
+    def random_direction(self, names: Iterable[str]) -> dict[str, Array]:
+        """A unit vector over the variables `names`, no component of which is near zero."""
         direction = {}
-        for name, x in self.variables.items():
+        for name in names:
+            x = self.variables[name]
             u = self.rng.uniform(0.5, 1.5, x.shape) * self.rng.choice([-1.0, 1.0], x.shape)
             direction[name] = array_module(x).asarray(u)
         length = sum(float((u * u).sum()) for u in direction.values()) ** 0.5
@@ -283,7 +290,7 @@ class Subject:
 
     def step_aside(self) -> None:
         """Move every number by about ASIDE."""
-        for name, u in self.random_direction().items():
+        for name, u in self.random_direction(self.variables).items():
             self.variables[name][...] += ASIDE * self.n_numbers**0.5 * u
         self.y = self._y()
 

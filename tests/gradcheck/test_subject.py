@@ -344,7 +344,8 @@ def test_a_parameter_of_one_number_is_moved_from_where_training_starts(method: s
 
 
 def test_a_random_direction_is_a_unit_vector_of_both_signs_that_is_nowhere_near_zero() -> None:
-    direction = Subject(Affine(), (x(2, 7, 3),), None, 4).random_direction()
+    subject = Subject(Affine(), (x(2, 7, 3),), None, 4)
+    direction = subject.random_direction(subject.variables)
     assert {name: u.shape for name, u in direction.items()} == {"x": (2, 7, 3), "W": (3, 5), "b": (5,)}
     assert all((u < 0).any() and (u > 0).any() for u in direction.values())
     numbers = np.concatenate([u.ravel() for u in direction.values()])
@@ -371,10 +372,24 @@ def test_the_sizes_are_those_of_all_axes_and_of_products_of_the_first_of_y() -> 
     }
 
 
+def test_a_random_direction_of_some_variables_is_a_unit_vector_of_those() -> None:
+    direction = Subject(Affine(), (x(2, 7, 3),), None, 4).random_direction(["b"])
+    assert list(direction) == ["b"] and (direction["b"] ** 2).sum() == pytest.approx(1, rel=1e-14)
+
+
+def test_every_evaluation_is_counted_and_a_forward_is_timed() -> None:
+    subject = Subject(Affine(), (x(2, 7, 3),), None, 4)
+    counted: list[int] = []
+    subject.evaluated = lambda: counted.append(1)
+    subject.change(lambda t: None)(0.0)
+    subject.complex_change()[1]()
+    assert len(counted) == 2 and 0 < subject.seconds < 1
+
+
 def test_to_step_aside_is_to_move_every_number_a_little() -> None:
     subject, twin = (Subject(Affine(), (x(2, 7, 3),), None, 4) for _ in range(2))
     before, y = {name: a.copy() for name, a in subject.variables.items()}, subject.y
-    direction, far = twin.random_direction(), ASIDE * 62**0.5
+    direction, far = twin.random_direction(twin.variables), ASIDE * 62**0.5
     subject.step_aside()
     for name, a in subject.variables.items():
         np.testing.assert_allclose(a - before[name], far * direction[name], rtol=1e-9)

@@ -112,7 +112,7 @@ def test_no_file_of_a_room_imports_itself_through_others() -> None:
 
 def test_gradcheck_knows_modules_and_the_backend_only() -> None:
     used = set().union(*(own(path) for path in (PACKAGE / "gradcheck").glob("*.py")))
-    assert used == {"backend", "errors", "gradcheck", "memory", "parameter"}
+    assert used == {"backend", "errors", "gradcheck", "memory", "parameter", "streams"}
 
 
 def test_the_papers_mathematics_knows_nothing_of_processes_or_of_settings() -> None:
@@ -175,7 +175,7 @@ def test_importing_the_gradient_checker_loads_numpy_and_no_model() -> None:
         name for name in loaded_by("import minitransformer.gradcheck") if "minitransformer." in name
     }
     rooms = {name.split(".")[1] for name in own_modules}
-    assert rooms == {"backend", "errors", "gradcheck", "memory", "parameter"}
+    assert rooms == {"backend", "errors", "gradcheck", "memory", "parameter", "streams"}
 
 
 def test_importing_the_package_or_the_plugin_loads_not_even_numpy() -> None:
