@@ -10,7 +10,18 @@ from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PUBLIC = ["", ".layers", ".models", ".training", ".inference", ".parallel", ".runs", ".gradcheck", ".tasks"]
+PUBLIC = [
+    "",
+    ".layers",
+    ".models",
+    ".training",
+    ".inference",
+    ".parallel",
+    ".runs",
+    ".gradcheck",
+    ".testing",
+    ".tasks",
+]
 # Constants and the name of a type, which have no docstring of their own.
 NOT_IN_THE_REFERENCE = {"BOS", "EOS", "PAD", "TASKS", "Pair", "TOLERANCE"}
 
