@@ -22,7 +22,7 @@ What the paper leaves to the reader: one step on several processes (parallel/), 
 (commands/).
 
 Every layer keeps the contract of `module.py`; `gradcheck` compares a backward pass, yours included, with numerical
-derivatives.
+derivatives, and `testing` has the laws that hold for every layer.
 """
 
 from importlib import import_module

@@ -204,7 +204,10 @@ def along_directions(subject: Subject, method: str, tolerance: float) -> list[Ro
 
     A direction that could not be compared counts only if none could.
     """
-    rows = [one_direction(subject, method, tolerance, subject.variables) for _ in range(DIRECTIONS)]
+    rows = []
+    for _ in range(DIRECTIONS):
+        rows.append(one_direction(subject, method, tolerance, subject.variables))
+        subject.draw_upstream()  # what one dy hardly weighs is missed along every direction
     worst = max(rows, key=lambda row: (row.checked, row.relative_error))
     worst = replace(worst, kinks=max(row.kinks for row in rows))
     if not worst.checked or worst.relative_error <= tolerance:

@@ -85,6 +85,10 @@ class Subject:
                 f"gradcheck: expected a floating-point input or a Parameter, got neither{self._others()}"
             )
         self.y = self._first_y()
+        self.draw_upstream()
+
+    def draw_upstream(self) -> None:
+        """Draw another dy, and so have another L."""
         self.dy = array_module(self.y).asarray(self.rng.normal(size=self.y.shape))
         length = norm([self.y * self.dy])
         self.size = length or 1.0  # about that of L, and not 0

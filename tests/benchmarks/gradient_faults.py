@@ -206,7 +206,7 @@ FAULTS = [
     Example("LayerNorm: gamma outside the two means", LayerNormWithGammaOutside(4, dtype="float64"), (X,)),
     Example("dropout: backward with another mask", Dropout(lambda mask: mask[::-1]), (X,)),
     Example("dropout: backward without the mask", Dropout(np.ones_like), (X,)),
-    Example("one Dropout object used twice, backward with the last mask", OneDropoutTwice(), (X,)),
+    Example("one Dropout object used twice, backward with the last mask", OneDropoutTwice(), (x(7, 5),)),
     Example(
         "softmax: gradient divided by the batch size",
         Softmax(lambda dy, y: softmax_backward(dy, y) / 3),

@@ -1,4 +1,4 @@
-"""How long `import minitransformer` takes, beside `import numpy` and, where it is installed, `import torch`.
+"""How long the package, its gradient checker and its models take to import, beside `import numpy` and `import torch`.
 
     python tests/benchmarks/startup.py [--rounds N] [--json FILE]
 
@@ -16,7 +16,10 @@ from sides import TORCH, Table, middle, parser, spread
 IMPORTS = {  # what is timed -> what is imported before it
     "numpy": "",
     "minitransformer": "",
-    "minitransformer, after numpy": "import numpy",
+    "minitransformer.gradcheck, after numpy": "import numpy",
+    "minitransformer.models, after numpy": "import numpy",
+    "minitransformer.cli, after numpy": "import numpy",
+    "minitransformer.pytest_plugin, after pytest": "import pytest",
     **({"torch": ""} if TORCH else {}),
 }
 
@@ -35,7 +38,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=11, help="processes for each import")
     chosen = options.parse_args()
     seconds: dict[str, list[float]] = {what: [] for what in IMPORTS}
-    table = Table("{:<30} {:>7}  {}", ["import", "ms", "(middle half)"], chosen.json)
+    table = Table("{:<45} {:>7}  {}", ["import", "ms", "(middle half)"], chosen.json)
     for _ in range(1 + chosen.rounds):
         for what in IMPORTS:
             seconds[what].append(seconds_of(what))

@@ -377,6 +377,14 @@ def test_a_random_direction_of_some_variables_is_a_unit_vector_of_those() -> Non
     assert list(direction) == ["b"] and (direction["b"] ** 2).sum() == pytest.approx(1, rel=1e-14)
 
 
+def test_another_upstream_gradient_makes_another_sum() -> None:
+    subject, before = Subject(Layer(np.sin, np.cos), (x(3, 4),), None, 0), []
+    for _ in range(2):
+        before.append((subject.dy.tolist(), subject.noise, subject.size))
+        subject.draw_upstream()
+    assert all(a != b for a, b in zip(*before, strict=True)) and subject.noise == 4 * EPS * subject.size
+
+
 def test_every_evaluation_is_counted_and_a_forward_is_timed() -> None:
     subject = Subject(Affine(), (x(2, 7, 3),), None, 4)
     counted: list[int] = []
