@@ -23,7 +23,7 @@ import minitransformer as mt
 from minitransformer.gradcheck import check
 from minitransformer.parameter import parameters_of
 
-SEEDS = 200  # for `directions`
+SEEDS = 100  # for `directions`
 
 
 def one_of(n: int, share: float) -> Example:
