@@ -2,8 +2,8 @@
 
     python tests/benchmarks/startup.py [--rounds N] [--json FILE]
 
-Each import in a fresh process, timed from inside it; the imports take turns. Figures are medians, the spread is the
-middle half; a first round, which reads the files from the disk, does not count.
+Each import in a fresh process, in processor time, which does not depend on what else runs; the imports take turns.
+Figures are medians, the spread is the middle half; a first round, which reads files from the disk, does not count.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ IMPORTS = {  # what is timed -> what is imported before it
 def seconds_of(what: str) -> float:
     """One import in one process."""
     module = what.split(",")[0]
-    lines = ["import time", IMPORTS[what], "start = time.perf_counter()", f"import {module}"]
-    code = "\n".join([*lines, "print(time.perf_counter() - start)"])
+    lines = ["import time", IMPORTS[what], "start = time.process_time()", f"import {module}"]
+    code = "\n".join([*lines, "print(time.process_time() - start)"])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(done.stdout)
 
