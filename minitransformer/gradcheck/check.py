@@ -38,8 +38,8 @@ FLOOR = 1e-2  # the error of gradients below this share of the largest is relati
 # With more numbers than this, directions of them all are checked instead of each by itself.
 MOST_ELEMENTS = {"complex": 3_000, "central": 1_500}
 DIRECTIONS = 2  # a fault that one does not see, by chance, is seen by another
-# How often forward runs for a number, or for a direction, if nothing has to be looked at twice.
-RUNS = {"complex": 1, "central": 4}
+# How often forward runs for a number, and for a direction, if nothing has to be looked at twice.
+RUNS = {"complex": (1, 9), "central": (4, 7)}
 # Where forward is analytic, derivatives by complex and by real steps agree at least to this precision.
 ANALYTIC_TO = 1e-6
 MOST_DOUBTS = 20  # after so many entries that stay wrong on a second look, the others get none
@@ -112,8 +112,9 @@ def compare(subject: Subject, method: str, directional: bool | None, tolerance: 
     """The rows of the report: number by number, or along directions of all numbers, where there are many of them."""
     if directional is None:
         directional = subject.n_numbers > MOST_ELEMENTS[method]
-    n = DIRECTIONS if directional else subject.n_numbers
-    subject.evaluated = Progress(n * RUNS[method], subject.seconds).step
+    number, direction = RUNS[method]
+    total = DIRECTIONS * direction if directional else subject.n_numbers * number
+    subject.evaluated = Progress(total, subject.seconds).step
     return (along_directions if directional else each_number)(subject, method, tolerance)
 
 

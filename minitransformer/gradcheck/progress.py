@@ -22,10 +22,14 @@ class Progress:
         """Count an evaluation, and say how far the check is, if that was said long ago."""
         self.done += 1
         now = time.perf_counter()
-        if now - self.said >= LONG:
-            share = min(self.done / self.total, 0.99)  # doubtful numbers are looked at again
-            self.said, left = now, (now - self.start) * (1 / share - 1)
+        if now - self.said < LONG:
+            return
+        self.said, share = now, self.done / self.total
+        if share < 1:
+            left = (now - self.start) * (1 / share - 1)
             say(f"gradcheck: {share:.0%} done, about {readable(left)} left")
+        else:
+            say("gradcheck: looks again at numbers in doubt")
 
 
 def readable(seconds: float) -> str:

@@ -47,7 +47,7 @@ def test_a_long_check_says_how_long_it_will_take_and_how_far_it_is(
     assert said(capsys) == []
     long.done, clock[0] = 5000, 1300.0
     long.step()
-    assert said(capsys) == ["gradcheck: 99% done, about 12 seconds left"]
+    assert said(capsys) == ["gradcheck: looks again at numbers in doubt"]
 
 
 def test_durations_are_rounded_to_their_units() -> None:
@@ -61,8 +61,8 @@ def test_durations_are_rounded_to_their_units() -> None:
     [
         ({"method": "central"}, 48),
         ({"method": "complex"}, 12),
-        ({"method": "central", "directional": True}, 8),
-        ({"method": "complex", "directional": True}, 2),
+        ({"method": "central", "directional": True}, 14),
+        ({"method": "complex", "directional": True}, 18),
     ],
 )
 def test_the_estimate_counts_the_evaluations_of_the_method(
@@ -72,4 +72,7 @@ def test_the_estimate_counts_the_evaluations_of_the_method(
     assert mt.gradcheck(Layer(np.sin, np.cos), x(3, 4), **how).ok
     first, *others = said(capsys)
     assert first == f"gradcheck: forward runs about {runs} times, in about 0 seconds"
-    assert len(others) >= runs and all(" done, about " in line for line in others)
+    again = [line for line in others if line == "gradcheck: looks again at numbers in doubt"]
+    assert len(others) >= runs and all(" done, about " in line for line in others if line not in again)
+    if "directional" in how:
+        assert len(others) == runs
