@@ -22,21 +22,64 @@ What the paper leaves to the reader: one step on several processes (parallel/), 
 (commands/).
 
 Every layer keeps the contract of `module.py`; `gradcheck` compares a backward pass, yours included, with numerical
-derivatives.
+derivatives, and `testing` has the laws that hold for every layer.
 """
 
-from minitransformer import figures, layers, models, tasks
-from minitransformer.config import TrainingConfig, TransformerConfig
-from minitransformer.errors import CheckpointError, ConfigError, InputError, MinitransformerError
-from minitransformer.gradcheck import GradcheckReport, gradcheck
-from minitransformer.inference import Hypothesis, beam_search, greedy_decode, sample, translate
-from minitransformer.models import Transformer
-from minitransformer.module import Module, Parameter
-from minitransformer.parallel import Replicas, train_step
-from minitransformer.runs import RunFolder, RunSettings, Trainer, average_checkpoints, evaluate, load_model
-from minitransformer.training import Adam, LabelSmoothedCrossEntropy, clip_grad_norm, noam_schedule
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from minitransformer import figures, layers, models, tasks
+    from minitransformer.config import TrainingConfig, TransformerConfig
+    from minitransformer.errors import CheckpointError, ConfigError, InputError, MinitransformerError
+    from minitransformer.gradcheck import GradcheckReport, gradcheck, gradcheck_function
+    from minitransformer.inference import Hypothesis, beam_search, greedy_decode, sample, translate
+    from minitransformer.models import Transformer
+    from minitransformer.module import Module, Parameter
+    from minitransformer.parallel import Replicas, train_step
+    from minitransformer.runs import (
+        RunFolder,
+        RunSettings,
+        Trainer,
+        average_checkpoints,
+        evaluate,
+        load_model,
+    )
+    from minitransformer.training import Adam, LabelSmoothedCrossEntropy, clip_grad_norm, noam_schedule
 
 __version__ = "0.1.0"
+
+# Where each public name is. A module is loaded when a name in it is first used: the gradient checker needs no models.
+_PLACES = {
+    "TrainingConfig": "config",
+    "TransformerConfig": "config",
+    "CheckpointError": "errors",
+    "ConfigError": "errors",
+    "InputError": "errors",
+    "MinitransformerError": "errors",
+    "GradcheckReport": "gradcheck",
+    "gradcheck_function": "gradcheck",
+    "Hypothesis": "inference",
+    "beam_search": "inference",
+    "greedy_decode": "inference",
+    "sample": "inference",
+    "translate": "inference",
+    "Transformer": "models",
+    "Module": "module",
+    "Parameter": "parameter",
+    "Replicas": "parallel",
+    "train_step": "parallel",
+    "RunFolder": "runs",
+    "RunSettings": "runs",
+    "Trainer": "runs",
+    "average_checkpoints": "runs",
+    "evaluate": "runs",
+    "load_model": "runs",
+    "Adam": "training",
+    "LabelSmoothedCrossEntropy": "training",
+    "clip_grad_norm": "training",
+    "noam_schedule": "training",
+}
 
 __all__ = [
     "Adam",
@@ -62,6 +105,7 @@ __all__ = [
     "evaluate",
     "figures",
     "gradcheck",
+    "gradcheck_function",
     "greedy_decode",
     "layers",
     "load_model",
@@ -72,3 +116,28 @@ __all__ = [
     "train_step",
     "translate",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, or a module of the package, loaded on first use."""
+    if name in _PLACES:
+        found: Any = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    else:
+        found = _module(name)
+    globals()[name] = found
+    return found
+
+
+def _module(name: str) -> Any:
+    full = f"{__name__}.{name}"
+    try:
+        if not name.startswith("_"):
+            return import_module(full)
+    except ModuleNotFoundError as error:
+        if error.name != full:
+            raise
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,6 +3,7 @@
 cases.py     for each layer, how to build it and its inputs
 inputs.py    random inputs at which a wrong formula shows
 wrapped.py   functions and models that are not layers (softmax, the loss, the model with its loss), as layers
+own.py       a layer or a pair of functions in a user's file
 run.py       the checks, by both methods
 """
 

@@ -7,7 +7,7 @@ import textwrap
 import time
 
 from minitransformer.checks import CASES, check_gradients
-from minitransformer.checks.run import METHODS
+from minitransformer.checks.run import METHODS, Outcome, is_own
 from minitransformer.commands.common import Answer, Commands
 from minitransformer.gradcheck import TOLERANCE, GradcheckReport
 from minitransformer.streams import write
@@ -19,7 +19,10 @@ def add(commands: Commands) -> None:
         "gradcheck", check_all, "compare every backward pass with numerical derivatives", _epilog()
     )
     sub.add_argument(
-        "layers", metavar="LAYER", nargs="*", help="which to check (default: all, and the whole model)"
+        "layers",
+        metavar="LAYER",
+        nargs="*",
+        help="a layer below, or FILE.py:NAME for one of your own (default: all below, and the whole model)",
     )
     sub.add_argument(
         "--full", action="store_true", help="also the paper's base model: 63 million parameters, 4 GB"
@@ -31,8 +34,9 @@ def _epilog() -> str:
     return (
         f"layers:\n{names}\n"
         "The complex step is right to the last digits, central differences are independent of it. Small layers are\n"
-        "checked number by number; where there are thousands (marked *), one derivative in a random direction of all.\n"
-        "Exit status 1 if a gradient is wrong. For a layer of your own: minitransformer.gradcheck in Python.\n "
+        "checked number by number; where there are thousands (marked *), along two random directions of them all.\n"
+        "FILE.py:NAME is a tuple (layer, input, ...) or (f, f_backward, array, ...), or a function that returns one.\n"
+        "Exit status 1 if a gradient is wrong.\n "
     )
 
 
@@ -51,29 +55,40 @@ def check_all(arguments: argparse.Namespace) -> Answer:
         left_out = f"  ({outcome.left_out} left out)" if outcome.left_out else ""
         errors = (_error_of(outcome.worst(method)) for method in METHODS)
         tell(outcome.name, f"{outcome.n_numbers:,}", *errors, ("ok" if outcome.ok else "WRONG") + left_out)
-    worst = {m: max(outcome.worst(m).max_relative_error for outcome in outcomes) for m in METHODS}
-    wrong = [str(report) for outcome in outcomes for report in outcome.reports if not report.ok]
+    worst = {m: max((_error(o, m) for o in outcomes), key=lambda e: e or 0.0) for m in METHODS}
+    # of one's own layer, everything is of interest
+    shown = [str(r) for o in outcomes for r in o.reports if not r.ok or is_own(o.name)]
     answer = {
-        "ok": not wrong,
+        "ok": all(outcome.ok for outcome in outcomes),
         "seconds": time.perf_counter() - start,
         "worst": worst,
         "layers": [
             {
                 "name": outcome.name,
                 "numbers": outcome.n_numbers,
-                **{method: outcome.worst(method).max_relative_error for method in METHODS},
+                **{method: _error(outcome, method) for method in METHODS},
                 "ok": outcome.ok,
             }
             for outcome in outcomes
         ],
     }
     tell(
-        "largest relative error", "", *(f"{worst[m]:.1e} " for m in METHODS), f"in {answer['seconds']:.0f} s"
+        "largest relative error",
+        "",
+        *("none " if worst[m] is None else f"{worst[m]:.1e} " for m in METHODS),
+        f"in {answer['seconds']:.0f} s",
     )
     tell("tolerance", "", *(f"{TOLERANCE[m]:.1e} " for m in METHODS), "")
-    return answer, "\n".join(wrong) or "Every gradient agrees with its numerical derivatives."
+    return answer, "\n".join(shown) or "Every gradient agrees with its numerical derivatives."
 
 
-def _error_of(report: GradcheckReport) -> str:
+def _error(outcome: Outcome, method: str) -> float | None:
+    report = outcome.worst(method)
+    return report.max_relative_error if report else None
+
+
+def _error_of(report: GradcheckReport | None) -> str:
+    if report is None:
+        return "none "
     error = report.max_relative_error
     return ("<1e-16" if error < 1e-16 else f"{error:.1e}") + ("*" if report.directional else " ")

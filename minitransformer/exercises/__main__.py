@@ -6,13 +6,12 @@ The output of the file itself goes to standard error.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import math
 import sys
-import traceback
 from typing import Any
 
+from minitransformer.checks.own import described, load
 from minitransformer.exercises.grading import EXERCISES, Wrong
 from minitransformer.system import single_blas_thread
 
@@ -21,32 +20,13 @@ def grade(name: str, file: str) -> dict[str, Any]:
     """The fields of a Verdict on the file, whatever happens while it runs."""
     exercise = EXERCISES[name]
     try:
-        exercise.grade(load(name, file))
+        exercise.grade(load(file, f"exercise_{name}"))
     except Wrong as wrong:
         numbers = {"expected": plain(wrong.expected), "got": plain(wrong.got)}
         return {"ok": False, "found": wrong.found, "where": wrong.where, **numbers, "hint": exercise.hint}
     except (Exception, SystemExit) as error:
         return {"ok": False, "found": " ".join(described(error, file).split())}
     return {"ok": True}
-
-
-def load(name: str, file: str) -> Any:
-    """Import a file as a module."""
-    spec = importlib.util.spec_from_file_location(f"exercise_{name}", file)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{file} cannot be imported")
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def described(error: BaseException, file: str) -> str:
-    """An exception on one line, with the number of the innermost line of the file in its traceback."""
-    if isinstance(error, SyntaxError) and error.filename == file:
-        return f"line {error.lineno}: {type(error).__name__}: {error.msg}"
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
-    where = f"line {lines[-1]}: " if lines else ""
-    return f"{where}{type(error).__name__}: {error}"
 
 
 def plain(x: Any) -> Any:

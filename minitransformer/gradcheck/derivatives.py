@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeAlias
 
 Function: TypeAlias = Callable[[float], float]
 
+EPS = 2.0**-52
 # Powers of two, so that x + h is exact. STEP is near eps^(1/5), where the two errors meet for most functions.
 STEP = 2.0**-11
 STEPS = tuple(2.0**-4 / 4**k for k in range(9))  # 0.06 … 1e-6: for numbers around 1, but also 0.01 or 100

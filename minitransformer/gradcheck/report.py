@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-ONE_DIRECTION = "all, along one direction"
+ALONG = "all, along random directions"
 UNDECIDED = "UNDECIDED"
 METHODS = {"complex": "complex step", "central": "central differences"}
 
@@ -41,8 +41,8 @@ class GradcheckReport:
 
     @property
     def directional(self) -> bool:
-        """Whether one direction of all numbers was checked, not each by itself."""
-        return len(self.rows) == 1 and self.rows[0].name == ONE_DIRECTION
+        """Whether directions of all numbers were checked, not each by itself."""
+        return self.rows[0].name == ALONG
 
     @property
     def max_relative_error(self) -> float:
@@ -54,6 +54,15 @@ class GradcheckReport:
         return all(map(self.agrees, self.rows)) and not self.broken
 
     @property
+    def verdicts(self) -> dict[str, str]:
+        """Name of a row -> "ok", "WRONG", or "UNDECIDED" if nothing of it could be compared."""
+        wrong, undecided = ({row.name for row in rows} for rows in (self.wrong, self.undecided))
+        return {
+            row.name: "WRONG" if row.name in wrong else UNDECIDED if row.name in undecided else "ok"
+            for row in self.rows
+        }
+
+    @property
     def wrong(self) -> list[Row]:
         """The inputs and parameters whose gradients are wrong."""
         return [row for row in self.rows if row.checked and not self.agrees(row)]
@@ -62,6 +71,13 @@ class GradcheckReport:
     def undecided(self) -> list[Row]:
         """The inputs and parameters of which nothing could be compared: their gradients may be right or wrong."""
         return [row for row in self.rows if not row.checked]
+
+    def raise_if_wrong(self) -> GradcheckReport:
+        """This report, if it is ok. Raises AssertionError with the table if it is not, or if nothing was compared."""
+        __tracebackhide__ = True  # pytest shows the line of the test
+        if not self.ok:
+            raise AssertionError(str(self))
+        return self
 
     def agrees(self, row: Row) -> bool:
         """Whether the worst entry of this row is within the tolerance, and at least one entry was compared."""
@@ -75,7 +91,7 @@ class GradcheckReport:
         shape = max(len(str(row.shape)) for row in self.rows)
         width = len(UNDECIDED) if self.undecided else 5
         for row in self.rows:
-            word = UNDECIDED if not row.checked else "ok" if self.agrees(row) else "WRONG"
+            word = self.verdicts[row.name]
             kinks = f"   {row.kinks} at a kink, left out" if row.kinks and not self.directional else ""
             kinks += "   checked beside a kink" if row.kinks and self.directional else ""
             kinks += f"   {row.unsure} not known to the tolerance, left out" if row.unsure else ""

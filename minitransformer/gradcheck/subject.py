@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from types import ModuleType
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FunctionType, ModuleType
 from typing import Any
 
 from minitransformer.backend import (
@@ -20,13 +21,12 @@ from minitransformer.backend import (
     to_host,
 )
 from minitransformer.errors import InputError, MinitransformerError, describe
-from minitransformer.gradcheck.derivatives import Function
+from minitransformer.gradcheck.derivatives import EPS, Function
 from minitransformer.memory import converted
 from minitransformer.parameter import Parameter, is_layer, parameters_of, walk
 
 # So small that its square vanishes beside 1; nothing is subtracted, so the step may be that small.
 COMPLEX_STEP = 1e-30
-EPS = 2.0**-52
 SPREAD = 0.5  # added to parameters whose entries are all equal, at most
 ASIDE = 1e-2  # how far `step_aside` moves each number, about
 ANALYTIC = "is forward analytic (no abs, norm, conj, real, float)? If not, use method='central'"
@@ -39,9 +39,20 @@ class Subject:
     `broken` lists the rules of the contract that the layer was seen to break.
     """
 
-    def __init__(self, layer: Any, inputs: tuple[Any, ...], dropout_seed: int | None, seed: int) -> None:
-        check_arguments(layer, inputs, dropout_seed)
+    def __init__(
+        self,
+        layer: Any,
+        inputs: Sequence[Any],
+        dropout_seed: int | None,
+        seed: int,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        check_methods(layer)
+        names = names or input_names(layer.forward, len(inputs))
+        check_arguments(layer, inputs, names, dropout_seed)
         self.broken: list[str] = []
+        self.not_found: list[str] = []  # Parameters that the layer holds where nobody looks for them
+        self.evaluated: Callable[[], None] = lambda: None  # is called for each evaluation of L
         self.writes = False  # to its parameters: they are put back after each call
         copied: dict[int, Any] = {}
         self.layer = converted(layer, "float64", copied)
@@ -50,18 +61,22 @@ class Subject:
         self.parameters = parameters_of(self.layer)
         found = {id(p) for p in self.parameters.values()}
         if n_hidden := sum(isinstance(p, Parameter) and id(p) not in found for p in copied.values()):
-            self.broken.append(
+            self.not_found.append(
                 f"{n_hidden} Parameter(s) not found: not in an attribute, list or dict of a layer"
             )
         for name in parameters_of_classes([layer, *copied.values()]):
-            self.broken.append(
+            self.not_found.append(
                 f"{name} is a Parameter of a class, and not found: make it in __init__, on self"
+            )
+        for name in parameters_in_closures(layer):
+            self.not_found.append(
+                f"{name} is a Parameter in the closure of a function, and not found: make it an attribute"
             )
         for p in self.parameters.values():
             if p.size and bool((p.data == p.data.ravel()[0]).all()):
                 p.data += array_module(p.data).asarray(self.rng.uniform(-SPREAD, SPREAD, p.shape))
-        names = input_names(layer, len(inputs), taken=self.parameters)
-        self.named = dict(zip(names, self.inputs, strict=True))
+        free = (f"input {i}" if name in self.parameters else name for i, name in enumerate(names))
+        self.named = dict(zip(free, self.inputs, strict=True))
         self.floats = {name: x for name, x in self.named.items() if is_float(x)}
         self.variables: dict[str, Array] = self.floats | {name: p.data for name, p in self.parameters.items()}
         self.n_numbers = sum(int(x.size) for x in self.variables.values())
@@ -70,8 +85,14 @@ class Subject:
                 f"gradcheck: expected a floating-point input or a Parameter, got neither{self._others()}"
             )
         self.y = self._first_y()
+        self.draw_upstream()
+
+    def draw_upstream(self) -> None:
+        """Draw another dy, and so have another L."""
         self.dy = array_module(self.y).asarray(self.rng.normal(size=self.y.shape))
-        self.noise = 4 * EPS * float(((self.y * self.dy) ** 2).sum()) ** 0.5  # about the rounding error of L
+        length = norm([self.y * self.dy])
+        self.size = length or 1.0  # about that of L, and not 0
+        self.noise = 4 * EPS * length  # about the rounding error of L
 
     def forward(self, layer: Any, inputs: list[Any], stream: int = 0) -> tuple[Array, Any]:
         """y and cache of layer.forward on copies, with the same random numbers each time for the same `stream`."""
@@ -105,7 +126,9 @@ class Subject:
                 f"forward: expected inputs that it takes, got {describe(error)}{self._others()}"
             ) from error
         self._compare("forward", self.given, self.inputs)
+        start = time.perf_counter()
         again = self._y()
+        self.seconds = time.perf_counter() - start  # about as long as any forward takes
         if y.dtype.kind == "c" or again.shape != y.shape:
             got = f"{describe(y)}, then {describe(again)}"
             raise InputError(f"forward: expected real numbers for y, of one shape, got {got}")
@@ -133,7 +156,7 @@ class Subject:
                 if bool((p.grad != 1).any()):
                     self._record_broken(f"forward writes to the gradient of {name}")
                 p.grad[...] = 0
-            first, again = (self._backward(cache) for _ in range(2))
+            first, again = self._backward(cache), self._backward_again(cache)
         # an array in the cache may be an input
         if not self._compare("backward", given, before):
             for path in [path for path, x, was in cached if checksum(x) != was]:
@@ -167,6 +190,15 @@ class Subject:
         if not same(dy, self.dy):
             self._record_broken("backward writes to dy")
         return dxs
+
+    def _backward_again(self, cache: Any) -> list[Array]:
+        try:
+            return self._backward(cache)
+        except Exception as error:
+            raise InputError(
+                f"backward: expected to run twice with the same cache, but the second time it raised "
+                f"{describe(error)}; does it free what the first call used (PyTorch: retain_graph=True)?"
+            ) from error
 
     def _forward_on_other_inputs(self) -> None:
         """Run forward on other numbers, ids, masks and dropout, to overwrite anything that the layer kept on itself."""
@@ -219,6 +251,7 @@ class Subject:
 
         def f(t: float) -> float:
             move(t)
+            self.evaluated()
             with self._watch("forward", self.layer):
                 y, _ = self.forward(self.layer, self.inputs)
                 return float(
@@ -234,6 +267,7 @@ class Subject:
         variables = [x for x in inputs if is_float(x)] + [p.data for p in parameters_of(layer).values()]
 
         def imaginary() -> float:
+            self.evaluated()
             try:
                 with warnings.catch_warnings(), self._watch("forward", layer):
                     warnings.simplefilter("error", ComplexWarning)
@@ -246,10 +280,11 @@ class Subject:
 
         return dict(zip(self.variables, variables, strict=True)), imaginary
 
-    def random_direction(self) -> dict[str, Array]:
-        """A unit vector over all variables, no component of which is near zero."""
+    def random_direction(self, names: Iterable[str]) -> dict[str, Array]:
+        """A unit vector over the variables `names`, no component of which is near zero."""
         direction = {}
-        for name, x in self.variables.items():
+        for name in names:
+            x = self.variables[name]
             u = self.rng.uniform(0.5, 1.5, x.shape) * self.rng.choice([-1.0, 1.0], x.shape)
             direction[name] = array_module(x).asarray(u)
         length = sum(float((u * u).sum()) for u in direction.values()) ** 0.5
@@ -259,7 +294,7 @@ class Subject:
 
     def step_aside(self) -> None:
         """Move every number by about ASIDE."""
-        for name, u in self.random_direction().items():
+        for name, u in self.random_direction(self.variables).items():
             self.variables[name][...] += ASIDE * self.n_numbers**0.5 * u
         self.y = self._y()
 
@@ -276,11 +311,17 @@ class Subject:
         return {size: axes for size, axes in found.items() if size > 1}
 
 
-def check_arguments(layer: Any, inputs: tuple[Any, ...], dropout_seed: int | None) -> None:
-    """Raise InputError for what cannot be checked at all."""
+def check_methods(layer: Any) -> None:
+    """Raise InputError for what has no methods forward and backward."""
     if not is_layer(layer) or not callable(layer.forward) or not callable(layer.backward):
         raise InputError(f"gradcheck: expected an object with forward and backward, got {describe(layer)}")
-    for name, x in zip(input_names(layer, len(inputs), taken=()), inputs, strict=True):
+
+
+def check_arguments(
+    layer: Any, inputs: Sequence[Any], names: Sequence[str], dropout_seed: int | None
+) -> None:
+    """Raise InputError for inputs that cannot be checked, or that the layer does not take."""
+    for name, x in zip(names, inputs, strict=True):
         check_input(name, x)
     parameters = [p.data for p in parameters_of(layer).values()]
     if any(is_float(x) and x.dtype.kind == "c" for x in (*inputs, *parameters)):
@@ -318,6 +359,41 @@ def parameters_of_classes(objects: Iterable[Any]) -> list[str]:
     return sorted(f"{cls.__name__}.{name}" for cls, name in found)
 
 
+def parameters_in_closures(layer: Any) -> list[str]:
+    """The paths of the Parameters in closures: of the methods of all layers, of functions among their attributes."""
+    layers, found = [], set()
+
+    def is_layer_below(node: Any) -> bool:
+        if is_layer(node):
+            layers.append(node)
+        return is_layer(node)
+
+    functions = [leaf for _, leaf in walk([("", layer)], is_layer_below, set()) if is_function(leaf)]
+    classes = {cls for x in layers for cls in type(x).__mro__}
+    functions += [x for cls in classes for x in vars(cls).values() if is_function(x)]
+    for function in functions:  # grows: functions may lie in the closures of others
+        for path, leaf in walk(closure_of(function), is_layer, set()):
+            if isinstance(leaf, Parameter):
+                found.add(path)
+            elif is_function(leaf) and leaf not in functions:
+                functions.append(leaf)
+    return sorted(found)
+
+
+def is_function(x: Any) -> bool:
+    """Whether `x` is a function written in Python, which may have a closure."""
+    return isinstance(x, FunctionType)
+
+
+def closure_of(function: FunctionType) -> list[tuple[str, Any]]:
+    """Name and value of the variables of enclosing functions that `function` uses."""
+    found = []
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # no value has been assigned yet
+            found.append((name, cell.cell_contents))
+    return found
+
+
 def has_attributes(node: Any) -> bool:
     """Whether the walk through a cache looks into `node`, which is no collection."""
     closed = is_array(node) or isinstance(node, type | ModuleType)
@@ -327,6 +403,13 @@ def has_attributes(node: Any) -> bool:
 def copies(inputs: Iterable[Any]) -> list[Any]:
     """Copies of the arrays, the others as they are."""
     return [x.copy() if is_array(x) else x for x in inputs]
+
+
+def norm(arrays: Iterable[Array]) -> float:
+    """The root of the sum of all squares, none of which overflows or vanishes."""
+    arrays = [x for x in arrays if x.size]
+    largest = max((float(abs(x).max()) for x in arrays), default=0.0)
+    return largest and largest * float(sum(float(((x / largest) ** 2).sum()) for x in arrays)) ** 0.5
 
 
 def checksum(x: Array) -> int:
@@ -346,8 +429,17 @@ def same(a: Array, b: Array) -> bool:
     return bool(((a == b) | ((a != a) & (b != b))).all())
 
 
-def input_names(layer: Any, n: int, taken: Iterable[str]) -> list[str]:
-    """The names of forward's inputs, e.g. query, key, value; "input 0" … if it has none for them."""
-    arguments = inspect.signature(layer.forward).parameters.values()
+def input_names(function: Any, n: int) -> list[str]:
+    """The names of the first `n` arguments of a function, e.g. query, key, value; "input 0" … if it has none."""
+    signature = signature_of(function)
+    arguments = signature.parameters.values() if signature else ()
     names = [a.name for a in arguments if a.kind in (a.POSITIONAL_ONLY, a.POSITIONAL_OR_KEYWORD)]
-    return [names[i] if i < len(names) and names[i] not in taken else f"input {i}" for i in range(n)]
+    return [names[i] if i < len(names) else f"input {i}" for i in range(n)]
+
+
+def signature_of(function: Any) -> inspect.Signature | None:
+    """The signature of a function; None for those of NumPy's and others that are written in C and tell nothing."""
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        return None

@@ -211,7 +211,12 @@ def test_whatever_else_has_a_backward_has_one_too() -> None:
     found = set()
     for info in pkgutil.walk_packages(mt.__path__, "minitransformer."):
         if info.name.startswith(
-            ("minitransformer.figures", "minitransformer.__main__", "minitransformer.kernels")
+            (
+                "minitransformer.figures",
+                "minitransformer.__main__",
+                "minitransformer.kernels",
+                "minitransformer.gradcheck",
+            )
         ):
             continue  # matplotlib, which is optional; the command; what tests/device compares with the formulas
         for name, thing in vars(importlib.import_module(info.name)).items():

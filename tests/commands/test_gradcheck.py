@@ -58,3 +58,37 @@ def test_full_adds_the_base_model_of_the_paper(capsys, monkeypatch):
     assert main(["gradcheck", "Linear", "--full", "--json"]) == 0
     names = [layer["name"] for layer in json.loads(capsys.readouterr().out)["layers"]]
     assert names == ["Linear", "base model with loss"]
+
+
+OWN = """
+import numpy as np
+x = np.random.default_rng(0).normal(size=(2, 3))
+right = (np.sin, lambda dy, x: dy * np.cos(x), x)
+wrong = (np.sin, lambda dy, x: -dy * np.cos(x), x)
+kinks = (np.abs, lambda dy, x: dy * np.sign(x), x)
+"""
+
+
+def test_ones_own_file_is_checked_and_its_reports_are_shown(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(OWN)
+    assert main(["gradcheck", "own.py:right", "own.py:kinks", "Linear"]) == 0
+    out = capsys.readouterr().out
+    lines = [line.split() for line in out.splitlines()]
+    assert [line[0] for line in lines[1:4]] == ["own.py:right", "own.py:kinks", "Linear"]
+    assert lines[2][1:3] == ["6", "none"] and "absolute: ok (central differences" in out
+    assert "sin: ok (complex step, 6 numbers" in out and "Linear: ok" not in out
+
+
+def test_a_wrong_gradient_in_ones_own_file_is_status_1_and_a_wrong_file_status_2(
+    capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(OWN)
+    assert main(["gradcheck", "own.py:wrong"]) == 1
+    assert "every entry has the wrong sign" in capsys.readouterr().out
+    assert main(["gradcheck", "own.py:kinks", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["worst"]["complex"] is None and answer["layers"][0]["central"] < 1e-8
+    assert main(["gradcheck", "own.py:none"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

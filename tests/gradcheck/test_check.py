@@ -120,11 +120,11 @@ def test_the_direction_misses_no_number() -> None:
             assert report.max_relative_error > 1e-6
 
 
-def test_many_numbers_are_checked_along_one_direction() -> None:
+def test_many_numbers_are_checked_along_random_directions() -> None:
     layer = mt.layers.Linear(60, 70, rng=0)
     report = mt.gradcheck(layer, x(2, 60))
     assert report.directional and report.ok and report.n_numbers == 60 * 70 + 70 + 120
-    assert [row.name for row in report.rows] == ["all, along one direction"]
+    assert [row.name for row in report.rows] == ["all, along random directions"]
     assert len(mt.gradcheck(layer, x(2, 60), directional=False, method="complex").rows) == 3
 
 
@@ -292,14 +292,16 @@ def test_a_backward_that_returns_too_little_is_told_so() -> None:
 
 
 def along(layer: Any, *inputs: Any, **how: Any) -> Row:
-    (row,) = mt.gradcheck(layer, *inputs, directional=True, **how).rows
-    return row
+    """The row of a check along a single direction."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(check, "DIRECTIONS", 1)
+        return mt.gradcheck(layer, *inputs, directional=True, **how).rows[0]
 
 
 @both_methods
 def test_the_row_of_a_right_direction_has_nothing_to_remark(method: str) -> None:
     row = along(Layer(np.sin, np.cos), x(4, 5), method=method)
-    assert (row.name, row.shape, row.index) == ("all, along one direction", (20,), ())
+    assert (row.name, row.shape, row.index) == ("all, along random directions", (20,), ())
     assert (row.kinks, row.unsure, row.checked, row.hint) == (0, 0, 1, "")
 
 
@@ -307,7 +309,7 @@ def test_the_row_of_a_right_direction_has_nothing_to_remark(method: str) -> None
 def test_the_row_of_a_wrong_direction_has_no_kinks_and_says_how_to_go_on(method: str) -> None:
     row = along(Layer(np.sin, lambda x: np.cos(x) + 1), x(4, 5), method=method)
     assert (row.kinks, row.unsure, row.checked) == (0, 0, 1)
-    assert row.hint == "directional=False, on a smaller layer, shows which gradient it is"
+    assert row.hint == "directional=False, on a smaller layer, shows which numbers are wrong"
 
 
 def test_the_derivative_along_a_direction_has_all_digits_by_complex_steps_even_if_backward_is_wrong() -> None:
@@ -333,10 +335,43 @@ def test_the_error_of_a_direction_is_relative_to_the_length_of_the_gradient_at_l
     assert 0 < small < 8
 
 
-def test_where_no_slope_is_seen_and_none_is_claimed_the_error_is_absolute() -> None:
-    """The rounding of 1e14 is all that there is to see."""
-    row = along(Layer(lambda x: np.sin(x) + 1e14, np.zeros_like), x(2, 3))
-    assert row.analytic == 0 and row.relative_error == abs(row.numeric) > 0
+def test_where_no_slope_is_seen_and_none_is_claimed_the_error_is_relative_to_the_output() -> None:
+    """The rounding of 2e13 is all that there is to see."""
+    layer = Layer(lambda x: np.sin(x) + 2e13, np.zeros_like)
+    errors = []
+    for seed in range(8):
+        row, size = along(layer, x(2, 3), seed=seed), Subject(layer, (x(2, 3),), None, seed).size
+        assert row.analytic == 0 and row.relative_error == abs(row.numeric) / size < 1e-12
+        errors.append(row.relative_error)
+    assert max(errors) > 0
+
+
+@both_methods
+@pytest.mark.parametrize("directional", [False, True])
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e6])
+def test_gradients_of_zero_are_right_at_any_scale_if_the_output_is_constant_but_for_rounding(
+    method: str, directional: bool, scale: float
+) -> None:
+    def weights_sum(x):
+        weights = np.exp(x) / np.exp(x).sum(-1, keepdims=True)
+        return scale * weights.sum(-1, keepdims=True) + 0 * x
+
+    how: dict[str, Any] = {"method": method, "directional": directional}
+    assert mt.gradcheck(Layer(weights_sum, np.zeros_like), x(3, 4), **how).ok
+    almost = Layer(lambda x: weights_sum(x) + 1e-9 * scale * np.sin(x), np.zeros_like)
+    assert mt.gradcheck(almost, x(3, 4), **how).wrong
+
+
+@both_methods
+@pytest.mark.parametrize("directional", [False, True])
+def test_gradients_of_numbers_too_small_to_be_squared_are_compared(method: str, directional: bool) -> None:
+    """The square of 1e-200 is 0: central differences see nothing of x² there, and complex steps see all."""
+    small, how = 1e-200 * x(3, 4), {"method": method, "directional": directional}
+    assert mt.gradcheck(Layer(lambda x: x * x, lambda x: 3 * x), small, **how).wrong
+    assert mt.gradcheck(Layer(lambda x: x * x, lambda x: 2 * x), small, **how).ok is (method == "complex")
+    for factor, ok in ((1e-200, True), (2e-200, False)):
+        layer = Layer(lambda x: 1e-200 * np.sin(x), lambda x, factor=factor: factor * np.cos(x))
+        assert mt.gradcheck(layer, x(3, 4), **how).ok is ok
 
 
 @both_methods
@@ -425,7 +460,7 @@ def test_no_error_is_not_above_a_tolerance_of_zero(method: str) -> None:
 
 @pytest.mark.parametrize(
     ("method", "directional", "most"),
-    [("central", True, 43), ("central", False, 92), ("complex", True, 13), ("complex", False, 37)],
+    [("central", True, 22), ("central", False, 92), ("complex", True, 24), ("complex", False, 37)],
 )
 @pytest.mark.parametrize(
     ("function", "derivative"),
@@ -452,6 +487,62 @@ def counted(function: Callable[[Any], Any], derivative: Callable[[Any], Any]) ->
         return function(x)
 
     return Layer(forward, derivative), calls
+
+
+# ---- two directions
+
+
+@both_methods
+def test_if_a_direction_is_wrong_each_variable_has_a_verdict(method: str) -> None:
+    report = mt.gradcheck(Affine(W=np.negative), x(2, 7, 3), method=method, directional=True)
+    assert report.verdicts == {"all, along random directions": "WRONG", "x": "ok", "W": "WRONG", "b": "ok"}
+    assert [row.shape for row in report.rows] == [(62,), (2, 7, 3), (3, 5), (5,)] and report.directional
+    assert [row.hint != "" for row in report.rows] == [True, False, False, False]
+    assert len(mt.gradcheck(Layer(np.sin, np.sin), x(4), method=method, directional=True).rows) == 1
+    empty = Affine(W=np.negative)
+    empty.more = mt.Parameter(np.zeros((0, 3)))  # type: ignore[attr-defined]
+    assert len(mt.gradcheck(empty, x(2, 7, 3), method=method, directional=True).rows) == 4
+
+
+def rows_along(monkeypatch: pytest.MonkeyPatch, *rows: Row) -> list[Row]:
+    """What `along_directions` makes of these results of single directions."""
+    results = iter(rows)
+    monkeypatch.setattr(check, "one_direction", lambda *given: next(results))
+    return check.along_directions(Subject(Layer(np.sin, np.cos), (x(2, 3),), None, 0), "central", 1e-8)
+
+
+def test_the_worse_of_two_directions_counts_and_one_that_could_not_be_compared_only_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    good, bad = (Row("all", (6,), (), 1.0, 1.0, error) for error in (1e-12, 1e-3))
+    none = Row("all", (6,), (), 1.0, 1.0, math.inf, checked=0, kinks=2)
+    for pair, relative_error in (
+        ((good, bad), 1e-3),
+        ((bad, good), 1e-3),
+        ((none, good), 1e-12),
+        ((none, bad), 1e-3),
+    ):
+        (row,) = rows_along(monkeypatch, *pair)
+        assert row.relative_error == relative_error and row.checked == 1 and bool(row.hint) is (bad in pair)
+        assert row.kinks == 2 * (none in pair)
+    (row,) = rows_along(monkeypatch, none, none)
+    assert row.checked == 0
+
+
+def test_a_fault_that_one_direction_misses_is_seen_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error so small that it takes a direction that weighs it, and the rest not too much."""
+
+    def wrong(dy: Any) -> Any:
+        dW = dy.copy()
+        dW[0, 0] += 3e-7
+        return dW
+
+    layer, missed = Affine(W=wrong), {1: 0, 2: 0}
+    for n in missed:
+        monkeypatch.setattr(check, "DIRECTIONS", n)
+        reports = [mt.gradcheck(layer, x(2, 7, 3), directional=True, seed=seed) for seed in range(30)]
+        missed[n] = sum(report.ok for report in reports)
+    assert 0 < missed[2] < missed[1] < 30
 
 
 # ---- number by number
@@ -536,12 +627,12 @@ def test_a_difference_from_real_steps_counts_beyond_ten_doubts(
     monkeypatch.setattr(check, "central", lambda f: 1.9)
     subject, n = Subject(Layer(np.sin, np.cos), (x(2, 3),), None, 0), 2 + doubts * 1e-3
     if analytic:
-        check.check_analytic(subject, subject.random_direction(), n)
+        check.check_analytic(subject, subject.random_direction(subject.variables), n)
     else:
         with pytest.raises(
             mt.InputError, match=f"its derivative is {n:.6g} by complex steps, 2 by real ones: is"
         ):
-            check.check_analytic(subject, subject.random_direction(), n)
+            check.check_analytic(subject, subject.random_direction(subject.variables), n)
 
 
 def test_a_difference_from_real_steps_of_just_ten_doubts_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -549,7 +640,7 @@ def test_a_difference_from_real_steps_of_just_ten_doubts_is_none(monkeypatch: py
     monkeypatch.setattr(check, "slopes", lambda f, noise: Slopes(real, real, real))
     monkeypatch.setattr(check, "central", lambda f: 1.0)
     subject = Subject(Layer(np.sin, np.cos), (x(2, 3),), None, 0)
-    check.check_analytic(subject, subject.random_direction(), 0.0)
+    check.check_analytic(subject, subject.random_direction(subject.variables), 0.0)
 
 
 @pytest.mark.parametrize(("slope", "kinks"), [(0.005, 0), (0.015, 1)])

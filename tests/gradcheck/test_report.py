@@ -74,7 +74,7 @@ def test_the_table_of_a_layer_of_which_nothing_was_compared() -> None:
 
 @pytest.mark.parametrize(("moves", "words"), [(0, ""), (2, "   checked beside a kink")])
 def test_the_table_of_one_direction(moves: int, words: str) -> None:
-    name = "all, along one direction"
+    name = "all, along random directions"
     assert table(Row(name, (9,), (), 1.0, 1.0, 0.0, kinks=moves))[1:] == [
         f"  ok     {name}  (9,)  error 0.0e+00   analytic +1.0000000000e+00   numeric +1.0000000000e+00{words}"
     ]
@@ -90,15 +90,32 @@ def test_an_error_as_large_as_the_tolerance_is_none_and_nan_is_one() -> None:
         assert report.ok is report.agrees(row) is ok and report.wrong == ([] if ok else [row])
 
 
+def test_each_variable_has_a_verdict() -> None:
+    errors = {"x": (1e-9, 1), "W": (1e-7, 1), "b": (0.0, 0)}
+    rows = [Row(name, (1,), (0,), 1.0, 1.0, error, checked=n) for name, (error, n) in errors.items()]
+    report = GradcheckReport("Layer", "central", 1e-8, 3, rows)
+    assert report.verdicts == {"x": "ok", "W": "WRONG", "b": "UNDECIDED"}
+
+
+def test_a_report_that_is_ok_is_returned_and_another_raised_with_its_table() -> None:
+    right, wrong = (
+        GradcheckReport("L", "central", 1e-8, 1, [Row("x", (1,), (0,), 1.0, 1.0, e)]) for e in (0.0, 1.0)
+    )
+    assert right.raise_if_wrong() is right
+    with pytest.raises(AssertionError) as raised:
+        wrong.raise_if_wrong()
+    assert str(raised.value) == str(wrong)
+
+
 def test_a_row_without_a_comparison_is_neither_right_nor_wrong() -> None:
     row = Row("x", (1,), (0,), 1.0, 1.0, 0.0, checked=0)
     report = GradcheckReport("Layer", "central", 1e-8, 1, [row])
     assert not report.ok and not report.wrong and report.undecided == [row]
 
 
-def test_only_a_report_of_one_row_for_all_numbers_is_directional() -> None:
-    along = Row("all, along one direction", (9,), (), 1.0, 1.0, 0.0)
-    for rows, directional in (([along], True), ([RIGHT], False), ([along, RIGHT], False)):
+def test_a_report_whose_first_row_is_for_all_numbers_is_directional() -> None:
+    along = Row("all, along random directions", (9,), (), 1.0, 1.0, 0.0)
+    for rows, directional in (([along], True), ([along, RIGHT], True), ([RIGHT], False)):
         assert GradcheckReport("Layer", "central", 1e-8, 9, rows).directional is directional
 
 

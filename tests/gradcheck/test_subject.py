@@ -13,15 +13,16 @@ from gradcheck_layers import Affine, Layer, both_methods, x
 from messages import message_of
 
 import minitransformer as mt
+from minitransformer.gradcheck.derivatives import EPS
 from minitransformer.gradcheck.subject import (
     ANALYTIC,
     ASIDE,
-    EPS,
     Subject,
     as_dtype,
     copies,
     has_attributes,
     input_names,
+    norm,
     same,
 )
 
@@ -389,7 +390,8 @@ def test_a_parameter_of_one_number_is_moved_from_where_training_starts(method: s
 
 
 def test_a_random_direction_is_a_unit_vector_of_both_signs_that_is_nowhere_near_zero() -> None:
-    direction = Subject(Affine(), (x(2, 7, 3),), None, 4).random_direction()
+    subject = Subject(Affine(), (x(2, 7, 3),), None, 4)
+    direction = subject.random_direction(subject.variables)
     assert {name: u.shape for name, u in direction.items()} == {"x": (2, 7, 3), "W": (3, 5), "b": (5,)}
     assert all((u < 0).any() and (u > 0).any() for u in direction.values())
     numbers = np.concatenate([u.ravel() for u in direction.values()])
@@ -416,10 +418,32 @@ def test_the_sizes_are_those_of_all_axes_and_of_products_of_the_first_of_y() -> 
     }
 
 
+def test_a_random_direction_of_some_variables_is_a_unit_vector_of_those() -> None:
+    direction = Subject(Affine(), (x(2, 7, 3),), None, 4).random_direction(["b"])
+    assert list(direction) == ["b"] and (direction["b"] ** 2).sum() == pytest.approx(1, rel=1e-14)
+
+
+def test_another_upstream_gradient_makes_another_sum() -> None:
+    subject, before = Subject(Layer(np.sin, np.cos), (x(3, 4),), None, 0), []
+    for _ in range(2):
+        before.append((subject.dy.tolist(), subject.noise, subject.size))
+        subject.draw_upstream()
+    assert all(a != b for a, b in zip(*before, strict=True)) and subject.noise == 4 * EPS * subject.size
+
+
+def test_every_evaluation_is_counted_and_a_forward_is_timed() -> None:
+    subject = Subject(Affine(), (x(2, 7, 3),), None, 4)
+    counted: list[int] = []
+    subject.evaluated = lambda: counted.append(1)
+    subject.change(lambda t: None)(0.0)
+    subject.complex_change()[1]()
+    assert len(counted) == 2 and 0 < subject.seconds < 1
+
+
 def test_to_step_aside_is_to_move_every_number_a_little() -> None:
     subject, twin = (Subject(Affine(), (x(2, 7, 3),), None, 4) for _ in range(2))
     before, y = {name: a.copy() for name, a in subject.variables.items()}, subject.y
-    direction, far = twin.random_direction(), ASIDE * 62**0.5
+    direction, far = twin.random_direction(twin.variables), ASIDE * 62**0.5
     subject.step_aside()
     for name, a in subject.variables.items():
         np.testing.assert_allclose(a - before[name], far * direction[name], rtol=1e-9)
@@ -509,6 +533,8 @@ def test_the_upstream_gradient_is_normal_and_the_noise_that_of_rounding() -> Non
     assert abs(subject.dy.mean()) < 0.05 and abs(subject.dy.std() - 1) < 0.05
     expected = 4 * EPS * float(((subject.y * subject.dy) ** 2).sum()) ** 0.5
     assert subject.noise == pytest.approx(expected, rel=1e-12, abs=0)
+    assert subject.size == pytest.approx(expected / (4 * EPS), rel=1e-12)
+    assert Subject(Layer(lambda x: 0 * x, np.cos), (x(3),), None, 5).size == 1
     assert (Subject(Layer(np.sin, np.cos), (x(100, 90),), None, 5).dy == subject.dy).all()
     assert (Subject(Layer(np.sin, np.cos), (x(100, 90),), None, 6).dy != subject.dy).any()
 
@@ -610,13 +636,82 @@ def test_arrays_are_the_same_if_all_entries_are_and_nan_is_nan() -> None:
     assert not same(a, np.array([2.0, np.nan])) and not same(np.array([1.0, 3.0]), np.array([1.0, 2.0]))
 
 
+def test_a_norm_neither_overflows_nor_vanishes() -> None:
+    for scale in (1e-200, 1.0, 1e200):
+        assert norm([scale * np.array([2.0, 3.0]), np.zeros((0, 2)), scale * np.array(6.0)]) == pytest.approx(
+            7 * scale, rel=1e-15
+        )
+    assert norm([]) == norm([np.zeros(3)]) == 0
+
+
 def test_inputs_without_a_name_of_their_own_are_numbered() -> None:
     class Named:
         def forward(self, query, key, /, value, *more, rng=None):
             """Four and more."""
 
-    assert input_names(Named(), 5, taken={"key"}) == ["query", "input 1", "value", "input 3", "input 4"]
-    assert input_names(Named(), 1, taken=()) == ["query"]
+    assert input_names(Named().forward, 5) == ["query", "key", "value", "input 3", "input 4"]
+    assert input_names(Named().forward, 1) == ["query"]
+    assert input_names(min, 2) == ["input 0", "input 1"]  # its signature is not known
+
+
+# ---- where Parameters hide
+
+
+def test_a_parameter_in_a_closure_is_not_found_and_told_so() -> None:
+    W, b, never = mt.Parameter(x(3)), mt.Parameter(x(4)), mt.layers.Linear(3, 3, rng=0)
+
+    def made_by_a_function() -> Any:
+        class Closed:
+            def forward(self, x):
+                return x * W.data, x
+
+            def backward(self, dy, x):
+                return dy * W.data  # and no gradient of W
+
+        return Closed()
+
+    inner = Layer(np.sin, np.cos)
+    inner.deeper = {"f": [lambda: (lambda: b)()]}  # type: ignore[attr-defined]
+    outer = Layer(np.sin, np.cos)
+    outer.inner, outer.norm = inner, lambda x: never.forward(x)  # type: ignore[attr-defined]
+    for layer, names in ((made_by_a_function(), ["W"]), (outer, ["b", "never.W", "never.b"])):
+        report = mt.gradcheck(layer, x(2, 3))
+        assert not report.ok and report.broken == [
+            f"{name} is a Parameter in the closure of a function, and not found: make it an attribute"
+            for name in names
+        ]
+
+
+def test_a_closure_without_parameters_is_no_matter() -> None:
+    factor = np.array([2.0])
+
+    def later() -> Any:
+        return unset  # noqa: F821
+
+    layer = Layer(lambda x: factor * x, lambda x: factor)
+    layer.later = later  # type: ignore[attr-defined]
+    assert mt.gradcheck(layer, x(2, 3)).ok
+    unset = 3
+    del unset
+    assert mt.gradcheck(layer, x(2, 3)).ok
+
+
+def test_a_backward_that_cannot_run_twice_is_told_that_it_has_to() -> None:
+    class Frees(Layer):
+        def forward(self, x):
+            return np.sin(x), [x]
+
+        def backward(self, dy, cache):
+            if not cache:
+                raise RuntimeError("Trying to backward through the graph a second time")
+            return dy * np.cos(cache.pop())
+
+    message = message_of(mt.InputError, mt.gradcheck, Frees(np.sin, np.cos), x(2, 3))
+    assert message == (
+        "backward: expected to run twice with the same cache, but the second time it raised RuntimeError('Trying to "
+        "backward through the graph a second time'); does it free what the first call used (PyTorch: "
+        "retain_graph=True)?"
+    )
 
 
 # ---- messages, whole

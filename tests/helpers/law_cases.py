@@ -1,4 +1,4 @@
-"""What the laws share: every Module, models of any shape, what backward finds, and what "the same" means.
+"""What the laws share: every Module, and models of any shape.
 
 Sizes are drawn by Hypothesis, the numbers by a generator whose seed Hypothesis draws. All axes of a shape have
 different sizes (primes, from 2 up), so that a transposed axis is a shape error.
@@ -6,7 +6,6 @@ different sizes (primes, from 2 up), so that a transposed axis is a shape error.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,11 +19,11 @@ from minitransformer import layers, models
 from minitransformer.checks import CASES, Case, Sizes, random_ids, tiny_config
 from minitransformer.layers import causal_mask
 from minitransformer.module import Module
+from minitransformer.testing import strategies
 
-SEEDS = st.integers(0, 2**32 - 1)
 SIZES = st.builds(
     lambda primes, d_model: Sizes(*primes[:6], d_model, primes[6], V_src=19, V_tgt=23),
-    st.permutations((2, 3, 5, 7, 11, 13, 17)),
+    strategies.sizes(7),
     st.sampled_from([4, 6, 8, 10]),  # even, for the sinusoids
 )
 
@@ -53,7 +52,7 @@ class Example(NamedTuple):
 @st.composite
 def examples(draw: st.DrawFn, case: Case) -> Example:
     """An example of one of the cases of `every_module`."""
-    rng = np.random.default_rng(draw(SEEDS))
+    rng = np.random.default_rng(draw(strategies.seeds))
     sizes = draw(SIZES)
     layer, inputs = case(sizes, rng)
     _, others = case(sizes._replace(T_q=sizes.T_k, T_k=sizes.T_q), rng)
@@ -94,7 +93,7 @@ def translations(draw: st.DrawFn, **changes: Any) -> Translation:
     """Sentences repeat words and are padded, both sides to different lengths; one source may have no word at all."""
     sizes = draw(SIZES)
     config = draw(configs(sizes, **changes))
-    rng = np.random.default_rng(draw(SEEDS))
+    rng = np.random.default_rng(draw(strategies.seeds))
     model = randomise(mt.Transformer(config, dtype="float64"), rng, spread=0.3)
     src_ids = random_ids(rng, sizes.B, sizes.T_k, config.src_vocab_size)
     if draw(st.booleans()):
@@ -124,15 +123,13 @@ def blocks(draw: st.DrawFn, name: str, sizes: Sizes) -> Module:
 
 
 class Causal(NamedTuple):
-    """A block under a causal mask as a function of one target x, (..., T_q, d): y and dx, position by position."""
+    """A block under a causal mask as a layer of one input, the target x: (..., T_q, d)."""
 
     block: Module
     x: np.ndarray
     memory: tuple[Any, ...]  # what a decoder reads besides, and its mask; attention alone reads x three times
-    rng: np.random.Generator
 
-    def forward(self, x: np.ndarray, dropout_seed: int | None) -> tuple[np.ndarray, Any]:
-        rng = None if dropout_seed is None else np.random.default_rng(dropout_seed)
+    def forward(self, x: np.ndarray, rng: np.random.Generator | None = None) -> tuple[np.ndarray, Any]:
         mask = causal_mask(np.zeros((1, x.shape[-2])))
         if not self.memory:
             return self.block.forward(x, x, x, mask, rng=rng)
@@ -148,8 +145,8 @@ class Causal(NamedTuple):
 def causal_blocks(draw: st.DrawFn, name: str) -> Causal:
     """One of READERS in either dtype, its inputs, and a source of which half the positions are masked."""
     sizes = draw(SIZES)
-    rng = np.random.default_rng(draw(SEEDS))
-    dtype = draw(st.sampled_from(["float32", "float64"]))
+    rng = np.random.default_rng(draw(strategies.seeds))
+    dtype = draw(strategies.dtypes)
     block = randomise(draw(blocks(name, sizes)), rng).to(dtype=dtype)
     memory: tuple[Any, ...] = ()
     if isinstance(block, layers.ScaledDotProductAttention):
@@ -159,56 +156,4 @@ def causal_blocks(draw: st.DrawFn, name: str) -> Causal:
     if name.startswith(("Decoder", "PreNorm")):
         source = rng.normal(size=(sizes.B, sizes.T_k, sizes.d_model)).astype(dtype)
         memory = source, rng.random((sizes.B, 1, 1, sizes.T_k)) > 0.5
-    return Causal(block, x.astype(dtype), memory, rng)
-
-
-# ---- what backward finds
-
-
-def arrays(tree: Any) -> Iterator[np.ndarray]:
-    """All arrays, and numbers with a dtype, in nested tuples and lists."""
-    if isinstance(tree, tuple | list):
-        for node in tree:
-            yield from arrays(node)
-    elif isinstance(tree, np.ndarray | np.generic):
-        yield np.asarray(tree)
-
-
-def upstream(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random dy, in the dtype of y."""
-    return np.asarray(rng.normal(size=np.shape(y))).astype(y.dtype)
-
-
-def gradients(layer: Module, dy: np.ndarray, cache: Any) -> list[np.ndarray]:
-    """What backward returns and what it adds to .grad, in one list; leaves .grad as it was."""
-    parameters = list(layer.parameters().values())
-    before = [p.grad.copy() for p in parameters]
-    for p in parameters:
-        p.grad = np.zeros_like(p.grad)
-    dx = list(arrays([layer.backward(dy, cache)]))
-    found = [*dx, *(p.grad.copy() for p in parameters)]
-    for p, grad in zip(parameters, before, strict=True):
-        p.grad = grad
-    return found
-
-
-# ---- what "the same" means
-
-
-def assert_same(got: Iterable[np.ndarray], expected: Iterable[np.ndarray]) -> None:
-    """To the last bit, but for the sign of zero."""
-    for a, b in zip(got, expected, strict=True):
-        np.testing.assert_array_equal(a, b, strict=True)
-
-
-def assert_close(got: Sequence[np.ndarray], expected: Sequence[np.ndarray], tolerance: float = 1e-10) -> None:
-    """Up to rounding: each array relative to its largest number.
-
-    A gradient may be 0 in theory (of b_K, since softmax is blind to shifts) and rounding in practice: no array
-    is held to more than a thousandth of the largest of all.
-    """
-    largest = max((abs(b).max(initial=0) for b in expected), default=0)
-    for a, b in zip(got, expected, strict=True):
-        assert a.shape == b.shape
-        allowed = tolerance * max(abs(b).max(initial=0), 1e-3 * largest)
-        assert abs(a - b).max(initial=0) <= allowed  # NaN is not
+    return Causal(block, x.astype(dtype), memory)

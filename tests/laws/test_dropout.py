@@ -11,10 +11,12 @@ import math
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from law_cases import SEEDS, assert_same, every_module, examples, few
+from law_cases import every_module, examples, few
 
 from minitransformer.layers import Dropout
 from minitransformer.module import Module
+from minitransformer.testing import assert_same
+from minitransformer.testing.strategies import seeds
 
 
 def bound(n, width=1.0):
@@ -34,7 +36,7 @@ def dropouts(node):
             yield from dropouts(child)
 
 
-@given(p=st.floats(0.05, 0.9), seed=SEEDS, dtype=st.sampled_from([np.float32, np.float64]))
+@given(p=st.floats(0.05, 0.9), seed=seeds, dtype=st.sampled_from([np.float32, np.float64]))
 def test_dropout_keeps_the_mean_and_drops_the_share_p(p, seed, dtype):
     rng = np.random.default_rng(seed)
     x = rng.uniform(0.5, 1.5, (7, 401, 103)).astype(dtype)
@@ -51,7 +53,7 @@ def test_dropout_keeps_the_mean_and_drops_the_share_p(p, seed, dtype):
     np.testing.assert_allclose(dx, np.where(dropped, 0, dy / (1 - p)), rtol=4 * np.finfo(dtype).eps)
 
 
-@given(p=st.floats(0.1, 0.9), seed=SEEDS)
+@given(p=st.floats(0.1, 0.9), seed=seeds)
 def test_every_number_is_dropped_or_kept_by_itself(p, seed):
     """Not whole rows, columns or sentences, and not the same ones in the next forward."""
     rng, layer, x = np.random.default_rng(seed), Dropout(p), np.ones((5, 401, 103))

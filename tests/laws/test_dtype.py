@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from law_cases import arrays, every_module, examples, few, translations, upstream
+from law_cases import every_module, examples, few, translations
 
 import minitransformer as mt
+from minitransformer.testing import arrays_in, upstream
 
 DTYPES = ["float64", "float32", "complex64", "complex128"]  # in this order nothing imaginary is dropped
 
 
 def kinds(tree):
     """The dtypes of the numbers, ids and masks left out."""
-    return {a.dtype.name for a in arrays(tree) if a.dtype.kind in "fc"}
+    return {a.dtype.name for a in arrays_in(tree) if a.dtype.kind in "fc"}
 
 
 @every_module

@@ -6,27 +6,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from law_cases import (
-    ENCODERS,
-    SEEDS,
-    SIZES,
-    assert_close,
-    blocks,
-    both_norms,
-    gradients,
-    translations,
-    upstream,
-)
+from law_cases import ENCODERS, SIZES, blocks, both_norms, translations
 from support import random_mask, randomise
 
 from minitransformer.layers import MultiHeadAttention, ScaledDotProductAttention
+from minitransformer.testing import assert_close, gradients, upstream
+from minitransformer.testing.strategies import seeds
 
 
 @pytest.mark.parametrize("name", ENCODERS)
 @given(data=st.data())
 def test_an_encoder_without_positions_does_not_know_the_order(name, data):
     """Outputs and dx are permuted as the inputs are; the parameters' gradients stay."""
-    sizes, rng = data.draw(SIZES), np.random.default_rng(data.draw(SEEDS))
+    sizes, rng = data.draw(SIZES), np.random.default_rng(data.draw(seeds))
     block = randomise(data.draw(blocks(name, sizes)), rng)
     x = rng.normal(size=(sizes.B, sizes.T_k, sizes.d_model))
     mask = random_mask(rng, sizes.B, 1, 1, sizes.T_k)
@@ -52,7 +44,7 @@ def test_with_positions_it_does(norm, data):
 
 
 @pytest.mark.parametrize("Attention", [ScaledDotProductAttention, MultiHeadAttention])
-@given(sizes=SIZES, seed=SEEDS)
+@given(sizes=SIZES, seed=seeds)
 def test_the_order_of_keys_does_not_matter_and_that_of_queries_stays(Attention, sizes, seed):
     rng = np.random.default_rng(seed)
     B, T_q, T_k, h, d_k, d_v, d_model, *_ = sizes

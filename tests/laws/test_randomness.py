@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from law_cases import arrays, assert_same, both_norms, every_module, examples, few, gradients, translations
+from law_cases import both_norms, every_module, examples, few, translations
 
 import minitransformer as mt
 from minitransformer.runs.progress import Progress
+from minitransformer.testing import arrays_in, assert_same, gradients
 
 LEGACY = np.random  # the global state that nothing may touch
 
@@ -26,7 +27,7 @@ def everywhere_the_same(work):
             random.seed(seed)
             LEGACY.seed(seed)
             before = pickle.dumps((random.getstate(), LEGACY.get_state()))
-            found.append([a.copy() for a in arrays(work())])
+            found.append([a.copy() for a in arrays_in(work())])
             assert pickle.dumps((random.getstate(), LEGACY.get_state())) == before
     finally:
         random.setstate(outside[0])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from law_cases import assert_same, both_norms, gradients, translations, upstream
+from law_cases import both_norms, translations
+
+from minitransformer.testing import assert_same, gradients, upstream
 
 
 @both_norms

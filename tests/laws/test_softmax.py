@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from law_cases import SEEDS, SIZES, assert_same, upstream
+from law_cases import SIZES
 from support import random_mask, randomise
 
 import minitransformer as mt
@@ -17,8 +17,9 @@ from minitransformer.layers import (
     softmax,
     softmax_backward,
 )
+from minitransformer.testing import assert_same, upstream
+from minitransformer.testing.strategies import dtypes, masks, seeds
 
-DTYPES = st.sampled_from([np.float32, np.float64])
 FINITE = st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=2, max_size=7)
 
 
@@ -30,7 +31,7 @@ def on_a_grid(rng, shape, steps, dtype=np.float64):
 # ---- shifts
 
 
-@given(sizes=SIZES, seed=SEEDS, masked=st.booleans())
+@given(sizes=SIZES, seed=seeds, masked=st.booleans())
 def test_softmax_does_not_change_when_all_scores_shift(sizes, seed, masked):
     """Each row by a number of its own, up to a million."""
     rng = np.random.default_rng(seed)
@@ -42,7 +43,7 @@ def test_softmax_does_not_change_when_all_scores_shift(sizes, seed, masked):
     assert_same([log_softmax(scores + shift)], [log_softmax(scores)])
 
 
-@given(sizes=SIZES, seed=SEEDS, eps_ls=st.sampled_from([0.0, 0.1, 0.4]))
+@given(sizes=SIZES, seed=seeds, eps_ls=st.sampled_from([0.0, 0.1, 0.4]))
 def test_the_loss_does_not_change_when_all_logits_of_a_position_shift(sizes, seed, eps_ls):
     rng = np.random.default_rng(seed)
     B, T, V, *_ = sizes
@@ -55,12 +56,12 @@ def test_the_loss_does_not_change_when_all_logits_of_a_position_shift(sizes, see
     assert_same([loss_fn.backward(cache_shifted)], [loss_fn.backward(cache)])
 
 
-@given(sizes=SIZES, seed=SEEDS)
-def test_the_gradient_of_scores_sums_to_zero(sizes, seed):
+@given(sizes=SIZES, seed=seeds, data=st.data())
+def test_the_gradient_of_scores_sums_to_zero(sizes, seed, data):
     """The same law, transposed: no gradient along a shift; and none at all where the mask is False."""
     rng = np.random.default_rng(seed)
     B, T_q, T_k, h, *_ = sizes
-    mask = random_mask(rng, B, 1, T_q, T_k)
+    mask = data.draw(masks(B, T_q, T_k))
     weights = softmax(rng.normal(size=(B, h, T_q, T_k)), mask)
     dscores = softmax_backward(upstream(weights, rng), weights)
     assert abs(dscores.sum(-1)).max() < 1e-13
@@ -72,11 +73,11 @@ def test_the_gradient_of_scores_sums_to_zero(sizes, seed):
 # ---- rows
 
 
-@given(sizes=SIZES, seed=SEEDS, dtype=DTYPES, size=st.sampled_from([1.0, 30.0, 1e4]))
-def test_weights_are_zero_exactly_where_the_mask_is_false_and_rows_sum_to_one(sizes, seed, dtype, size):
+@given(sizes=SIZES, seed=seeds, dtype=dtypes, size=st.sampled_from([1.0, 30.0, 1e4]), data=st.data())
+def test_weights_are_zero_exactly_where_the_mask_is_false_and_rows_sum_to_one(sizes, seed, dtype, size, data):
     rng = np.random.default_rng(seed)
     B, T_q, T_k, h, *_ = sizes
-    mask = random_mask(rng, B, 1, T_q, T_k)
+    mask = data.draw(masks(B, T_q, T_k))
     weights = softmax((size * rng.normal(size=(B, h, T_q, T_k))).astype(dtype), mask)
     assert weights.dtype == dtype and (weights >= 0).all()
     assert (weights[np.broadcast_to(~mask, weights.shape)] == 0).all()
@@ -86,14 +87,14 @@ def test_weights_are_zero_exactly_where_the_mask_is_false_and_rows_sum_to_one(si
     np.testing.assert_allclose(weights.sum(-1), something, atol=4 * T_k * np.finfo(dtype).eps)
 
 
-@given(scores=FINITE, dtype=DTYPES)
+@given(scores=FINITE, dtype=dtypes)
 def test_softmax_is_finite_and_sums_to_one_for_any_finite_scores(scores, dtype):
     weights = softmax(np.array(scores, dtype))
     assert weights.dtype == dtype and (weights >= 0).all()
     np.testing.assert_allclose(weights.sum(), 1, rtol=1e-6)
 
 
-@given(logits=FINITE, dtype=DTYPES)
+@given(logits=FINITE, dtype=dtypes)
 def test_log_softmax_is_finite_for_any_finite_logits(logits, dtype):
     log_p = log_softmax(np.array(logits, dtype))
     assert np.isfinite(log_p).all() and log_p.dtype == dtype
@@ -104,7 +105,7 @@ def test_log_softmax_is_finite_for_any_finite_logits(logits, dtype):
 
 
 @pytest.mark.parametrize("Attention", [ScaledDotProductAttention, MultiHeadAttention])
-@given(sizes=SIZES, seed=SEEDS)
+@given(sizes=SIZES, seed=seeds)
 def test_a_query_that_may_attend_to_nothing_gets_zeros_and_finite_gradients(Attention, sizes, seed):
     rng = np.random.default_rng(seed)
     B, T_q, T_k, h, d_k, d_v, d_model, *_ = sizes

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from law_cases import assert_close, assert_same, translations
+from law_cases import translations
 
 import minitransformer as mt
+from minitransformer.testing import assert_close, assert_same
 
 SRC, TGT, OUT = "src_embedding.embedding.E", "tgt_embedding.embedding.E", "output.E"
 TIED = {True: {SRC, TGT, OUT}, "source_target": {SRC, TGT}, "target_output": {TGT, OUT}}

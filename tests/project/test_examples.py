@@ -47,6 +47,24 @@ def test_check_your_own_layer_tells_right_from_wrong():
     assert titles == [("RMSNorm", "ok"), ("AlmostRMSNorm", "WRONG"), ("Bias", "WRONG"), ("RMSNorm", "ok")]
 
 
+RECIPES = {  # of the gradient checker -> the package that it needs, the verdicts, and the row that is wrong
+    "check_a_torch_function.py": ("torch", ["ok", "WRONG"], "input 0"),
+    "check_a_jax_vjp.py": ("jax", ["ok", "WRONG"], "input 0"),
+    "check_course_work.py": ("numpy", ["WRONG"], "parameters.b2"),
+    "check_a_cupy_kernel.py": ("numpy", ["ok", "WRONG"], "x"),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_of_the_gradient_checker_finds_its_fault(name: str):
+    package, verdicts, wrong = RECIPES[name]
+    pytest.importorskip(package)
+    text = output(name)
+    assert re.findall(r"^\S+: (ok|WRONG)", text, re.MULTILINE) == verdicts
+    assert re.findall(r"^  WRONG  (\w[\w. ]*?)  ", text, re.MULTILINE) == [wrong]
+    assert len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) < 60
+
+
 def test_the_settings_for_multi30k_are_those_of_the_model_with_2_57_million_parameters():
     settings = json.loads((EXAMPLES / "multi30k.json").read_text())
     paths = {f"{name}_{side}": "x" for name in ("train", "valid", "test") for side in ("src", "tgt")}

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import minitransformer
 
 PACKAGE = Path(minitransformer.__file__).parent
@@ -30,6 +32,7 @@ ROOMS = [
     "memory",
     "module",
     "gradcheck",
+    "pytest_plugin",
     "layers",
     "config",
     "models",
@@ -38,6 +41,7 @@ ROOMS = [
     "inference",
     "parallel",
     "checks",
+    "testing",
     "runs",
     "exercises",
     "figures",
@@ -48,7 +52,7 @@ ROOMS = [
 ]
 COMPUTING = ("layers/", "models/", "training/", "inference/")
 PROCESSES = {"parallel", "multiprocessing", "mpi4py", "threading", "concurrent", "signal", "socket"}
-# Arrays enter and leave here, and in tasks/, figures/ and commands/.
+# Arrays enter and leave here, and in tasks/, figures/, commands/ and testing/.
 USES_NUMPY = {"backend.py", "system.py", "runs/checkpoint.py"}
 
 TESTS = Path(__file__).parents[1]
@@ -109,7 +113,7 @@ def test_no_file_of_a_room_imports_itself_through_others() -> None:
 
 def test_gradcheck_knows_modules_and_the_backend_only() -> None:
     used = set().union(*(own(path) for path in (PACKAGE / "gradcheck").glob("*.py")))
-    assert used == {"backend", "errors", "gradcheck", "memory", "parameter"}
+    assert used == {"backend", "errors", "gradcheck", "memory", "parameter", "streams"}
 
 
 def test_the_papers_mathematics_knows_nothing_of_processes_or_of_settings() -> None:
@@ -124,7 +128,7 @@ def test_the_papers_mathematics_knows_nothing_of_processes_or_of_settings() -> N
 
 def test_numpy_is_imported_only_where_arrays_enter_and_leave() -> None:
     users = {path.relative_to(PACKAGE).as_posix() for path in MODULES if "numpy" in imports(path)}
-    strict = {name for name in users if not name.startswith(("tasks/", "figures/", "commands/"))}
+    strict = {name for name in users if not name.startswith(("tasks/", "figures/", "commands/", "testing/"))}
     assert strict <= USES_NUMPY, strict - USES_NUMPY
 
 
@@ -154,6 +158,74 @@ def test_importing_the_package_imports_no_optional_one() -> None:
     ).replace("\\\n", "\n")
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def loaded_by(code: str) -> set[str]:
+    """The modules that a new interpreter has loaded after this code."""
+    run = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(run.stdout.split())
+
+
+def test_importing_the_gradient_checker_loads_numpy_and_no_model() -> None:
+    own_modules = {
+        name for name in loaded_by("import minitransformer.gradcheck") if "minitransformer." in name
+    }
+    rooms = {name.split(".")[1] for name in own_modules}
+    assert rooms == {"backend", "errors", "gradcheck", "memory", "parameter", "streams"}
+
+
+def test_importing_the_package_or_the_plugin_loads_not_even_numpy() -> None:
+    for code in ("import minitransformer", "import minitransformer.pytest_plugin"):
+        modules = loaded_by(code)
+        assert "minitransformer" in modules and "numpy" not in modules
+
+
+def test_public_names_are_where_the_package_says() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    typed = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("minitransformer")
+        for alias in node.names
+    }
+    modules = {"gradcheck", "layers", "models", "tasks"}
+    assert typed == set(minitransformer.__all__) == set(minitransformer._PLACES) | modules
+    assert set(minitransformer.__all__) <= set(dir(minitransformer))
+    assert all(getattr(minitransformer, name) is not None for name in minitransformer.__all__)
+
+
+@pytest.mark.parametrize("name", ["no_such_name", "__no_such_name__", "__main__"])
+def test_a_name_that_is_not_there_is_an_attribute_error(name: str) -> None:
+    assert not hasattr(minitransformer, name)
+
+
+IMPORTS = (
+    "import minitransformer as mt; mt.gradcheck",
+    "import minitransformer.gradcheck",
+    "import minitransformer.checks",
+)
+
+
+@pytest.mark.parametrize("first", IMPORTS)
+def test_gradcheck_is_a_function_and_a_package_whatever_is_imported_first(first: str) -> None:
+    code = (
+        f"{first}\n"
+        "import numpy as np\n"
+        "import minitransformer as mt\n"
+        "import minitransformer.gradcheck as package\n"
+        "from minitransformer import gradcheck\n"
+        "from minitransformer.gradcheck import gradcheck as function, report\n"
+        "layer, x = mt.layers.ReLU(), np.ones(3)\n"
+        "reports = [f(layer, x) for f in (mt.gradcheck, package, gradcheck, function)]\n"
+        "assert all(r.ok and type(r) is mt.gradcheck.GradcheckReport is report.GradcheckReport for r in reports)\n"
+        "import inspect; assert inspect.signature(mt.gradcheck) == inspect.signature(function)"
+    )
+    assert loaded_by(code)
 
 
 def test_every_public_name_has_a_docstring() -> None:

@@ -1,0 +1,248 @@
+"""The laws as functions: each passes a right layer, and fails one that breaks it in that way alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from gradcheck_layers import Affine, x
+
+import minitransformer as mt
+from minitransformer.layers import causal_mask
+from minitransformer.testing import (
+    arrays_in,
+    assert_accumulates,
+    assert_causal,
+    assert_close,
+    assert_ignores,
+    assert_linear,
+    assert_pure,
+    assert_reentrant,
+    assert_same,
+    gradients,
+    upstream,
+)
+
+X, OTHER = x(2, 7, 3), x(2, 5, 3, seed=2)
+
+
+class Spoiled(Affine):
+    """An affine layer that calls `in_forward` and `in_backward` with itself, its input or dy, and the cache."""
+
+    def __init__(self, in_forward: Any = lambda *given: None, in_backward: Any = lambda *given: None) -> None:
+        super().__init__()
+        self.in_forward, self.in_backward, self.factor = in_forward, in_backward, np.ones(3)
+        self.steps = 0
+
+    def forward(self, x):
+        y, cache = super().forward(x)
+        self.in_forward(self, x, cache)
+        return y, [cache, self.W.data]
+
+    def backward(self, dy, cache):
+        self.in_backward(self, dy, cache[0])
+        return super().backward(dy, cache[0])
+
+
+def double(a: np.ndarray) -> None:
+    a *= 2
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (Spoiled(lambda self, x, cache: double(x)), "an input, dy or the cache is written to"),
+        (Spoiled(lambda self, x, cache: double(self.W.data)), "forward writes to layer.W.data"),
+        (Spoiled(lambda self, x, cache: double(self.factor)), "forward writes to layer.factor"),
+        (
+            Spoiled(lambda self, x, cache: setattr(self, "steps", self.steps + 1)),
+            "forward writes to layer.steps",
+        ),
+        (Spoiled(lambda self, x, cache: setattr(self, "x", x)), r"forward adds or removes \['layer.x'\]"),
+        (Spoiled(lambda self, x, cache: self.b.grad.fill(3)), "forward writes to layer.b.grad"),
+        (Spoiled(lambda *given: None, lambda self, dy, x: double(dy)), "an input, dy or the cache"),
+        (Spoiled(in_backward=lambda self, dy, x: double(x)), "an input, dy or the cache is written to"),
+        (Spoiled(in_backward=lambda self, dy, x: double(self.b.data)), "backward writes to layer.b.data"),
+    ],
+)
+def test_what_is_not_pure_is_named(layer: Any, words: str) -> None:
+    layer.b.data[...] = 1
+    with pytest.raises(AssertionError, match=words):
+        assert_pure(layer, X.copy())
+    assert_pure(Affine(), X)
+
+
+def test_pure_leaves_everything_as_it_was() -> None:
+    layer, given = Spoiled(), X.copy()
+    layer.W.grad[...] = 3
+    assert_pure(layer, given)
+    assert (layer.W.grad == 3).all() and (layer.b.grad == 0).all() and (given == X).all()
+    given += 1
+    layer.W.data += 1  # neither is read-only now
+
+
+def test_a_backward_that_assigns_its_gradient_does_not_accumulate() -> None:
+    class Assigns(Affine):
+        def backward(self, dy, x):
+            self.b.grad[...] = 0
+            return super().backward(dy, x)
+
+    class Forgets(Affine):
+        def backward(self, dy, x):
+            return dy @ self.W.data.T
+
+    class Random(Affine):
+        calls = 0
+
+        def backward(self, dy, x):
+            self.calls += 1
+            return super().backward(dy, x) * self.calls
+
+    assert_accumulates(Affine(), X)
+    for layer in (Assigns(), Forgets(), Random()):
+        with pytest.raises(AssertionError):
+            assert_accumulates(layer, X)
+    layer = Affine()
+    layer.b.grad[...] = 3
+    assert_accumulates(layer, X)
+    assert (layer.b.grad == 3).all()
+
+
+def test_what_is_kept_on_the_layer_is_disturbed_by_another_forward() -> None:
+    class Remembers(Affine):
+        def forward(self, x):
+            y, self.x = super().forward(x)
+            return y, None
+
+        def backward(self, dy, cache):
+            return super().backward(dy, self.x[:, : dy.shape[1]])
+
+    assert_reentrant(Affine(), (X,), (OTHER,))
+    with pytest.raises((AssertionError, ValueError)):
+        assert_reentrant(Remembers(), (X,), (OTHER,))
+    with pytest.raises(AssertionError):
+        assert_reentrant(Remembers(), (X,), (X + 1,))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [(np.tanh, "differs by"), (lambda g: g + 1, "differs by"), (lambda g: 0 * g, "all gradients are zero")],
+)
+def test_a_backward_that_is_not_linear_is_seen(wrong: Callable[[Any], Any], words: str) -> None:
+    assert_linear(Affine(), X, factor=1e3)
+    with pytest.raises(AssertionError, match=words):
+        assert_linear(Affine(x=wrong, W=wrong, b=wrong), X)
+
+
+class Reads:
+    """Position i is the sum of those before it and of `ahead` more; nothing of its own if it is blind."""
+
+    def __init__(self, ahead: int = 0, ahead_in_backward: int = 0, blind: bool = False) -> None:
+        self.ahead, self.ahead_in_backward, self.blind = ahead, ahead_in_backward, blind
+
+    def forward(self, x, rng=None):
+        T = x.shape[-2]
+        return (0 if self.blind else 1) * (np.tri(T, k=self.ahead) @ x), T
+
+    def backward(self, dy, T):
+        return np.tri(T, k=self.ahead_in_backward).T @ dy
+
+
+@pytest.mark.parametrize("j", [1, 3, 6])
+def test_a_layer_that_reads_ahead_is_not_causal(j: int) -> None:
+    assert_causal(Reads(), X, j)
+    assert_causal(Reads(), X, j, dropout_seed=3)
+    for layer, words in (
+        (Reads(1), "Arrays are not equal"),
+        (Reads(0, 1), "outputs before j have a gradient in x from j on"),
+        (Reads(0, -8), "outputs before j have no gradient in x"),
+        (Reads(blind=True), "does not depend on x at all"),
+    ):
+        with pytest.raises(AssertionError, match=words):
+            assert_causal(layer, X, j)
+
+
+def test_attention_with_its_mask_is_causal_and_without_it_is_not() -> None:
+    layer = mt.layers.ScaledDotProductAttention()
+
+    class Bound:
+        def __init__(self, mask: Any) -> None:
+            self.mask = mask
+
+        def forward(self, x):
+            return layer.forward(x, x, x, self.mask)
+
+        def backward(self, dy, cache):
+            return sum(layer.backward(dy, cache))
+
+    Q = x(2, 3, 7, 5)
+    assert_causal(Bound(causal_mask(np.zeros((1, 7)))), Q, 3)
+    with pytest.raises(AssertionError):
+        assert_causal(Bound(None), Q, 3)
+
+
+class Mean:
+    """y = the mean over the words of each sentence, or over all positions; backward likewise."""
+
+    def __init__(self, masks: bool = True, masks_in_backward: bool = True, factor: float = 1.0) -> None:
+        self.masks, self.masks_in_backward, self.factor = masks, masks_in_backward, factor
+
+    def forward(self, x, is_word):
+        kept = is_word[..., None] if self.masks else np.ones((*is_word.shape, 1))
+        return (x * kept).sum(1, keepdims=True) + 0 * x, is_word[..., None]
+
+    def backward(self, dy, is_word):
+        return (
+            self.factor * dy.sum(1, keepdims=True) * (is_word if self.masks_in_backward else 1 + 0 * is_word)
+        )
+
+
+def test_what_reads_padding_is_seen() -> None:
+    is_word = np.arange(7) < np.array([[4], [6]])
+    assert_ignores(Mean(), (X, is_word), 0, is_word)
+    assert_ignores(Mean(), (X, is_word), 0, is_word, outputs=is_word)
+    for layer, words in (
+        (Mean(masks=False), "Arrays are not equal"),
+        (Mean(masks_in_backward=False), "there is a gradient behind the mask"),
+        (Mean(factor=0), "there is no gradient before the mask either"),
+    ):
+        with pytest.raises(AssertionError, match=words):
+            assert_ignores(layer, (X, is_word), 0, is_word)
+
+
+def test_gradients_are_those_of_inputs_and_parameters_and_leave_grad_alone() -> None:
+    layer = Affine()
+    layer.W.grad[...], (y, cache) = 7, layer.forward(X)
+    dx, dW, db = gradients(layer, np.ones_like(y), cache)
+    assert dx.shape == X.shape and dW.shape == (3, 5) and (db == 14).all() and (layer.W.grad == 7).all()
+
+
+def test_arrays_are_found_in_tuples_and_lists_and_numbers_too() -> None:
+    assert [a.shape for a in arrays_in((X, [None, np.float32(3), "x"], 3))] == [(2, 7, 3), ()]
+
+
+def test_an_upstream_gradient_is_random_in_the_dtype_of_y() -> None:
+    make = partial(upstream, X.astype("float32"))
+    first, again, other = (make(np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert first.dtype == "float32" and first.shape == X.shape
+    assert (first == again).all() and (first != other).any()
+
+
+def test_the_same_is_to_the_last_bit_and_close_is_up_to_rounding() -> None:
+    almost = [X * (1 + 1e-14), np.full(3, 1e-16)]
+    assert_close(almost, [X, np.zeros(3)])
+    assert_same([X], [X])
+    for call in (
+        lambda: assert_same([almost[0]], [X]),
+        lambda: assert_same([X.astype("float32")], [X]),
+        lambda: assert_same([X, X], [X]),
+        lambda: assert_close([X * (1 + 1e-8)], [X]),
+        lambda: assert_close([X * np.nan], [X]),
+        lambda: assert_close([X[:1]], [X]),
+        lambda: assert_close([almost[0], np.full(3, 1e-9)], [X, np.zeros(3)]),
+    ):
+        with pytest.raises((AssertionError, ValueError)):
+            call()
