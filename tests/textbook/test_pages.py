@@ -10,6 +10,7 @@ from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+CHAPTERS = sorted((DOCS / "textbook").glob("[0-9]*.md"))
 PUBLIC = [
     "",
     ".layers",
@@ -159,3 +160,54 @@ def test_the_glossary_is_in_order_and_each_term_names_a_chapter() -> None:
         assert chapters and all((DOCS / "textbook" / f"{chapter}.md").is_file() for chapter in chapters), (
             entry
         )
+
+
+def cells_of(chapter: str) -> list[tuple[bool, str]]:
+    """(whether the page shows its code, the code) of each cell of a chapter."""
+    cells = re.findall(r"^```\{code-cell\}[^\n]*\n(.*?)^```", chapter, re.MULTILINE | re.DOTALL)
+    parts = [
+        re.match(r"(---\n.*?^---\n|(?::[^\n]*\n)*)(.*)", cell, re.MULTILINE | re.DOTALL) for cell in cells
+    ]
+    return [("remove-" not in part[1], part[2]) for part in parts if part]
+
+
+def names_of(code: str) -> tuple[set[str], set[str]]:
+    """The names that a cell gives to something, and those that it reads."""
+    given, read = set(), set()
+    for node in ast.walk(ast.parse(re.sub(r"^[!%]", "#", code, flags=re.MULTILINE))):
+        if isinstance(node, ast.Name):
+            (read if isinstance(node.ctx, ast.Load) else given).add(node.id)
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef):
+            given.add(node.name)
+        elif isinstance(node, ast.arg):
+            given.add(node.arg)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            given |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+    return given, read
+
+
+def used_before_shown(chapter: str) -> set[str]:
+    """The names that a shown cell reads and only cells whose code is not shown have given to something."""
+    shown: set[str] = set()
+    hidden: set[str] = set()
+    missing: set[str] = set()
+    for is_shown, code in cells_of(chapter):
+        given, read = names_of(code)
+        if is_shown:
+            missing |= read & hidden - shown - given
+            shown |= given
+        else:
+            hidden |= given
+    return missing
+
+
+def test_whoever_copies_the_cells_that_are_shown_has_every_name() -> None:
+    found = {path.name: used_before_shown(path.read_text(encoding="utf-8")) for path in CHAPTERS}
+    assert len(found) == 14 and not {name: names for name, names in found.items() if names}
+
+
+def test_a_name_from_a_hidden_cell_would_be_noticed() -> None:
+    hidden = "```{code-cell} python3\n:tags: [remove-input]\na = 1\n```\n"
+    shown = "```{code-cell} python3\nb = a + 1\n```\n"
+    assert used_before_shown(hidden + shown) == {"a"}
+    assert used_before_shown(hidden.replace("remove-input", "hide-input") + shown) == set()

@@ -43,21 +43,21 @@ class Leaky(mt.Module):
 
     def forward(self, x, rng=None):
         a = x @ self.W.data + self.b.data
-        s, h = np.empty_like(a), np.empty_like(a)
+        u, h = np.empty_like(a), np.empty_like(a)
         h_t = np.zeros_like(a[:, 0])
         for t in range(a.shape[1]):
-            s[:, t] = np.tanh(a[:, t] + h_t @ self.U.data)
-            h_t = (1 - self.alpha) * h_t + self.alpha * s[:, t]
+            u[:, t] = np.tanh(a[:, t] + h_t @ self.U.data)
+            h_t = (1 - self.alpha) * h_t + self.alpha * u[:, t]
             h[:, t] = h_t
-        return h, (x, s, h)
+        return h, (x, u, h)
 
     def backward(self, dh, cache):
-        x, s, h = cache
+        x, u, h = cache
         da = np.empty_like(h)
         dh_t = da_t = np.zeros_like(h[:, 0])
         for t in reversed(range(h.shape[1])):
             dh_t = dh[:, t] + da_t @ self.U.data.T + (1 - self.alpha) * dh_t
-            da_t = self.alpha * dh_t * (1 - s[:, t] * s[:, t])
+            da_t = self.alpha * dh_t * (1 - u[:, t] * u[:, t])
             da[:, t] = da_t
         self.W.grad += np.einsum("bti,btj->ij", x, da)
         self.U.grad += np.einsum("bti,btj->ij", h[:, :-1], da[:, 1:])
