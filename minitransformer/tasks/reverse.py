@@ -21,6 +21,13 @@ class Reverse(SequenceTask):
     """
 
     name: ClassVar[str] = "reverse"
+    model: ClassVar[Mapping[str, Any]] = {
+        **SequenceTask.model,
+        "dropout": 0.1,
+        "max_len": 128,
+        "count_source_from": "both",
+        "random_start": 80,
+    }
     training: ClassVar[Mapping[str, Any]] = {
         "steps": 2000,
         "batch_tokens": 512,
@@ -32,13 +39,6 @@ class Reverse(SequenceTask):
         "clip_norm": 1.0,
         "log_every": 100,
         "evaluate_every": 1000,
-    }
-    model: ClassVar[Mapping[str, Any]] = {
-        **SequenceTask.model,
-        "dropout": 0.1,
-        "max_len": 128,
-        "count_source_from": "both",
-        "random_start": 80,
     }
     n_symbols: int = 50
     max_length: int = 25

@@ -24,8 +24,8 @@ class SequenceTask(Task):
     Numbers are first_symbol … first_symbol + n_symbols - 1, lengths min_length … max_length, all equally
     likely. Held out means never trained on, by construction: a sequence whose numbers add up to a multiple
     of 10 is in the test sets, one whose sum ends in 1 in the validation set, all others are for training.
-    With `longest` > max_length there are test sets of lengths that training never shows: up to five more, up to twice as
-    many, up to four times as many, and so on; each is named by its lengths.
+    With `longest` > max_length there are test sets of lengths that training never shows: up to five more, up to twice
+    as many, up to four times as many, and so on; each is named by its lengths.
 
     Training sequences repeat their numbers more often than by chance. A model that finds its place by the number
     it wrote last is then often wrong, so it cannot learn to rely on that.

@@ -1,0 +1,79 @@
+"""Reverse and copy at lengths that training never showed, by how positions are counted.
+
+    python tests/benchmarks/lengths.py [METHOD ...] [--task reverse|copy] [--seeds N ...] [--steps N] [--json FILE]
+
+Each method trains on sequences of 1 to 25 symbols and is measured on 1,000 new ones of each group of lengths, by greedy
+decoding. A row a seed: exact match in percent, in brackets the share of right symbols, and the seconds of the training,
+its evaluations included. Seeds below 100 are for the figures that are reported; what is tuned is tuned on others.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sides import Table, parser
+
+import minitransformer as mt
+from minitransformer.runs.evaluation import held_out
+from minitransformer.tasks import Copy, Reverse, Task
+
+# What each method changes in the task's own settings, which are those of "both".
+METHODS: dict[str, dict[str, Any]] = {
+    "both": {},
+    "both, no dropout": {"dropout": 0.0},
+    "both, no random start": {"random_start": 0},
+    "end": {"count_source_from": "end"},
+    "start": {"count_source_from": "start"},
+    "start, no random start": {"count_source_from": "start", "random_start": 0},
+    "start, no random start, no dropout": {"count_source_from": "start", "random_start": 0, "dropout": 0.0},
+}
+
+
+def task_of(name: str) -> Task:
+    """Reverse; or copying of the same sequences."""
+    same = {
+        "first_symbol": 0,
+        "n_symbols": 50,
+        "min_length": 1,
+        "max_length": 25,
+        "longest": 100,
+        "epoch_size": 160,
+    }
+    return Reverse() if name == "reverse" else Copy(**same)
+
+
+def figures(task: Task, changes: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The figures of a training with these settings, as result.json has them."""
+    reverse = {**Reverse.model, **Reverse.training, "solved_at": None}
+    settings = mt.RunSettings.of(task, {**reverse, **changes}, seed)
+    return mt.Trainer(settings).run()
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument(
+        "methods", nargs="*", default=list(METHODS), metavar="METHOD", help="; ".join(METHODS)
+    )
+    options.add_argument("--task", choices=("reverse", "copy"), default="reverse")
+    options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
+    options.add_argument("--steps", type=int, default=Reverse.training["steps"])
+    chosen = options.parse_args()
+    task = task_of(chosen.task)
+    groups = [name for name in held_out(task) if name != "valid"]
+    table = Table(
+        "{:<36} {:>5}" + " {:>15}" * len(groups) + " {:>6}", ["method", "seed", *groups, "s"], chosen.json
+    )
+    for method in chosen.methods:
+        for seed in chosen.seeds:
+            found = figures(task, {**METHODS[method], "steps": chosen.steps}, seed)
+            cells = [
+                f"{100 * found['sets'][group]['exact_match']:.1f} ({100 * found['sets'][group]['token_accuracy']:.2f})"
+                for group in groups
+            ]
+            table.row(
+                {"method": method, "seed": seed, **found}, [method, seed, *cells, f"{found['seconds']:.0f}"]
+            )
+
+
+if __name__ == "__main__":
+    main()
