@@ -89,7 +89,9 @@ class Adam:
         finite = all(array_module(x).isfinite(x).all() for x in (state["m"], state["v"]))
         if not finite or not (state["v"] >= 0).all():
             raise CheckpointError("Adam: m, v: expected finite means, and no mean of squares below 0")
-        if int(state.get("layout", self._buffer.layout())) != self._buffer.layout():  # older states have none
+        own = self._buffer.layout()
+        layout = state.get("layout", own)  # older states have none
+        if as_integer("Adam: layout", layout, 0, INT64, "a number that tells models apart") != own:
             raise CheckpointError(
                 "Adam: expected the moments of this model, got those of one with other parameters"
             )

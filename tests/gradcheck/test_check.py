@@ -427,7 +427,7 @@ def test_a_bend_of_just_a_thousandth_is_not_looked_at_a_second_time(bend: float,
     layer = Layer(lambda x: 1000 * x + bend * abs(x), lambda x: 1000 + bend * np.sign(x))
     subject = Subject(layer, (np.zeros(1),), None, 0)
     subject.dy[...] = 1
-    (row,) = check.one_direction(subject, "central", 1e-8)
+    row = check.one_direction(subject, "central", 1e-8, list(subject.variables))
     assert (row.kinks, row.checked, row.hint) == (moves, 1, "") and row.relative_error < 1e-12
 
 

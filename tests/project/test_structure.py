@@ -193,7 +193,7 @@ def test_public_names_are_where_the_package_says() -> None:
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("minitransformer")
         for alias in node.names
     }
-    modules = {"gradcheck", "layers", "models", "tasks"}
+    modules = {"figures", "gradcheck", "layers", "models", "tasks"}
     assert typed == set(minitransformer.__all__) == set(minitransformer._PLACES) | modules
     assert set(minitransformer.__all__) <= set(dir(minitransformer))
     assert all(getattr(minitransformer, name) is not None for name in minitransformer.__all__)

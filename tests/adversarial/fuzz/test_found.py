@@ -416,7 +416,8 @@ def test_resuming_a_run_whose_task_has_become_smaller(run):
     path = run / "checkpoint-00000002.npz"
     arrays, meta = load_checkpoint(path)
     text = np.frombuffer(json.dumps({**meta, "step": 1, "index": 99}).encode(), np.uint8)
-    np.savez(path, **{"meta.json": text, **arrays})
+    path.unlink()
+    np.savez(run / "checkpoint-00000001.npz", **{"meta.json": text, **arrays})
     trainer = mt.Trainer(mt.RunFolder(run).settings(), mt.RunFolder(run))
     trainer.resume()
     with pytest.raises(mt.InputError, match="expected a batch below"):
