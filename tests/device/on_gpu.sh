@@ -40,21 +40,21 @@ left_out() { # NAME WHY
 on_the_gpu="-m gpu -W default -p no:cacheprovider -q -ra --durations=10 tests/device/test_gpu.py"
 stage versions 35 "$python" tests/device/on_gpu.py versions
 # shellcheck disable=SC2086
-stage tests 120 "$python" -m pytest -n "$([ -n "$stand_in" ] && echo 2 || echo 6)" $on_the_gpu -k "not task and not memory"
+stage tests 100 "$python" -m pytest -n "$([ -n "$stand_in" ] && echo 2 || echo 6)" $on_the_gpu -k "not task and not memory"
 if [ -n "$stand_in" ]; then
     left_out runs "the stand-in has no memory to run out of, and is too slow to learn a task"
     left_out memcheck "the stand-in has no CUDA"
     left_out speed "the stand-in has no CUDA"
 else
     # shellcheck disable=SC2086
-    stage runs 70 "$python" -m pytest -n 4 $on_the_gpu -k "task or memory"
+    stage runs 120 "$python" -m pytest -n 4 $on_the_gpu -k "task or memory"
     if command -v compute-sanitizer >/dev/null; then
         stage memcheck 45 compute-sanitizer --tool memcheck --error-exitcode 9 "$python" tests/device/on_gpu.py kernels
     else
         left_out memcheck "compute-sanitizer is not installed"
     fi
     if "$python" -c "import importlib.util as u; exit(u.find_spec('torch') is None)"; then
-        stage speed 150 "$python" tests/benchmarks/gpu.py a g --rounds 4 --dropout 0.1 --json "$out/speed.json"
+        stage speed 120 "$python" tests/benchmarks/gpu.py a g --rounds 4 --dropout 0.1 --json "$out/speed.json"
     else
         left_out speed "PyTorch is not installed"
     fi
