@@ -353,6 +353,16 @@ def test_a_model_that_diverged_is_decoded_all_the_same():
     assert math.isnan(found[0][0].score)
 
 
+class Endless:
+    """Something that has a length, and no items."""
+
+    def __len__(self):
+        return 1
+
+    def __repr__(self):
+        return "Endless()"
+
+
 @pytest.mark.parametrize(
     ("src_ids", "options", "error", "message"),
     [
@@ -367,6 +377,7 @@ def test_a_model_that_diverged_is_decoded_all_the_same():
             "max_len: expected a number, or one for each of 1 sentences, got 2",
         ),
         ([[3]], {"max_len": 24}, mt.InputError, "max_len: expected 1 … 23 (the model's max_len), got 24"),
+        ([[3]], {"max_len": Endless()}, mt.InputError, "max_len: expected a list of numbers, got Endless()"),
         ([[3]], {"bos_id": -1}, mt.InputError, "bos_id: expected an id 0 … 12, got -1"),
         ([[3]], {"eos_id": 13}, mt.InputError, "eos_id: expected an id 0 … 12, got 13"),
         ([[3]], {"beam": 0}, mt.InputError, "beam: expected 1 … 1048575, got 0"),

@@ -65,3 +65,60 @@ def test_nothing_to_translate_is_no_translation():
 def test_sources_that_the_model_cannot_read_are_refused(source):
     with pytest.raises(mt.InputError):
         mt.translate(random_model(8), [[3, 4], source])
+
+
+def ids_without_end(hypothesis):
+    return hypothesis.ids[:-1] if hypothesis.ids[-1] == EOS else hypothesis.ids
+
+
+def test_translations_by_a_beam_are_the_best_hypotheses():
+    """Beams and alphas that find different translations, with models whose sentences end, and without an end."""
+    rng = np.random.default_rng(9)
+    sources, seen = [rng.integers(3, 11, n).tolist() for n in (9, 1, 5, 7)], set()
+    for seed in range(6):
+        model = random_model(seed, max_len=20)
+        for beam, alpha in ((2, 0.6), (3, 0.0), (3, 5.0)):
+            expected = [
+                ids_without_end(mt.beam_search(model, [[*source, EOS]], beam, alpha, max_len=20)[0][0])
+                for source in sources
+            ]
+            assert mt.translate(model, sources, beam, alpha) == expected
+            seen.add(str(expected))
+        assert mt.translate(model, sources, 3) == mt.translate(model, sources, 3, 0.6)
+        assert mt.translate(model, sources) == mt.translate(model, sources, 1)
+    assert len(seen) > 8
+
+
+@pytest.mark.parametrize("beam", [1, 2])
+def test_a_translation_that_does_not_end_is_50_longer_than_its_source(beam):
+    """Its end counts, and the model's max_len is the most."""
+    model = random_model(3)
+    decode_step = model.decode_step
+
+    def never(ids, state):
+        logits = decode_step(ids, state)
+        logits[:, EOS] = -1e9
+        return logits
+
+    model.decode_step = never
+    assert [len(row) for row in mt.translate(model, [[3, 4], [5] * 9, [6] * 40], beam)] == [53, 60, 80]
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        (3, "sources: expected a list of lists of ids, got 3"),
+        ([3], "sources: expected a list of ids, got 3"),
+        ([[3, 4.0]], "sources: expected ids, got 4.0"),
+        ([[-1]], "sources: expected ids, got -1"),
+    ],
+)
+def test_sources_that_are_no_lists_of_ids_are_named(sources, message):
+    with pytest.raises(mt.InputError) as caught:
+        mt.translate(random_model(8), sources)
+    assert str(caught.value) == message
+
+
+def test_the_first_id_is_a_source_too():
+    """Padding inside a sentence is odd, but an id of the model."""
+    assert len(mt.translate(random_model(8, max_len=9), [[3, PAD, 4]])) == 1

@@ -90,3 +90,8 @@ def test_batch_norm_of_rows_is_over_the_rows():
     assert mt.gradcheck(layers.BatchNorm(3), x[:7] / 100).ok
     with pytest.raises(mt.InputError, match=r"expected \(B, T, d_model\), got shape \(200, 3\)"):
         layers.InstanceNorm(3).forward(x)
+
+
+def test_the_default_eps_is_that_of_layer_norm():
+    for norm in (layers.BatchNorm(4), layers.InstanceNorm(4), layers.GroupNorm(4, 2), layers.LayerNorm(4)):
+        assert norm.eps == 1e-5
