@@ -776,7 +776,7 @@ FAULTS = [
     Fault("positions: sin and cos halves side by side", "layers.positional_encoding.sinusoids",
           sinusoids_with(10000, interleaved=False), [positions_are_the_formula]),
     Fault("positions: each decoded token is the first", "layers.positional_encoding.FixedPositions.forward",
-          lambda self, x, rng=None, start=0: (x + self.PE.data[: x.shape[1]], None),
+          lambda self, x, rng=None, at=0: (x + self.PE.data[: x.shape[1]], None),
           [a_step_at_a_time_equals_the_whole]),
     # -- the loss
     Fault("mean over the batch applied twice: in the loss", "training.loss.LabelSmoothedCrossEntropy.backward",
