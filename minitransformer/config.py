@@ -77,7 +77,13 @@ class TransformerConfig:
         one_of("tie_embeddings", self.tie_embeddings, TIES)
         rows, width = self.max_len + self.random_start, self.d_model
         if self.count_source_from == "both":
-            require(self.d_model % 2 == 0, "d_model", "an even number, to count from both ends", self.d_model)
+            parts, table = (4, "sinusoids") if self.positions == "sinusoidal" else (2, "positions")
+            require(
+                self.d_model % parts == 0,
+                "d_model",
+                f"a multiple of {parts}, for {table} from both ends",
+                self.d_model,
+            )
             width //= 2
         if self.positions == "sinusoidal":
             sinusoid_sizes(rows, width)

@@ -147,9 +147,7 @@ CASES: Mapping[str, Sequence[Case]] = {
         case(whole_model(norm="pre", positions="learned"), sentences_and_targets),
         case(whole_model(norm_layer="rms", positions="fractions"), sentences_and_targets),
         case(whole_model(norm_layer="rms", norm="pre", positions="none"), sentences_and_targets),
-        case(
-            whole_model(count_source_from="both", random_start=3, positions="learned"), sentences_and_targets
-        ),
+        case(whole_model(count_source_from="both", positions="learned"), sentences_and_targets),
         case(lambda s, r: whole_model(tie_embeddings=True)(s._replace(V_tgt=s.V_src), r), of_one_vocabulary),
         case(
             lambda s, r: whole_model(tie_embeddings="source_target")(s._replace(V_tgt=s.V_src), r),

@@ -360,8 +360,11 @@ def parameters_of_classes(objects: Iterable[Any]) -> list[str]:
 
 
 def parameters_in_closures(layer: Any) -> list[str]:
-    """The paths of the Parameters in closures: of the methods of all layers, of functions among their attributes."""
-    layers, found = [], set()
+    """The paths of the Parameters in closures: of the methods of all layers, of functions among their attributes.
+
+    Those that are attributes of a layer as well are left out.
+    """
+    layers, found, own = [], set(), {id(p) for p in parameters_of(layer).values()}
 
     def is_layer_below(node: Any) -> bool:
         if is_layer(node):
@@ -374,7 +377,7 @@ def parameters_in_closures(layer: Any) -> list[str]:
     for function in functions:  # grows: functions may lie in the closures of others
         for path, leaf in walk(closure_of(function), is_layer, set()):
             if isinstance(leaf, Parameter):
-                found.add(path)
+                found |= set() if id(leaf) in own else {path}
             elif is_function(leaf) and leaf not in functions:
                 functions.append(leaf)
     return sorted(found)

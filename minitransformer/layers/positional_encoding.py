@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -80,6 +81,13 @@ def rows_at(table: Array, at: int | Array, T: int) -> Array:
     return table[at : at + T]
 
 
+def shape_at(table: Parameter, at: int | Array) -> tuple[int | None, ...]:
+    """The shape of `rows_at`, with None for a batch and a length that a single position does not know."""
+    if isinstance(at, int):
+        return (None, None, table.shape[1])
+    return (*at.shape[:2], math.prod(at.shape[2:]) * table.shape[1])
+
+
 class FixedPositions(Module):
     """Adds to the embedding at position pos the row PE[pos] of a table that is not learned.
 
@@ -134,7 +142,7 @@ class LearnedPositions(Module):
     ) -> tuple[Array, LearnedPositionsCache]:
         return x + rows_at(self.P.data, at, x.shape[1]), LearnedPositionsCache(at)
 
-    @gradient_of_shape(lambda layer, cache: (None, None, None))
+    @gradient_of_shape(lambda layer, cache: shape_at(layer.P, cache.at))
     def backward(self, dy: Array, cache: LearnedPositionsCache) -> Array:
         if isinstance(cache.at, int):
             self.P.grad[cache.at : cache.at + dy.shape[1]] += dy.sum(0)

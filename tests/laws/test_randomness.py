@@ -62,7 +62,7 @@ def test_a_training_run_is_a_function_of_its_seed_alone(Task, accumulate):
     """Initial weights, data, dropout, the updates, evaluation: one seed decides them, in one thread or two."""
     task = Task(n_symbols=5, min_length=2, max_length=5, longest=0, epoch_size=30, test_size=3)
     settings = {
-        "n_layers": 1, "d_model": 6, "n_heads": 2, "d_ff": 10, "max_len": 11, "dropout": 0.3, "steps": 3,
+        "n_layers": 1, "d_model": 8, "n_heads": 2, "d_ff": 10, "max_len": 11, "dropout": 0.3, "steps": 3,
         "batch_tokens": 30, "warmup_steps": 2, "accumulate": accumulate, "processes": accumulate, "dtype": "float64",
     }  # fmt: skip
 

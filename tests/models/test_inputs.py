@@ -85,10 +85,25 @@ def test_decoding_step_by_step_is_forward_when_counted_from_both_ends():
     [
         ({"count_source_from": "middle"}, "count_source_from: unknown 'middle'"),
         ({"random_start": -1}, "random_start: expected 0 or more, got -1"),
-        ({"d_model": 6, "n_heads": 2, "count_source_from": "both"}, "d_model: expected an even number for sinusoidal"),
-        ({"d_model": 5, "n_heads": 1, "count_source_from": "both", "positions": "none"}, "d_model: expected an even"),
+        (
+            {"d_model": 6, "n_heads": 2, "count_source_from": "both"},
+            "d_model: expected a multiple of 4, for sinusoids from both ends, got 6",
+        ),
+        (
+            {"d_model": 5, "n_heads": 1, "count_source_from": "both", "positions": "none"},
+            "d_model: expected a multiple of 2, for positions from both ends, got 5",
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_be_counted_is_refused(changes, message):
     with pytest.raises(mt.ConfigError, match=message):
         tiny_config(**changes)
+
+
+@pytest.mark.parametrize("count_from", ["start", "end", "both"])
+def test_the_gradient_with_random_starts_is_right(count_from):
+    config = tiny_config(positions="learned", count_source_from=count_from, random_start=5)
+    model, rng = mt.Transformer(config, 3, "float64"), np.random.default_rng(2)
+    src_ids, tgt_in = random_ids(rng, B, T_Q, V_SRC), rng.integers(3, config.tgt_vocab_size, (B, 4))
+    report = mt.gradcheck(model, src_ids, tgt_in, method="complex", dropout_seed=1)
+    assert report.ok, str(report)
