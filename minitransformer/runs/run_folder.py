@@ -144,11 +144,11 @@ class RunFolder:
 
     def _check_file(self, task: Task, name: str, digest: str) -> None:
         """Raise CheckpointError unless the task's file `name` is the one that the run began with."""
-        path = self.path / name
-        if not name or name != Path(name).name:
+        if not isinstance(name, str) or not name or name != Path(name).name:
             raise CheckpointError(
-                f"{self.path / 'config.json'}: damaged: expected the name of a file, got {name!r}"
+                f"{self.path / 'config.json'}: damaged: expected the name of a file, got {describe(name)}"
             )
+        path = self.path / name
         try:
             content = read_bytes(path) if path.exists() else task.files().get(name, b"")
         except OSError as error:

@@ -526,6 +526,15 @@ def test_a_config_that_names_files_elsewhere_is_refused_and_they_are_not_read(tm
         folder.settings()
 
 
+def test_a_config_whose_names_of_files_are_no_text_is_damaged(tmp_path):
+    folder = mt.RunFolder(tmp_path / "run")
+    folder.create(settings_of())
+    file = tmp_path / "run" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "files": [[None, None]]}))
+    with pytest.raises(mt.CheckpointError, match=r"damaged: expected the name of a file, got None"):
+        folder.settings()
+
+
 def test_settings_are_compared_in_all_their_parts(tmp_path):
     folder, path = mt.RunFolder(tmp_path), tmp_path / "checkpoint-00000003.npz"
     written = {"seed": 1, "model": {"d_ff": 4, "heads": {"n": 2}}, "gone": 1}
