@@ -43,9 +43,7 @@ class TransformerConfig:
     dropout_on: tuple[str, ...] = ("embedding", "residual")  # the paper's (§5.4), from DROPOUT_PLACES
     max_len: int = 512  # longest source, and longest target, in tokens
     positions: str = "sinusoidal"  # or "learned" (Table 3, row E), or another of POSITIONS for comparison
-    count_source_from: str = (
-        "start"  # where the source's positions are counted from; or "end", or "both" ends
-    )
+    count_source_from: str = "start"  # of positions: the paper's; or "end", or "both" ends
     random_start: int = 0  # in training, the positions of a sentence begin at a random number up to this one
     norm: str = "post"  # LayerNorm(x + Sublayer(x)), the paper's; or "pre": x + Sublayer(LayerNorm(x))
     norm_layer: str = "layer"  # LayerNorm; or "rms": RMSNorm
@@ -78,12 +76,8 @@ class TransformerConfig:
         rows, width = self.max_len + self.random_start, self.d_model
         if self.count_source_from == "both":
             parts, table = (4, "sinusoids") if self.positions == "sinusoidal" else (2, "positions")
-            require(
-                self.d_model % parts == 0,
-                "d_model",
-                f"a multiple of {parts}, for {table} from both ends",
-                self.d_model,
-            )
+            expected = f"a multiple of {parts}, for {table} from both ends"
+            require(self.d_model % parts == 0, "d_model", expected, self.d_model)
             width //= 2
         if self.positions == "sinusoidal":
             sinusoid_sizes(rows, width)

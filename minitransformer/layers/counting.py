@@ -10,12 +10,13 @@ from minitransformer.backend import Array, array_module
 
 
 def from_start(ids: Array, pad_id: int, start: Array | int = 0) -> Array:
-    """start + t for the t-th token of each sentence: (B, T) -> (B, T)."""
-    return start + 0 * ids + array_module(ids).arange(ids.shape[1])
+    """start + t for the t-th token of each sentence, padding or not: (B, T) -> (B, T)."""
+    xp = array_module(ids)
+    return xp.broadcast_to(start + xp.arange(ids.shape[1]), ids.shape)
 
 
 def from_end(ids: Array, pad_id: int, start: Array | int = 0) -> Array:
-    """start + n - 1 - t for the t-th of n tokens, so that the last is at `start`; padding is there, too."""
+    """start + n - 1 - t for the t-th of n tokens: (B, T) -> (B, T). The last token is at `start`, as padding is."""
     xp = array_module(ids)
     n = (ids != pad_id).sum(1, keepdims=True)
     return start + xp.maximum(n - 1 - xp.arange(ids.shape[1]), 0)
@@ -26,8 +27,5 @@ def from_both_ends(ids: Array, pad_id: int, start: Array | int = 0) -> Array:
     return array_module(ids).stack([from_start(ids, pad_id, start), from_end(ids, pad_id, start)], -1)
 
 
-COUNTS = {
-    "start": from_start,
-    "end": from_end,
-    "both": from_both_ends,
-}  # by TransformerConfig.count_source_from
+# by their names in TransformerConfig.count_source_from
+COUNTS = {"start": from_start, "end": from_end, "both": from_both_ends}

@@ -18,9 +18,9 @@ Shape: TypeAlias = "tuple[int | None, ...]"
 def gradient_of_shape(shape_of_y: Callable[[Any, Any], Shape | None]) -> Callable[[F], F]:
     """A decorator for a layer's backward: the gradient that it is given must have the shape that the output had.
 
-    `shape_of_y(layer, cache)` is that shape, with None for an axis, or in its place, that the cache does not know. A
-    gradient of another shape would be broadcast, or reshaped, and then give wrong gradients without a word. Raises
-    InputError for one, and for anything else than an array of numbers.
+    `shape_of_y(layer, cache)` returns that shape. An axis whose length the cache does not tell is None in it, and None
+    alone means that any shape will do. Without this check, a gradient of another shape could be broadcast or reshaped,
+    and give wrong gradients silently. Raises InputError for another shape, and for what is not an array of numbers.
     """
 
     def attach(backward: F) -> F:

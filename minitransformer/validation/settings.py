@@ -10,9 +10,7 @@ from inspect import signature
 from numbers import Real
 from typing import Any, TypeVar, cast, get_type_hints
 
-from minitransformer.backend import (
-    integer_of,
-)
+from minitransformer.backend import integer_of
 from minitransformer.errors import ConfigError, InputError, describe
 
 SIZES_BELOW = 2**20  # the product of three such sizes is still a possible array length

@@ -10,7 +10,6 @@ from support import D_MODEL
 import minitransformer as mt
 from minitransformer.validation.gradients import fits
 
-# backward takes dlogits of the cache's shape there, and the loss takes none (training/validation have their own tests)
 LAYERS = [cls for cls in CASES if cls.__module__.startswith("minitransformer.layers")]
 
 
