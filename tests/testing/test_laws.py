@@ -216,8 +216,12 @@ def test_what_reads_padding_is_seen() -> None:
 def test_gradients_are_those_of_inputs_and_parameters_and_leave_grad_alone() -> None:
     layer = Affine()
     layer.W.grad[...], (y, cache) = 7, layer.forward(X)
-    dx, dW, db = gradients(layer, np.ones_like(y), cache)
-    assert dx.shape == X.shape and dW.shape == (3, 5) and (db == 14).all() and (layer.W.grad == 7).all()
+    dy = np.random.default_rng(6).normal(size=y.shape)
+    dx, dW, db = gradients(layer, dy, cache)
+    np.testing.assert_allclose(dx, dy @ layer.W.data.T, rtol=1e-12)
+    np.testing.assert_allclose(dW, np.einsum("bti,btj->ij", X, dy), rtol=1e-12)
+    np.testing.assert_allclose(db, dy.sum((0, 1)), rtol=1e-12)
+    assert (layer.W.grad == 7).all()
 
 
 def test_arrays_are_found_in_tuples_and_lists_and_numbers_too() -> None:
