@@ -8,7 +8,10 @@ from typing import Any
 
 
 class MinitransformerError(ValueError):
-    """Base class of all errors of this package."""
+    """Base class of all errors of this package. The message is one line, whatever names of files it quotes."""
+
+    def __str__(self) -> str:
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in super().__str__())
 
 
 class InputError(MinitransformerError):
