@@ -23,7 +23,7 @@ from minitransformer.validation.settings import (
 )
 
 DROPOUT_PLACES = ("embedding", "residual", "attention", "relu")
-POSITIONS = (*TABLES, "learned")
+POSITIONS = (*TABLES, "learned", "rotary")
 TIES = (True, "source_target", "target_output", False)
 
 
@@ -42,9 +42,10 @@ class TransformerConfig:
     dropout: float = 0.1  # P_drop
     dropout_on: tuple[str, ...] = ("embedding", "residual")  # the paper's (§5.4), from DROPOUT_PLACES
     max_len: int = 512  # longest source, and longest target, in tokens
-    positions: str = "sinusoidal"  # or "learned" (Table 3, row E), or another of POSITIONS for comparison
+    positions: str = "sinusoidal"  # or "learned" (Table 3, row E), "rotary", or another of POSITIONS
     count_source_from: str = "start"  # of positions: the paper's; or "end", or "both" ends
     random_start: int = 0  # in training, the positions of a sentence begin at a random number up to this one
+    random_gaps: int = 1  # and are from 1 to at most this many apart
     norm: str = "post"  # LayerNorm(x + Sublayer(x)), the paper's; or "pre": x + Sublayer(LayerNorm(x))
     norm_layer: str = "layer"  # LayerNorm; or "rms": RMSNorm
     tie_embeddings: bool | str = True  # one E for source, target and output; or a member of TIES
@@ -70,15 +71,20 @@ class TransformerConfig:
         one_of("positions", self.positions, POSITIONS)
         one_of("count_source_from", self.count_source_from, COUNTS)
         require(0 <= self.random_start < SIZES_BELOW, "random_start", "0 or more", self.random_start)
+        require(1 <= self.random_gaps < SIZES_BELOW, "random_gaps", "1 or more", self.random_gaps)
         one_of("norm", self.norm, ("post", "pre"))
         one_of("norm_layer", self.norm_layer, NORMS)
         one_of("tie_embeddings", self.tie_embeddings, TIES)
-        rows, width = self.max_len + self.random_start, self.d_model
-        if self.count_source_from == "both":
+        n = self.n_source_positions
+        if self.positions == "rotary":
+            expected = f"a multiple of {2 * n}, for rotary positions{' from both ends' * (n == 2)}"
+            d_k, _ = head_widths(self.d_model, self.n_heads, self.d_k, self.d_v)
+            require(d_k % (2 * n) == 0, "d_k", expected, d_k)
+        elif n == 2:
             parts, table = (4, "sinusoids") if self.positions == "sinusoidal" else (2, "positions")
             expected = f"a multiple of {parts}, for {table} from both ends"
             require(self.d_model % parts == 0, "d_model", expected, self.d_model)
-            width //= 2
+        rows, width = self.last_position + 1, self.d_model // n
         if self.positions == "sinusoidal":
             sinusoid_sizes(rows, width)
         if self.positions == "binary":
@@ -93,6 +99,16 @@ class TransformerConfig:
     def dropout_at(self, place: str) -> float:
         """P_drop if dropout is on at `place`, else 0."""
         return self.dropout if place in self.dropout_on else 0.0
+
+    @property
+    def n_source_positions(self) -> int:
+        """How many positions each token of the source has: from one end, or from both."""
+        return 2 if self.count_source_from == "both" else 1
+
+    @property
+    def last_position(self) -> int:
+        """The largest position that a token can have in training."""
+        return self.random_start + (self.max_len - 1) * self.random_gaps
 
     @classmethod
     def base(cls, vocab_size: int = 37000, **changes: Any) -> TransformerConfig:

@@ -21,6 +21,7 @@ from minitransformer.checks.inputs import (
     logits_and_targets,
     masked_heads,
     of_one_vocabulary,
+    placed_heads,
     positions,
     rows,
     scores,
@@ -29,7 +30,7 @@ from minitransformer.checks.inputs import (
     source,
     tiny_config,
 )
-from minitransformer.checks.wrapped import Loss, Softmax, TiedEmbedding, TransformerWithLoss
+from minitransformer.checks.wrapped import Loss, PlacedAttention, Softmax, TiedEmbedding, TransformerWithLoss
 from minitransformer.config import TransformerConfig
 from minitransformer.module import Module
 
@@ -94,6 +95,10 @@ CASES: Mapping[str, Sequence[Case]] = {
         case(lambda s, r: layers.AttentionInBlocks(DROPOUT, rows=2), masked_heads),
         case(lambda s, r: layers.AttentionInBlocks(DROPOUT), masked_heads),
     ],
+    "RotaryAttention": [
+        case(lambda s, r: PlacedAttention(layers.AttentionInBlocks(DROPOUT, rows=2)), placed_heads),
+        case(lambda s, r: PlacedAttention(layers.ScaledDotProductAttention()), placed_heads),
+    ],
     "MultiHeadAttention": [
         case(
             lambda s, r: layers.MultiHeadAttention(s.d_model, s.h, s.d_k, s.d_v, DROPOUT, bias=True, rng=r),
@@ -148,6 +153,11 @@ CASES: Mapping[str, Sequence[Case]] = {
         case(whole_model(norm_layer="rms", positions="fractions"), sentences_and_targets),
         case(whole_model(norm_layer="rms", norm="pre", positions="none"), sentences_and_targets),
         case(whole_model(count_source_from="both", positions="learned"), sentences_and_targets),
+        case(
+            whole_model(count_source_from="both", positions="rotary", d_k=4),
+            sentences_and_targets,
+        ),
+        case(whole_model(positions="rotary", d_k=4, norm="pre"), sentences_and_targets),
         case(lambda s, r: whole_model(tie_embeddings=True)(s._replace(V_tgt=s.V_src), r), of_one_vocabulary),
         case(
             lambda s, r: whole_model(tie_embeddings="source_target")(s._replace(V_tgt=s.V_src), r),

@@ -93,6 +93,15 @@ def masked_heads(s: Sizes, rng: Generator) -> tuple[Array, ...]:
     return *heads(s, rng), random_mask(rng, s.B, 1, s.T_q, s.T_k)
 
 
+def placed_heads(s: Sizes, rng: Generator) -> tuple[Any, ...]:
+    """Q, K, V, mask, query_at, key_at: an even number of pairs, and two positions of each token"""
+    s = s._replace(d_k=4 * (1 + s.d_k % 2))
+    Q, K, V, mask = masked_heads(s, rng)
+    query_at = rng.integers(0, 19, (1, s.T_q, 1)).repeat(2, -1)
+    key_at = rng.integers(0, 19, (s.B, s.T_k, 2))
+    return Q, K, V, mask, query_at, key_at
+
+
 def cross(s: Sizes, rng: Generator) -> tuple[Array, ...]:
     """query, key, value, mask"""
     key, value = memory(s, rng), memory(s, rng)

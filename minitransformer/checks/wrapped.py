@@ -7,6 +7,7 @@ from typing import Any
 from minitransformer import layers, models
 from minitransformer.backend import Array, Generator
 from minitransformer.config import TransformerConfig
+from minitransformer.layers.rotary import PlacedMask
 from minitransformer.module import Module
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 
@@ -20,6 +21,28 @@ class Softmax(Module):
 
     def backward(self, dy: Array, cache: Array) -> Array:
         return layers.softmax_backward(dy, cache)
+
+
+class PlacedAttention(Module):
+    """RotaryAttention of arrays alone, without the mask that holds some of them."""
+
+    def __init__(self, attention: Any) -> None:
+        self.rotary = layers.RotaryAttention(attention)
+
+    def forward(
+        self,
+        Q: Array,
+        K: Array,
+        V: Array,
+        mask: Array,
+        query_at: Array,
+        key_at: Array,
+        rng: Generator | None = None,
+    ) -> tuple[Array, Any]:
+        return self.rotary.forward(Q, K, V, PlacedMask(mask, query_at, key_at), rng)
+
+    def backward(self, dy: Array, cache: Any) -> Any:
+        return self.rotary.backward(dy, cache)
 
 
 class Loss(Module):

@@ -9,6 +9,7 @@ from minitransformer.backend import Array, array_module
 from minitransformer.figures.recording import Call, Recording
 from minitransformer.layers.activations import softmax_backward
 from minitransformer.layers.attention import attention_scores
+from minitransformer.layers.positional_encoding import rows_at
 
 SIDES = {"encoder": ("src_embedding", "source"), "decoder": ("tgt_embedding", "target")}
 
@@ -70,10 +71,14 @@ def embedding_boxes(recording: Recording, stack: str) -> Iterator[Box]:
     layer: Any = getattr(recording.model, path).positions
     table, learned = (layer.P, True) if hasattr(layer, "P") else (layer.PE, False)
     embedded = Pair("embedding", embedding.output[0], embedding.dy[0], rows)
-    positions = Pair("positions", table.data[: whole.output.shape[1]], whole.dy[0] if learned else None, rows)
+    at = whole.inputs[2]
+    added = rows_at(table.data, at, whole.output.shape[1])[0]
+    positions = [Pair("positions", added, whole.dy[0] if learned else None, rows)]
+    if recording.model.config.positions == "rotary":  # which are not added here
+        positions = []
     total = Pair("x", whole.output[0], whole.dy[0], rows)
     yield Box(f"{path}.embedding", "embedding", stack, None, 0, [embedded], embedding)
-    yield Box(f"{path}.positions", "position", stack, None, 0, [embedded, positions, total], None)
+    yield Box(f"{path}.positions", "position", stack, None, 0, [embedded, *positions, total], None)
 
 
 def layer_boxes(recording: Recording, stack: str, i: int) -> Iterator[Box]:
@@ -94,12 +99,13 @@ def attention_pairs(recording: Recording, path: str, stack: str) -> list[Pair]:
 
     The layer keeps neither scores nor dscores: they are what its own functions return for what was recorded.
     """
-    whole, inner = recording.call(path), recording.call(f"{path}.attention")
+    plain = f"{path}.attention" + ".attention" * (recording.model.config.positions == "rotary")
+    whole, inner = recording.call(path), recording.call(plain)
     queries = SIDES[stack][1]
     cross = path.endswith("cross_attention")
     keys = "source" if cross else queries
     (Q, K, V, mask, *_), (dQ, dK, dV), weights = inner.inputs, inner.dinputs, inner.cache.weights
-    dweights = recording.call(f"{path}.attention.dropout").dinputs
+    dweights = recording.call(f"{plain}.dropout").dinputs
     dscores = softmax_backward(dweights, weights)
     T_q_T_k = weights.shape[-2:]
     dx, dmemory = block_gradients(whole, path)

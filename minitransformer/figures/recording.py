@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from minitransformer.backend import Array, silent_overflow
 from minitransformer.layers.activations import log_softmax
 from minitransformer.layers.attention import ScaledDotProductAttention
-from minitransformer.layers.multi_head_attention import MultiHeadAttention
+from minitransformer.layers.attention_in_blocks import AttentionInBlocks
 from minitransformer.memory import converted
 from minitransformer.models.transformer import Transformer
 from minitransformer.module import Module
@@ -63,7 +63,7 @@ def copy_of(model: Transformer) -> Transformer:
     """A copy of the model on the CPU, with gradients of its own and the plain attention."""
     twin = converted(model, model.output.E.data.dtype).to("cpu")
     for _, layer in layers_of(twin):
-        if isinstance(layer, MultiHeadAttention):
+        if isinstance(vars(layer).get("attention"), AttentionInBlocks):
             vars(layer).update(attention=ScaledDotProductAttention())
     return twin
 

@@ -10,7 +10,7 @@ from minitransformer.figures.canvas import new_figure
 
 
 def training_figure(name: str, metrics: list[dict[str, Any]]) -> Any:
-    """The lines of a run's metrics.jsonl as three curves over the steps: the third is BLEU, or else exact match.
+    """The lines of a run's metrics.jsonl as curves over the steps: loss, rate, sharpness, and BLEU or else exact match.
 
     Raises InputError if there are no lines, or if one lacks a number to draw.
     """
@@ -22,14 +22,17 @@ def training_figure(name: str, metrics: list[dict[str, Any]]) -> Any:
     steps = [record["step"] for record in metrics]
     evaluated = [record["step"] for record in metrics if "valid" in record]
     valid = [record["valid"] for record in metrics if "valid" in record]
-    figure = new_figure(7, 6)
-    loss, rate, quality = figure.subplots(3, 1, sharex=True)
+    figure = new_figure(7, 7.5)
+    loss, rate, sharpness, quality = figure.subplots(4, 1, sharex=True)
     loss.plot(steps, [record["loss"] for record in metrics], label="training, with label smoothing")
     loss.plot(evaluated, [figures.get("loss", math.nan) for figures in valid], label="validation, without")
     loss.legend(fontsize=8)
     loss.set_ylabel("loss (nats per token)")
     rate.plot(steps, [record["lr"] for record in metrics], color="tab:orange")
     rate.set_ylabel("learning rate")
+    sharpness.plot(steps, [record.get("cross_attention", math.nan) for record in metrics], marker="o")
+    sharpness.set_ylim(0, 1)
+    sharpness.set_ylabel("sharpness of\ncross-attention")
     is_text = any("bleu" in figures for figures in valid)
     scores = [figures.get("bleu", math.nan) if is_text else 100 * figures["exact_match"] for figures in valid]
     quality.plot(evaluated, scores, marker="o", color="tab:green")

@@ -50,7 +50,7 @@ def beam_search(
     limits = limits_of(max_len, B, model.config.max_len)
     longest = max(limits, default=1)
     state = model.start_decoding(src_ids, longest)
-    xp = array_module(state.src_mask)
+    xp = array_module(state.layers[0].K)
     limit, penalty = xp.asarray(limits), xp.asarray([length_penalty(n, alpha) for n in limits])
     kept, scores = xp.full((B, beam, longest), eos_id), xp.full((B, beam), -xp.inf)  # -inf: nothing there yet
     sentences = xp.arange(B)  # the b sentences still in the batch, with n unfinished hypotheses each:

@@ -35,7 +35,7 @@ def decode(
     """
     bos_id, eos_id = as_target_id("bos_id", bos_id, model), as_target_id("eos_id", eos_id, model)
     state = model.start_decoding(src_ids, max_len)
-    xp = array_module(state.src_mask)
+    xp = array_module(state.layers[0].K)
     ids = xp.full((len(src_ids), max_len), model.config.pad_id)
     tokens = xp.full(len(src_ids), bos_id)
     # the rows of `ids` still in the batch, and whether each has not ended yet

@@ -22,6 +22,7 @@ from minitransformer.layers.positional_encoding import (
     no_positions,
     sinusoids,
 )
+from minitransformer.layers.rotary import RotaryAttention
 
 __all__ = [
     "AddNorm",
@@ -40,6 +41,7 @@ __all__ = [
     "OutputProjection",
     "RMSNorm",
     "ReLU",
+    "RotaryAttention",
     "ScaledDotProductAttention",
     "SinusoidalPositions",
     "binary",

@@ -90,6 +90,10 @@ class AttentionInBlocks(Module):
             write_product(context[index], dropped, V[keys_of(index, weights)])
         return context, cache if several else cache._replace(weights=weights, dropout=cache_dropout)
 
+    def attend(self, Q: Array, K: Array, V: Array, mask: Array | None) -> Array:
+        """The context of so few queries that they need no blocks, without dropout."""
+        return attention_weights(Q, K, mask) @ V
+
     @gradient_of_shape(lambda layer, cache: (*cache.Q.shape[:-1], cache.V.shape[-1]))
     def backward(self, dcontext: Array, cache: BlocksCache) -> tuple[Array, Array, Array]:
         Q, K, V, _, rng, weights, cache_dropout = cache

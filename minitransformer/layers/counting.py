@@ -6,25 +6,45 @@ decoder that writes the answer token by token knows the start of the target alon
 
 from __future__ import annotations
 
-from minitransformer.backend import Array, array_module
+from minitransformer.backend import Array, Generator, array_module
 
 
-def from_start(ids: Array, pad_id: int, start: Array | int = 0) -> Array:
-    """start + t for the t-th token of each sentence, padding or not: (B, T) -> (B, T)."""
-    xp = array_module(ids)
-    return xp.broadcast_to(start + xp.arange(ids.shape[1]), ids.shape)
+def from_start(ids: Array, pad_id: int) -> Array:
+    """t for the t-th token, padding or not, of all sentences alike: (B, T) -> (1, T, 1)."""
+    return array_module(ids).arange(ids.shape[1])[None, :, None]
 
 
-def from_end(ids: Array, pad_id: int, start: Array | int = 0) -> Array:
-    """start + n - 1 - t for the t-th of n tokens: (B, T) -> (B, T). The last token is at `start`, as padding is."""
+def from_end(ids: Array, pad_id: int) -> Array:
+    """n - 1 - t for the t-th of n tokens: (B, T) -> (B, T, 1). The last token is at 0, as padding is."""
     xp = array_module(ids)
     n = (ids != pad_id).sum(1, keepdims=True)
-    return start + xp.maximum(n - 1 - xp.arange(ids.shape[1]), 0)
+    return xp.maximum(n - 1 - xp.arange(ids.shape[1]), 0)[..., None]
 
 
-def from_both_ends(ids: Array, pad_id: int, start: Array | int = 0) -> Array:
+def from_both_ends(ids: Array, pad_id: int) -> Array:
     """Both of these, side by side: (B, T) -> (B, T, 2)."""
-    return array_module(ids).stack([from_start(ids, pad_id, start), from_end(ids, pad_id, start)], -1)
+    xp, end = array_module(ids), from_end(ids, pad_id)
+    return xp.concatenate([xp.broadcast_to(from_start(ids, pad_id), end.shape), end], -1)
+
+
+def random_places(rng: Generator, B: int, n: int, start: int, gaps: int) -> Array:
+    """n ascending positions for each of B sentences: (B, n). A random first one, 0 … `start`, then random steps.
+
+    The steps of a sentence are 1 … m, where m is random, too: 1 … `gaps`. So some sentences are dense, some sparse.
+
+    In training, the t-th token may stand at the t-th of these places in place of t, in source and target alike: so
+    positions and distances are met that no training sentence is long enough for.
+    """
+    most = rng.integers(1, gaps + 1, (B, 1))
+    steps = rng.integers(1, most + 1, (B, n))
+    steps[:, 0] = rng.integers(0, start + 1, B)
+    return steps.cumsum(1)
+
+
+def at_places(places: Array, at: Array) -> Array:
+    """places[b, at[b]] for each sentence b: (B, n), (B or 1, T, k) -> (B, T, k)."""
+    xp = array_module(at)
+    return xp.asarray(places)[xp.arange(len(places))[:, None, None], at]
 
 
 # by their names in TransformerConfig.count_source_from

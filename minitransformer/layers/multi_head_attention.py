@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 from minitransformer.backend import Array, DTypeLike, Generator, Seed, generator, xavier_uniform, zeros
-from minitransformer.layers.attention import attention_weights
 from minitransformer.layers.attention_in_blocks import AttentionInBlocks, BlocksCache
 from minitransformer.layers.linear import linear, linear_backward
 from minitransformer.module import Module, Parameter
@@ -33,6 +34,8 @@ class MultiHeadAttention(Module):
     of all heads side by side, W_V: (d_model, h·d_v), W_O: (h·d_v, d_model). d_k and d_v default to
     d_model / h. Self-attention passes one x three times and adds the three gradients.
     No bias, as in the paper's formulas; `bias=True` adds b_Q, b_K, b_V, b_O.
+    W_Q, W_K and W_V start as the parts of one Xavier-uniform matrix, and so smaller than each by itself would: larger
+    ones mix the tokens of a post-norm stack until no head can tell them apart (docs/translation.md).
     """
 
     @layer_sizes
@@ -51,15 +54,15 @@ class MultiHeadAttention(Module):
         d_k, d_v = head_widths(d_model, n_heads, d_k, d_v)
         rng = generator(rng)
         self.n_heads = n_heads
-        self.W_Q = Parameter(xavier_uniform(rng, d_model, n_heads * d_k, dtype))
-        self.W_K = Parameter(xavier_uniform(rng, d_model, n_heads * d_k, dtype))
-        self.W_V = Parameter(xavier_uniform(rng, d_model, n_heads * d_v, dtype))
+        widths = n_heads * d_k, n_heads * d_k, n_heads * d_v
+        W_Q, W_K, W_V = parts_of(xavier_uniform(rng, d_model, sum(widths), dtype), widths)
+        self.W_Q, self.W_K, self.W_V = Parameter(W_Q), Parameter(W_K), Parameter(W_V)
         self.W_O = Parameter(xavier_uniform(rng, n_heads * d_v, d_model, dtype))
         self.b_Q = Parameter(zeros((n_heads * d_k,), dtype)) if bias else None
         self.b_K = Parameter(zeros((n_heads * d_k,), dtype)) if bias else None
         self.b_V = Parameter(zeros((n_heads * d_v,), dtype)) if bias else None
         self.b_O = Parameter(zeros((d_model,), dtype)) if bias else None
-        self.attention = AttentionInBlocks(dropout)  # equation 1, with less memory
+        self.attention: Any = AttentionInBlocks(dropout)  # equation 1, with less memory
 
     @layer_inputs
     def forward(
@@ -79,9 +82,9 @@ class MultiHeadAttention(Module):
         return K, V
 
     def attend(self, query: Array, K: Array, V: Array, mask: Array | None = None) -> Array:
-        """y from K and V computed earlier, without dropout, for so few queries that attention needs no blocks."""
+        """y from K and V computed earlier, without dropout, for a few queries."""
         Q = split_heads(linear(query, self.W_Q, self.b_Q), self.n_heads)
-        heads = attention_weights(Q, K, mask) @ V
+        heads = self.attention.attend(Q, K, V, mask)
         return linear(merge_heads(heads), self.W_O, self.b_O)
 
     @gradient_of_shape(lambda layer, cache: cache.query.shape)
@@ -92,6 +95,12 @@ class MultiHeadAttention(Module):
         dkey = linear_backward(merge_heads(dK), cache.key, self.W_K, self.b_K)
         dvalue = linear_backward(merge_heads(dV), cache.value, self.W_V, self.b_V)
         return dquery, dkey, dvalue
+
+
+def parts_of(W: Array, widths: Sequence[int]) -> list[Array]:
+    """Copies of the columns of W: the first widths[0], the next widths[1], and so on."""
+    ends = accumulate(widths)
+    return [W[:, end - width : end].copy() for width, end in zip(widths, ends, strict=True)]
 
 
 def split_heads(x: Array, n_heads: int) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -69,10 +68,10 @@ def sinusoids(max_len: int, d_model: int) -> Array:
 
 
 def rows_at(table: Array, at: int | Array, T: int) -> Array:
-    """The rows of `table` at positions `at`: a number, that of the first of T tokens, or a number for each token.
+    """The rows of `table` at positions `at`: a number, that of the first of T tokens, or an array (B or 1, T, n).
 
-    table[at : at + T]; or table[at], for at: (B, T); or table[at[:, :, 0]] and table[at[:, :, 1]] side by side, for
-    at: (B, T, 2). Raises InputError if the table has fewer rows.
+    table[at : at + T]; or table[at[:, :, 0]] … table[at[:, :, n - 1]] side by side. Raises
+    InputError if the table has fewer rows.
     """
     if not isinstance(at, int):
         return table[at].reshape(*at.shape[:2], -1)
@@ -82,10 +81,10 @@ def rows_at(table: Array, at: int | Array, T: int) -> Array:
 
 
 def shape_at(table: Parameter, at: int | Array) -> tuple[int | None, ...]:
-    """The shape of `rows_at`, with None for a batch and a length that a single position does not know."""
+    """The shape of x + `rows_at`, with None for what `at` does not know."""
     if isinstance(at, int):
         return (None, None, table.shape[1])
-    return (*at.shape[:2], math.prod(at.shape[2:]) * table.shape[1])
+    return (None if len(at) == 1 else len(at), at.shape[1], at.shape[2] * table.shape[1])
 
 
 class FixedPositions(Module):
@@ -94,8 +93,8 @@ class FixedPositions(Module):
     forward   y = x + PE[at]                          x, y: (B, T, d_model)
     backward  dx = dy                                 nothing is learned here
 
-    `at` is the position of the first token, 0 except in decoding; or the position of each, (B, T), or two of each,
-    (B, T, 2), with half of the features for either (see layers/counting.py).
+    `at` is the position of the first token; or an array (B, T, n), for all sentences alike (1, T, n), with the n
+    positions of each token (see layers/counting.py), each for a share of the features.
     """
 
     def __init__(self, PE: Array, dtype: DTypeLike = "float32") -> None:
@@ -121,7 +120,7 @@ class SinusoidalPositions(FixedPositions):
 
 
 class LearnedPositionsCache(NamedTuple):
-    at: int | Array  # (B, T), (B, T, 2), or the position of the first token
+    at: int | Array  # (B, T, n), (1, T, n), or the position of the first token
 
 
 class LearnedPositions(Module):
@@ -147,7 +146,8 @@ class LearnedPositions(Module):
         if isinstance(cache.at, int):
             self.P.grad[cache.at : cache.at + dy.shape[1]] += dy.sum(0)
         else:
-            add_rows(self.P.grad, cache.at, dy.reshape(-1, self.P.shape[1]))
+            of_each = dy.sum(0, keepdims=True) if len(cache.at) == 1 else dy
+            add_rows(self.P.grad, cache.at, of_each.reshape(-1, self.P.shape[1]))
         return dy
 
 

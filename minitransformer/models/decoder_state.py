@@ -6,6 +6,8 @@ one for each hypothesis, side by side; they share the keys and values of the enc
 
 from __future__ import annotations
 
+from typing import Any
+
 from minitransformer.backend import Array, array_module
 from minitransformer.errors import InputError
 
@@ -53,9 +55,9 @@ class LayerState:
 class DecoderState:
     """The state of the decoder while decoding: the keys and values of each layer, and the mask of the source."""
 
-    def __init__(self, layers: list[LayerState], src_mask: Array) -> None:
+    def __init__(self, layers: list[LayerState], src_mask: Any) -> None:
         self.layers = layers
-        self.src_mask = src_mask  # (b, 1, 1, T_src)
+        self.src_mask = src_mask  # (b, 1, 1, T_src), or a PlacedMask
 
     @property
     def length(self) -> int:

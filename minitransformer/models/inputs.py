@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from minitransformer.backend import Array, DTypeLike, Generator
 from minitransformer.config import TransformerConfig
-from minitransformer.layers.counting import COUNTS
 from minitransformer.layers.dropout import Dropout, DropoutCache
 from minitransformer.layers.embedding import Embedding, EmbeddingCache
 from minitransformer.layers.positional_encoding import TABLES, FixedPositions, LearnedPositions
@@ -25,38 +24,33 @@ class InputEmbedding(Module):
     forward   y = Dropout(E[ids] · sqrt(d_model) + PE)         ids: (B, T), y: (B, T, d_model)
     backward  adds into E (and learned positions); ids have no gradient
 
-    Positions are counted from `count_from`: "start", from `start` on, a number or one for each sentence, (B, 1); "end";
-    or "both", with half of the features for either (see layers/counting.py).
+    `at` says where the tokens stand, as in FixedPositions; each has `n_positions`. Nothing is added if positions are
+    rotary: those act on queries and keys.
     """
 
     def __init__(
         self,
         config: TransformerConfig,
         vocab_size: int,
-        count_from: str = "start",
+        n_positions: int = 1,
         *,
         E: Parameter | None,
         rng: Generator,
         dtype: DTypeLike,
     ) -> None:
         self.embedding = Embedding(vocab_size, config.d_model, E=E, rng=rng, dtype=dtype)
-        self.count_from, self.pad_id = count_from, config.pad_id
-        rows, width = (
-            config.max_len + config.random_start,
-            config.d_model // (2 if count_from == "both" else 1),
-        )
+        rows, width = config.last_position + 1, config.d_model // n_positions
         self.positions: FixedPositions | LearnedPositions
         if config.positions == "learned":
             self.positions = LearnedPositions(rows, width, rng=rng, dtype=dtype)
         else:
-            self.positions = FixedPositions(TABLES[config.positions](rows, width), dtype)
+            table = "none" if config.positions == "rotary" else config.positions
+            self.positions = FixedPositions(TABLES[table](rows, width), dtype)
         self.dropout = Dropout(config.dropout_at("embedding"))
 
     def forward(
-        self, ids: Array, rng: Generator | None = None, start: int | Array = 0
+        self, ids: Array, rng: Generator | None = None, at: int | Array = 0
     ) -> tuple[Array, InputEmbeddingCache]:
-        alike = isinstance(start, int) and self.count_from == "start"  # in all sentences
-        at = start if alike else COUNTS[self.count_from](ids, self.pad_id, start)
         x, cache_embedding = self.embedding.forward(ids)
         x, cache_positions = self.positions.forward(x, at=at)
         y, cache_dropout = self.dropout.forward(x, rng)

@@ -8,12 +8,13 @@ from minitransformer.layers.add_norm import AddNorm
 from minitransformer.layers.feed_forward import FeedForward
 from minitransformer.layers.multi_head_attention import MultiHeadAttention
 from minitransformer.layers.normalization import NORMS
+from minitransformer.layers.rotary import RotaryAttention
 from minitransformer.module import Module
 
 
 def multi_head_attention(config: TransformerConfig, rng: Generator, dtype: DTypeLike) -> MultiHeadAttention:
-    """Multi-head attention (§3.2.2) with the config's heads, widths, bias and attention dropout."""
-    return MultiHeadAttention(
+    """Multi-head attention (§3.2.2) with the config's heads, widths, bias, attention dropout and rotary positions."""
+    layer = MultiHeadAttention(
         config.d_model,
         config.n_heads,
         config.d_k,
@@ -23,6 +24,9 @@ def multi_head_attention(config: TransformerConfig, rng: Generator, dtype: DType
         rng=rng,
         dtype=dtype,
     )
+    if config.positions == "rotary":
+        layer.attention = RotaryAttention(layer.attention)
+    return layer
 
 
 def feed_forward(config: TransformerConfig, rng: Generator, dtype: DTypeLike) -> FeedForward:

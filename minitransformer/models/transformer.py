@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from minitransformer.backend import (
     Array,
     DTypeLike,
     Generator,
     Seed,
-    array_module,
     device_module,
     dtype_of,
     generator,
 )
 from minitransformer.config import TransformerConfig
 from minitransformer.errors import InputError
+from minitransformer.layers.counting import COUNTS, at_places, from_start, random_places
 from minitransformer.layers.embedding import OutputProjection, OutputProjectionCache
 from minitransformer.layers.masks import causal_mask, padding_mask
+from minitransformer.layers.rotary import PlacedMask, placed_masks
 from minitransformer.models.decoder import Decoder, DecoderCache
 from minitransformer.models.decoder_state import DecoderState
 from minitransformer.models.encoder import Encoder, EncoderCache
@@ -62,7 +63,7 @@ class Transformer(Module):
         dtype, rng, tie = dtype_of(dtype), generator(seed), config.tie_embeddings
         self.config = config
         self.src_embedding = InputEmbedding(
-            config, config.src_vocab_size, config.count_source_from, E=None, rng=rng, dtype=dtype
+            config, config.src_vocab_size, config.n_source_positions, E=None, rng=rng, dtype=dtype
         )
         src_E = self.src_embedding.embedding.E if tie in (True, "source_target") else None
         self.tgt_embedding = InputEmbedding(config, config.tgt_vocab_size, E=src_E, rng=rng, dtype=dtype)
@@ -77,12 +78,12 @@ class Transformer(Module):
     def forward(
         self, src_ids: Array, tgt_in: Array, rng: Generator | None = None, keep: Keep = "caches"
     ) -> tuple[Array, TransformerCache]:
-        src_mask, tgt_mask = padding_mask(src_ids, self.config.pad_id), causal_mask(tgt_in)
-        start = self.random_start(src_ids, rng)
-        x, cache_src = self.src_embedding.forward(src_ids, rng, start)
+        src_at, tgt_at = self.positions(src_ids, tgt_in, rng)
+        src_mask, tgt_mask, cross_mask = self.masks(src_ids, tgt_in, src_at, tgt_at)
+        x, cache_src = self.src_embedding.forward(src_ids, rng, src_at)
         memory, cache_encoder = self.encoder.forward(x, src_mask, rng, keep)
-        x, cache_tgt = self.tgt_embedding.forward(tgt_in, rng, start)
-        x, cache_decoder = self.decoder.forward(x, memory, tgt_mask, src_mask, rng, keep)
+        x, cache_tgt = self.tgt_embedding.forward(tgt_in, rng, tgt_at)
+        x, cache_decoder = self.decoder.forward(x, memory, tgt_mask, cross_mask, rng, keep)
         logits, cache_output = self.output.forward(x)
         return logits, TransformerCache(cache_src, cache_encoder, cache_tgt, cache_decoder, cache_output)
 
@@ -94,21 +95,34 @@ class Transformer(Module):
         dx = self.encoder.backward(dmemory, cache.encoder)
         self.src_embedding.backward(dx, cache.src_embedding)
 
-    def random_start(self, src_ids: Array, rng: Generator | None) -> Array | int:
-        """Where the positions of each sentence begin in training, source and target alike: (B, 1); 0 in evaluation."""
-        if rng is None or self.config.random_start == 0:
-            return 0
-        return array_module(src_ids).asarray(rng.integers(0, self.config.random_start + 1, (len(src_ids), 1)))
+    def positions(self, src_ids: Array, tgt_in: Array, rng: Generator | None = None) -> tuple[Array, Array]:
+        """Where the tokens of source and target stand: see layers/counting.py. Random places are for training only."""
+        config = self.config
+        src_at = COUNTS[config.count_source_from](src_ids, config.pad_id)
+        tgt_at = from_start(tgt_in, config.pad_id)
+        if rng is None or config.last_position == config.max_len - 1:
+            return src_at, tgt_at
+        longest = max(src_ids.shape[1], tgt_in.shape[1])
+        places = random_places(rng, len(src_ids), longest, config.random_start, config.random_gaps)
+        return at_places(places, src_at), at_places(places, tgt_at)
+
+    def masks(self, src_ids: Array, tgt_in: Array, src_at: Array, tgt_at: Array) -> tuple[Any, Any, Any]:
+        """Where the encoder may look, the decoder in the target, and the decoder in the source."""
+        padding, causal = padding_mask(src_ids, self.config.pad_id), causal_mask(tgt_in)
+        if self.config.positions != "rotary":
+            return padding, causal, padding
+        return placed_masks(padding, causal, src_at, tgt_at)
 
     def start_decoding(self, src_ids: Array, max_len: int) -> DecoderState:
         """Encode the source; return the state before the first target token, with room for `max_len` tokens."""
         most = self.config.max_len
         max_len = as_integer("max_len", max_len, 1, most, f"1 … {most} (the model's max_len)")
         src_ids = ids_for(self, src_ids, "src_ids", self.config.src_vocab_size)
-        src_mask = padding_mask(src_ids, self.config.pad_id)
-        x, _ = self.src_embedding.forward(src_ids)
+        src_at, tgt_at = self.positions(src_ids, src_ids[:, :1])
+        src_mask, _, cross_mask = self.masks(src_ids, src_ids[:, :1], src_at, tgt_at)
+        x, _ = self.src_embedding.forward(src_ids, at=src_at)
         memory, _ = self.encoder.forward(x, src_mask, keep="nothing")
-        return self.decoder.start(memory, src_mask, max_len)
+        return self.decoder.start(memory, cross_mask, max_len)
 
     def decode_step(self, ids: Array, state: DecoderState) -> Array:
         """Read one more target token of each sentence (or hypothesis), ids: (B,); return the next logits, (B, V).
@@ -121,6 +135,8 @@ class Transformer(Module):
             raise InputError(f"ids: expected one for each of the {state.n_rows} sentences, got {len(ids)}")
         if state.length == state.max_len:
             raise InputError(f"decoding: room for {state.max_len} tokens, all of them read")
-        x, _ = self.tgt_embedding.forward(ids, start=state.length)
+        if isinstance(state.src_mask, PlacedMask):
+            state.src_mask = state.src_mask.with_queries_at(state.length)
+        x, _ = self.tgt_embedding.forward(ids, at=state.length)
         logits, _ = self.output.forward(self.decoder.step(x, state))
         return logits[:, 0]

@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from minitransformer.backend import generator, silent_overflow, sum_in_order, to_floats
+from minitransformer.backend import array_module, generator, silent_overflow, sum_in_order, to_floats
 from minitransformer.errors import InputError
 from minitransformer.inference.translation import BATCH_TOKENS, decode
-from minitransformer.models.transformer import Transformer
+from minitransformer.models.transformer import Transformer, TransformerCache
 from minitransformer.parallel.replicas import Replicas
 from minitransformer.tasks.task import Task
-from minitransformer.training.batching import EOS, Batch, Pair, by_length, make_batch
+from minitransformer.training.batching import EOS, PAD, Batch, Pair, by_length, make_batch
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 
 # The held-out sets are the same for every training seed.
@@ -63,6 +63,22 @@ def score(answers: Sequence[Sequence[int]], pairs: Sequence[Pair]) -> dict[str, 
         "n": len(pairs),
         "exact_match_by_length": {str(k): sum(v) / len(v) for k, v in sorted(of_length.items())},
     }
+
+
+def cross_attention_sharpness(cache: TransformerCache, batch: Batch) -> float:
+    """How sharply cross-attention looks at the source: from 0, at all of its tokens alike, to 1, at one alone.
+
+    1 - H / ln n, with H the entropy of the weights of one query and n the tokens of its source, on average over heads,
+    layers and target tokens. While a model does not use the order of its source, it stays near 0.
+    """
+    xp = array_module(batch.tgt_out)
+    n = (batch.src_ids != PAD).sum(1).clip(2)  # where there is one token only, it is all there is to look at
+    sharpness = []
+    for layer in cache.decoder.layers:
+        weights = layer.cross_attention.attention.all_weights()
+        H = -(weights * xp.log(xp.where(weights > 0, weights, 1))).sum(-1).mean(1)  # (B, T_tgt)
+        sharpness.append((1 - H / xp.log(n)[:, None])[batch.tgt_out != PAD].mean())
+    return sum(to_floats(*sharpness)) / len(sharpness)
 
 
 def measure(

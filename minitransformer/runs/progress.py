@@ -40,7 +40,8 @@ class Progress:
         if "valid" in record:
             valid = record["valid"]
             bleu = f"loss {valid['loss']:.4f}, BLEU {valid['bleu']:.2f}" if "bleu" in valid else ""
-            text += f"  valid: {bleu or format(valid['exact_match'], '.2%') + ' exact'}"
+            sharpness = f", sharp {record['cross_attention']:.2f}" if "cross_attention" in record else ""
+            text += f"  valid: {bleu or format(valid['exact_match'], '.2%') + ' exact'}{sharpness}"
         self.say(text)
 
     def say(self, text: str) -> None:

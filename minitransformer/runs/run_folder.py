@@ -308,7 +308,8 @@ def _is_report(record: Any) -> bool:
     valid = record.get("valid", {})
     if not isinstance(valid, dict):
         return False
-    figures = [record.get("loss"), record.get("lr"), *map(valid.get, ("loss", "exact_match", "bleu"))]
+    of_valid = map(valid.get, ("loss", "exact_match", "bleu"))
+    figures = [*map(record.get, ("loss", "lr", "cross_attention")), *of_valid]
     return all(
         x is None or (isinstance(x, int | float) and not isinstance(x, bool) and abs(x) <= sys.float_info.max)
         for x in figures

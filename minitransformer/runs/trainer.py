@@ -17,7 +17,7 @@ from minitransformer.parallel.ranks import Ranks
 from minitransformer.parallel.replicas import GRADIENTS, Replicas, default_processes
 from minitransformer.parallel.sharded_adam import ShardedAdam
 from minitransformer.parallel.training_step import train_step
-from minitransformer.runs.evaluation import final_sets, held_out, measure
+from minitransformer.runs.evaluation import cross_attention_sharpness, final_sets, held_out, measure
 from minitransformer.runs.interrupt import Interrupted
 from minitransformer.runs.progress import Progress
 from minitransformer.runs.run_folder import RunFolder
@@ -31,6 +31,8 @@ from minitransformer.validation.settings import one_of, require
 
 # The stream of random numbers that dropout draws from (1 is the data's, see BatchStream).
 DROPOUT = 2
+# Of how many validation sentences the cross-attention is looked at.
+LOOKED_AT = 8
 
 
 class Trainer:
@@ -193,12 +195,13 @@ class Trainer:
             "tokens_per_s": since["tokens"] / since["seconds"],
         }
         if evaluating:
-            batch = make_batch(self.sets["valid"][:1])
+            batch = make_batch(self.sets["valid"][:LOOKED_AT])
             # The last update may have made the weights so large that the logits overflow.
             with silent_overflow():
-                logits, _ = self.model.forward(batch.src_ids, batch.tgt_in, keep="nothing")
+                logits, cache = self.model.forward(batch.src_ids, batch.tgt_in)
                 self._require_finite(logits=to_floats(logits.sum())[0])
             record["valid"] = self._evaluate("valid")
+            record["cross_attention"] = cross_attention_sharpness(cache, batch)
             ending = self._look_for_the_best(record["valid"])
         record["seconds"] = self.seconds
         self.state.since_report = {"loss": 0.0, "tokens": 0, "seconds": 0.0}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable
 from functools import wraps
@@ -152,9 +151,10 @@ def positions_inputs(
     n_rows, width = (getattr(layer, "PE", None) or layer.P).data.shape
     if not isinstance(at, int):
         check_ids("at", at)
-        if at.shape[:2] != x.shape[:2] or at.ndim > 3:
-            raise InputError(f"at: expected positions of shape {tuple(x.shape[:2])}, got {tuple(at.shape)}")
-        width *= math.prod(at.shape[2:])
+        B, T, _ = x.shape
+        if at.ndim != 3 or at.shape[0] not in (1, B) or at.shape[1] != T:
+            raise InputError(f"at: expected positions of shape ({B} or 1, {T}, n), got {tuple(at.shape)}")
+        width *= at.shape[2]
         low, high = (0, 0) if on_gpu(at) else extremes(at)  # to look at them there would mean waiting
         if low < 0 or high >= n_rows:
             raise InputError(f"at: expected positions 0 … {n_rows - 1}, got {low if low < 0 else high}")
@@ -198,6 +198,23 @@ def blocks_inputs(
     if getattr(Q, "ndim", 4) != 4:
         raise InputError(f"Q: expected an array of shape (B, h, T_q, d_k), got {describe(Q)}")
     return attention_inputs(layer, Q, K, V, mask, rng)
+
+
+def placed_inputs(
+    layer: Any, Q: Array, K: Array, V: Array, mask: Any, rng: Generator | None = None
+) -> tuple[Any, ...]:
+    """Check RotaryAttention.forward: a mask with positions that fit Q and K. Raises InputError otherwise."""
+    if not hasattr(mask, "query_at"):
+        raise InputError(
+            f"mask: expected a PlacedMask, which says where queries and keys stand, got {what(mask)}"
+        )
+    for name, x, at in (("Q", Q, mask.query_at), ("K", K, mask.key_at)):
+        check_floats(name, x)
+        B, T, n = at.shape
+        if x.ndim != 4 or B not in (1, len(x)) or x.shape[2] != T or x.shape[3] % (2 * n):
+            expected = f"{T} positions, as the mask has them, and features in pairs for each of {n} ends"
+            raise InputError(f"{name}: expected {expected}, got shape {tuple(x.shape)}")
+    return layer, Q, K, V, mask, rng
 
 
 def softmax_inputs(scores: Array, mask: Array | None = None) -> tuple[Array, Array | None]:

@@ -1,4 +1,4 @@
-"""Reverse and copy at lengths that training never showed, by how positions are counted.
+"""Reverse and copy at lengths that training never showed, by what the model knows of positions.
 
     python tests/benchmarks/lengths.py [METHOD ...] [--task reverse|copy] [--seeds N ...] [--steps N] [--json FILE]
 
@@ -17,15 +17,17 @@ import minitransformer as mt
 from minitransformer.runs.evaluation import held_out
 from minitransformer.tasks import Copy, Reverse, Task
 
-# What each method changes in the task's own settings, which are those of "both".
+# What each method changes in the task's own settings, which are those of "rotary, both ends, gaps".
+SINUSOIDS: dict[str, Any] = {"positions": "sinusoidal", "random_gaps": 1}
 METHODS: dict[str, dict[str, Any]] = {
-    "both": {},
-    "both, no dropout": {"dropout": 0.0},
-    "both, no random start": {"random_start": 0},
-    "end": {"count_source_from": "end"},
-    "start": {"count_source_from": "start"},
-    "start, no random start": {"count_source_from": "start", "random_start": 0},
-    "start, no random start, no dropout": {"count_source_from": "start", "random_start": 0, "dropout": 0.0},
+    "rotary, both ends, gaps": {},
+    "rotary, both ends": {"random_gaps": 1},
+    "rotary, both ends, gaps, no dropout": {"dropout": 0.0},
+    "rotary, end, gaps": {"count_source_from": "end"},
+    "rotary, start, gaps": {"count_source_from": "start"},
+    "sinusoids, both ends, gaps": {**SINUSOIDS, "random_gaps": 7},
+    "sinusoids, both ends, random start": {**SINUSOIDS, "random_start": 80},
+    "sinusoids, start": {**SINUSOIDS, "count_source_from": "start"},
 }
 
 
@@ -44,7 +46,7 @@ def task_of(name: str) -> Task:
 
 def figures(task: Task, changes: dict[str, Any], seed: int) -> dict[str, Any]:
     """The figures of a training with these settings, as result.json has them."""
-    reverse = {**Reverse.model, **Reverse.training, "solved_at": None}
+    reverse = {**Reverse.model, **Reverse.training}
     settings = mt.RunSettings.of(task, {**reverse, **changes}, seed)
     return mt.Trainer(settings).run()
 

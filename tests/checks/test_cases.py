@@ -21,7 +21,7 @@ import minitransformer as mt
 from minitransformer import checks, layers
 from minitransformer.checks import CASES, Case, Sizes
 from minitransformer.checks.run import METHODS, check
-from minitransformer.checks.wrapped import TransformerWithLoss
+from minitransformer.checks.wrapped import PlacedAttention, TransformerWithLoss
 from minitransformer.module import Module
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -193,9 +193,10 @@ def subclasses(cls: type) -> set[type]:
 
 
 def checked_classes() -> set[type]:
-    """The classes that the cases build."""
+    """The classes that the cases build, and the one that a wrapper passes everything on to."""
     rng = np.random.default_rng(0)
-    return {type(case(SIZES, rng)[0]) for cases in CASES.values() for case in cases}
+    built = [case(SIZES, rng)[0] for cases in CASES.values() for case in cases]
+    return {type(layer) for layer in [*built, *(x.rotary for x in built if isinstance(x, PlacedAttention))]}
 
 
 def test_every_module_has_a_gradient_check() -> None:

@@ -134,3 +134,25 @@ def test_the_gradient_arrives_at_each_step_as_the_step_above_left_it(norm):
     memories = [pairs(box)["memory"].backward for box in boxes.values() if "memory" in pairs(box)]
     assert len(memories) == 2
     assert_near(sum(memories)[None], recording.call("encoder").dy)
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
+def test_positions_from_both_ends_stand_beside_their_halves(positions):
+    model = random_model(3, positions=positions, count_source_from="both")
+    recording = record(model, SOURCE, TARGET_IN, TARGET_OUT)
+    for box in boxes_of(recording, [], [2]):
+        if box.kind == "position":
+            p = pairs(box)
+            assert_near(p["x"].forward, p["embedding"].forward + p["positions"].forward)
+
+
+def test_rotary_positions_add_nothing_and_what_is_shown_is_what_meets():
+    model = random_model(3, positions="rotary", count_source_from="both", d_k=4)
+    recording = record(model, SOURCE, TARGET_IN, TARGET_OUT)
+    boxes = list(boxes_of(recording, [0, 1], [2]))
+    assert all("positions" not in pairs(box) for box in boxes)
+    for box in boxes:
+        if box.kind == "attention":
+            p = pairs(box)
+            Q, K = p["Q"].forward, p["K"].forward
+            assert_near(p["scores"].forward, Q @ K.swapaxes(1, 2) / np.sqrt(Q.shape[-1]))

@@ -95,7 +95,7 @@ def test_an_answer_of_the_greatest_length_is_shown_without_an_end():
 
 def test_padding_in_an_answer_has_no_loss():
     """A model that has learned little may write padding."""
-    model = random_model(1)
+    model = random_model(19)
     assert mt.translate(model, [SOURCE])[0] == [0] * 13
     with pytest.raises(mt.InputError, match=r"answer is padding alone.*choose a target"):
         explain(model, SOURCE)

@@ -13,8 +13,13 @@ from minitransformer.figures.recording import layers_of, record
 SOURCE, TARGET_IN, TARGET_OUT = [3, 8, 5, 9, 3, 2], [1, 6, 7, 8], [6, 7, 8, 2]
 MODELS = pytest.mark.parametrize(
     "changes",
-    [{"norm": "post"}, {"norm": "pre"}, {"norm": "pre", "norm_layer": "rms", "positions": "learned"}],
-    ids=["post", "pre", "pre, RMSNorm, learned positions"],
+    [
+        {"norm": "post"},
+        {"norm": "pre"},
+        {"norm": "pre", "norm_layer": "rms", "positions": "learned"},
+        {"norm": "pre", "positions": "rotary", "count_source_from": "both", "d_k": 4},
+    ],
+    ids=["post", "pre", "pre, RMSNorm, learned positions", "rotary"],
 )
 
 
@@ -48,7 +53,8 @@ def test_the_gradients_are_those_of_an_ordinary_backward(changes):
 def test_every_layer_is_recorded_once_both_ways(changes):
     _, recording = recorded(changes)
     assert list(recording.calls) == [path for path, _ in layers_of(recording.model)]
-    assert "decoder.layers.1.cross_attention.attention.dropout" in recording.calls
+    rotary = ".attention" * (changes.get("positions") == "rotary")
+    assert f"decoder.layers.1.cross_attention.attention{rotary}.dropout" in recording.calls
     for path, calls in recording.calls.items():
         of_a_layer = changes["norm"] == "pre" and re.fullmatch(
             r"(encoder|decoder)\.layers\.\d\.dropout", path

@@ -1,5 +1,7 @@
 """The curves of a run: drawn from its metrics."""
 
+import math
+
 import numpy as np
 import pytest
 from drawn_models import size_of_png
@@ -17,12 +19,15 @@ def test_the_training_figure_shows_the_metrics(tmp_path):
     for step in (3, 6, 7, 9):
         record = {"step": step, "loss": float(rng.uniform(1, 3)), "lr": float(rng.uniform())}
         if step in (6, 9):
+            record["cross_attention"] = float(rng.uniform())
             record["valid"] = {"exact_match": float(rng.uniform())}
         records.append(record)
     figure = figures.training_figure("a run", records)
     assert min(size_of_png(figures.save(figure, tmp_path / "training.png"))) > 100
-    loss, rate, exact = (axis.lines[0].get_xydata().tolist() for axis in figure.axes)
+    loss, rate, sharpness, exact = (axis.lines[0].get_xydata().tolist() for axis in figure.axes)
     assert loss == [[r["step"], r["loss"]] for r in records]
+    shown = [point for point in sharpness if not math.isnan(point[1])]
+    assert shown == [[r["step"], r["cross_attention"]] for r in records if "valid" in r]
     assert rate == [[r["step"], r["lr"]] for r in records]
     assert exact == [
         [r["step"], pytest.approx(100 * r["valid"]["exact_match"])] for r in records if "valid" in r

@@ -15,8 +15,17 @@ def expected_weights(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str,
     rng = generator(seed)
     weights = {}
     for name, shape in shapes.items():
-        kind = name.rpartition(".")[2][0]
-        if kind == "W":  # Glorot and Bengio 2010: uniform in ±sqrt(6 / (d_in + d_out))
+        layer, dot, last = name.rpartition(".")
+        kind = last[0]
+        if last == "W_Q":  # of attention: W_Q, W_K and W_V are parts of one matrix
+            names = [f"{layer}{dot}{W}" for W in ("W_Q", "W_K", "W_V")]
+            widths = [shapes[n][1] for n in names]
+            bound = math.sqrt(6 / (shape[0] + sum(widths)))
+            matrix = rng.uniform(-bound, bound, (shape[0], sum(widths)))
+            weights |= dict(zip(names, np.split(matrix, np.cumsum(widths)[:-1], axis=1), strict=True))
+        elif name in weights:
+            continue
+        elif kind == "W":  # Glorot and Bengio 2010: uniform in ±sqrt(6 / (d_in + d_out))
             bound = math.sqrt(6 / sum(shape))
             weights[name] = rng.uniform(-bound, bound, shape)
         elif kind in "EP":  # deviation 1 / sqrt(d_model)

@@ -73,7 +73,7 @@ class Tree:
 
     def start_decoding(self, src_ids, max_len):
         rows = [(i, ()) for i in range(len(src_ids))]
-        state = SimpleNamespace(src_mask=np.ones((len(src_ids), 1)), rows=rows)
+        state = SimpleNamespace(layers=[SimpleNamespace(K=np.ones(1))], rows=rows)
 
         def select(rows, sentences):
             before = dict.fromkeys(i for i, _ in state.rows)

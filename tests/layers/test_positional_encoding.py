@@ -115,10 +115,12 @@ def test_each_token_may_have_a_position_of_its_own_or_two(make):
     x = rng.normal(size=(B, T_Q, D_MODEL))
     layer = make(rng, D_MODEL)
     table = layer.P.data if isinstance(layer, layers.LearnedPositions) else layer.PE.data
-    at = rng.integers(0, 19, (B, T_Q))
+    at = rng.integers(0, 19, (B, T_Q, 1))
     y, _ = layer.forward(x, at=at)
+    alike, _ = layer.forward(x, at=at[:1])
     for b, t in np.ndindex(B, T_Q):
-        np.testing.assert_array_equal(y[b, t], x[b, t] + table[at[b, t]])
+        np.testing.assert_array_equal(y[b, t], x[b, t] + table[at[b, t, 0]])
+        np.testing.assert_array_equal(alike[b, t], x[b, t] + table[at[0, t, 0]])
     layer = make(rng, D_MODEL // 2)
     table = layer.P.data if isinstance(layer, layers.LearnedPositions) else layer.PE.data
     both = rng.integers(0, 19, (B, T_Q, 2))
@@ -142,14 +144,28 @@ def test_the_gradient_of_learned_positions_of_each_token_lands_where_they_were_r
     np.testing.assert_allclose(layer.P.grad, expected, rtol=1e-12)
 
 
+def test_the_gradient_of_learned_positions_that_are_alike_in_all_sentences_adds_up():
+    rng = np.random.default_rng(5)
+    layer = layers.LearnedPositions(19, D_MODEL, dtype="float64")
+    x, dy = rng.normal(size=(2, B, T_Q, D_MODEL))
+    at = rng.integers(0, 3, (1, T_Q, 1))  # with repetitions
+    layer.backward(dy, layer.forward(x, at=at)[1])
+    expected = np.zeros(layer.P.shape)
+    for b, t in np.ndindex(B, T_Q):
+        expected[at[0, t, 0]] += dy[b, t]
+    np.testing.assert_allclose(layer.P.grad, expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("at", "message"),
     [
-        (np.full((B, T_Q), 19), "expected positions 0 … 18, got 19"),
-        (np.full((B, T_Q), -1), "expected positions 0 … 18, got -1"),
-        (np.zeros((B, T_Q + 1), int), "expected positions of shape"),
+        (np.full((B, T_Q, 1), 19), "expected positions 0 … 18, got 19"),
+        (np.full((B, T_Q, 1), -1), "expected positions 0 … 18, got -1"),
+        (np.zeros((B, T_Q + 1, 1), int), "expected positions of shape"),
+        (np.zeros((B + 1, T_Q, 1), int), "expected positions of shape"),
+        (np.zeros((B, T_Q), int), "expected positions of shape"),
         (np.zeros((B, T_Q, 1, 2), int), "expected positions of shape"),
-        (np.zeros((B, T_Q)), "expected an array of integers"),
+        (np.zeros((B, T_Q, 1)), "expected an array of integers"),
         (np.zeros((B, T_Q, 2), int), "features on the last axis"),
     ],
 )

@@ -18,7 +18,7 @@ from minitransformer import layers
 def test_a_model_adds_the_table_its_config_names(positions, table):
     model = mt.Transformer(tiny_config(positions=positions), dtype="float64")
     ids = random_ids(np.random.default_rng(8), B, T_Q, V_SRC)
-    x, _ = model.src_embedding.forward(ids, start=2)
+    x, _ = model.src_embedding.forward(ids, at=2)
     words, _ = model.src_embedding.embedding.forward(ids)
     PE = getattr(layers, table)(model.config.max_len, D_MODEL)[2 : 2 + T_Q]
     np.testing.assert_array_equal(x, words + PE)
@@ -31,13 +31,14 @@ def test_the_source_is_counted_from_where_its_config_says(positions, count_from)
     embedding = model.src_embedding
     table = embedding.positions.P.data if positions == "learned" else embedding.positions.PE.data
     ids = np.array([[5, 6, 7, 2], [5, 2, 0, 0]])
-    x, _ = embedding.forward(ids)
+    src_at, tgt_at = model.positions(ids, ids)
+    x, _ = embedding.forward(ids, at=src_at)
     words, _ = embedding.embedding.forward(ids)
     for b, t, n in ((0, 0, 4), (0, 2, 4), (0, 3, 4), (1, 0, 2), (1, 1, 2)):
         end = table[n - 1 - t]
         expected = end if count_from == "end" else np.concatenate([table[t], end])
         np.testing.assert_array_equal(x[b, t], words[b, t] + expected)
-    plain, _ = model.tgt_embedding.forward(ids)  # the target is counted from its start
+    plain, _ = model.tgt_embedding.forward(ids, at=tgt_at)  # the target is counted from its start
     tgt_words, _ = model.tgt_embedding.embedding.forward(ids)
     np.testing.assert_allclose((plain - tgt_words)[0], (plain - tgt_words)[1], rtol=0, atol=1e-15)
 
@@ -51,14 +52,25 @@ def test_positions_begin_at_a_random_number_in_training_and_at_0_in_evaluation()
     assert len(starts) == 8  # 0 … 7, the same for source and target
     evaluated, _ = model.forward(ids[:1], ids[:1])
     np.testing.assert_allclose(min(abs(logits - evaluated).max((1, 2))), 0, atol=1e-12)
-    start = model.random_start(ids, np.random.default_rng(1))
-    assert start.shape == (300, 1) and start.min() == 0 and start.max() == 7
-    x, _ = model.src_embedding.forward(ids, start=start)
-    y, _ = model.tgt_embedding.forward(ids, start=start)
-    by_start = {int(s): (row, other) for s, row, other in zip(start[:, 0], x, y, strict=True)}
-    np.testing.assert_array_equal(by_start[3][0][1:], by_start[4][0][:2])  # a position later
-    np.testing.assert_array_equal(by_start[3][1][1:], by_start[4][1][:2])
-    assert model.random_start(ids, None) == 0
+    src_at, tgt_at = model.positions(ids, ids, np.random.default_rng(1))
+    assert src_at.shape == (300, 3, 1) and set(src_at[:, 0, 0]) == set(range(8))
+    np.testing.assert_array_equal(src_at, tgt_at)
+    assert (np.diff(src_at, axis=1) == 1).all()
+    assert model.positions(ids, ids)[0].ravel().tolist() == [0, 1, 2]
+
+
+def test_source_and_target_stand_at_the_same_random_places():
+    model = mt.Transformer(tiny_config(random_gaps=4, count_source_from="both", positions="rotary"))
+    ids = np.array([[5, 6, 7, 8, 2], [5, 6, 2, 0, 0]] * 50)
+    src_at, tgt_at = model.positions(ids, ids[:, :3], np.random.default_rng(1))
+    assert src_at.shape == (100, 5, 2) and tgt_at.shape == (100, 3, 1)
+    np.testing.assert_array_equal(src_at[:, :3, 0], tgt_at[..., 0])
+    np.testing.assert_array_equal(
+        src_at[::2, ::-1, 1], src_at[::2, :, 0]
+    )  # the same places from the other end
+    np.testing.assert_array_equal(src_at[1::2, 2::-1, 1], src_at[1::2, :3, 0])
+    assert set(np.diff(tgt_at[..., 0]).ravel()) == {1, 2, 3, 4}
+    assert (tgt_at[:, 0] == 0).all()
 
 
 def test_a_model_without_a_random_start_draws_nothing():
@@ -68,16 +80,23 @@ def test_a_model_without_a_random_start_draws_nothing():
     assert rng.random() == np.random.default_rng(1).random()
 
 
-def test_decoding_step_by_step_is_forward_when_counted_from_both_ends():
-    model = mt.Transformer(tiny_config(count_source_from="both", random_start=9), 3, "float64")
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned", "rotary"])
+@pytest.mark.parametrize("count_from", ["start", "end", "both"])
+def test_decoding_step_by_step_is_forward_wherever_positions_are_counted_from(positions, count_from):
+    config = tiny_config(positions=positions, count_source_from=count_from, random_start=9, random_gaps=3)
+    model = mt.Transformer(config, 3, "float64")
     rng = np.random.default_rng(2)
     src_ids, tgt_in = random_ids(rng, B, T_Q, V_SRC), rng.integers(3, model.config.tgt_vocab_size, (B, 4))
     logits, _ = model.forward(src_ids, tgt_in)
     state = model.start_decoding(src_ids, 4)
-    for t in range(4):
-        np.testing.assert_allclose(
-            model.decode_step(tgt_in[:, t], state), logits[:, t], rtol=1e-9, atol=1e-12
-        )
+    for t in range(2):
+        step = model.decode_step(tgt_in[:, t], state)
+        np.testing.assert_allclose(step, logits[:, t], rtol=1e-9, atol=1e-12)
+    # then the sentences in another order, with two rows for each, as beam search has them
+    order = np.arange(B)[::-1]
+    state.select(order.repeat(2), order)
+    step = model.decode_step(tgt_in[order, 2].repeat(2), state)
+    np.testing.assert_allclose(step, logits[order, 2].repeat(2, 0), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +104,12 @@ def test_decoding_step_by_step_is_forward_when_counted_from_both_ends():
     [
         ({"count_source_from": "middle"}, "count_source_from: unknown 'middle'"),
         ({"random_start": -1}, "random_start: expected 0 or more, got -1"),
+        ({"random_gaps": 0}, "random_gaps: expected 1 or more, got 0"),
+        (
+            {"d_k": 6, "positions": "rotary", "count_source_from": "both"},
+            "d_k: expected a multiple of 4, for rotary positions from both ends, got 6",
+        ),
+        ({"d_k": 5, "positions": "rotary"}, "d_k: expected a multiple of 2, for rotary positions, got 5"),
         (
             {"d_model": 6, "n_heads": 2, "count_source_from": "both"},
             "d_model: expected a multiple of 4, for sinusoids from both ends, got 6",
@@ -100,9 +125,10 @@ def test_what_cannot_be_counted_is_refused(changes, message):
         tiny_config(**changes)
 
 
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
 @pytest.mark.parametrize("count_from", ["start", "end", "both"])
-def test_the_gradient_with_random_starts_is_right(count_from):
-    config = tiny_config(positions="learned", count_source_from=count_from, random_start=5)
+def test_the_gradient_with_random_places_is_right(positions, count_from):
+    config = tiny_config(positions=positions, count_source_from=count_from, random_start=5, random_gaps=3)
     model, rng = mt.Transformer(config, 3, "float64"), np.random.default_rng(2)
     src_ids, tgt_in = random_ids(rng, B, T_Q, V_SRC), rng.integers(3, config.tgt_vocab_size, (B, 4))
     report = mt.gradcheck(model, src_ids, tgt_in, method="complex", dropout_seed=1)

@@ -15,7 +15,9 @@ from support import V_SRC, V_TGT, randomise, tiny_config
 import minitransformer as mt
 from minitransformer.inference import translation as translation_module
 from minitransformer.runs import evaluation
+from minitransformer.runs.evaluation import cross_attention_sharpness
 from minitransformer.tasks import BOS, EOS, PAD
+from minitransformer.training.batching import make_batch
 
 SYMBOLS = st.integers(3, 6)  # few, so that answers are right by chance
 CASES = st.lists(
@@ -226,3 +228,37 @@ def test_the_held_out_sets_are_the_same_for_every_run():
 def test_a_set_without_pairs_is_refused(sets, name):
     expected = f"task copy: expected pairs in the evaluation set {name!r}, got none"
     assert message_of(mt.InputError, evaluation.held_out, task_of(sets)) == expected
+
+
+def sharpness_of(model, pairs):
+    batch = make_batch(pairs)
+    _, cache = model.forward(batch.src_ids, batch.tgt_in)
+    return cross_attention_sharpness(cache, batch), cache, batch
+
+
+def test_attention_to_all_tokens_alike_has_sharpness_0_and_to_one_alone_1():
+    model = mt.Transformer(tiny_config(), 3, "float64")
+    pairs = [([5, 6, 7], [5, 6]), ([8, 5], [6, 7, 8, 9]), ([5], [6])]
+    for layer in model.decoder.layers:
+        layer.cross_attention.W_Q.data[...] = 0
+    assert sharpness_of(model, pairs)[0] == pytest.approx(0, abs=1e-12)
+    for layer in model.decoder.layers:
+        layer.cross_attention.W_Q.data = np.random.default_rng(1).normal(size=layer.cross_attention.W_Q.shape)
+        layer.cross_attention.W_K.data = 1e6 * layer.cross_attention.W_K.data
+    assert sharpness_of(model, pairs)[0] == pytest.approx(1, abs=1e-3)
+
+
+def test_sharpness_is_one_minus_entropy_over_its_largest_value():
+    """Token by token, head by head, in plain loops."""
+    model = mt.Transformer(tiny_config(), 3, "float64")
+    for layer in model.decoder.layers:
+        layer.cross_attention.W_K.data = 4 * layer.cross_attention.W_K.data
+    got, cache, batch = sharpness_of(model, [([5, 6, 7], [5, 6]), ([8], [6, 7, 8, 9])])
+    found = []
+    for layer in cache.decoder.layers:
+        weights = layer.cross_attention.attention.all_weights()
+        for b, h, t in np.ndindex(weights.shape[:3]):
+            if batch.tgt_out[b, t] != 0:
+                p = weights[b, h, t][weights[b, h, t] > 0]
+                found.append(1 + (p * np.log(p)).sum() / np.log((batch.src_ids[b] != 0).sum()))
+    assert 0.01 < got == pytest.approx(np.mean(found), rel=1e-12)

@@ -347,7 +347,7 @@ def test_subwords_label_the_attention(run):
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
     assert labels == [*(vocabulary.symbols[i] for i in vocabulary.encode("the house falls")), "</s>"]
     assert (
-        figures.training_figure("text", mt.RunFolder(run).metrics()).axes[2].get_ylabel().startswith("BLEU")
+        figures.training_figure("text", mt.RunFolder(run).metrics()).axes[3].get_ylabel().startswith("BLEU")
     )
 
 

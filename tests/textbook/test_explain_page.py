@@ -141,14 +141,14 @@ def test_what_the_mouse_reads_is_the_librarys_number(opened_page: Any, page: Any
     canvas = all_of(opened_page, "[data-name=weights] canvas")[1]
     opened_page.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
     settle(opened_page)
-    seen = set()
+    seen, three_digits = set(), {"rel": 5e-3}
     for x in range(-15, 56, 14):
         ActionChains(opened_page).move_to_element_with_offset(canvas, x, 20).perform()
         text = readout(opened_page)
         row, column = (int(found) - 1 for found in re.findall(r"(?:row|column) (\d+)", text))
         value, gradient = re.findall(r"weights (\S+) · dweights (\S+?)“", text)[0]
-        assert shown(value) == pytest.approx(weights[row, column], rel=2e-3)
-        assert shown(gradient) == pytest.approx(dweights[row, column], rel=2e-3)
+        assert shown(value) == pytest.approx(weights[row, column], **three_digits)
+        assert shown(gradient) == pytest.approx(dweights[row, column], **three_digits)
         assert text.endswith("head 2") and f"“{['<s>', 'b', SYMBOLS[3], SYMBOLS[4]][row]}” (row" in text
         seen.add((row, column))
     assert len(seen) > 2
