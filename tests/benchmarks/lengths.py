@@ -25,6 +25,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "rotary, both ends, gaps, no dropout": {"dropout": 0.0},
     "rotary, end, gaps": {"count_source_from": "end"},
     "rotary, start, gaps": {"count_source_from": "start"},
+    "rotary, both ends, gaps, the paper's schedule": {"schedule": "noam", "learning_rate": None},
     "sinusoids, both ends, gaps": {**SINUSOIDS, "random_gaps": 7},
     "sinusoids, both ends, random start": {**SINUSOIDS, "random_start": 80},
     "sinusoids, start": {**SINUSOIDS, "count_source_from": "start"},
@@ -63,7 +64,7 @@ def main() -> None:
     task = task_of(chosen.task)
     groups = [name for name in held_out(task) if name != "valid"]
     table = Table(
-        "{:<36} {:>5}" + " {:>15}" * len(groups) + " {:>6}", ["method", "seed", *groups, "s"], chosen.json
+        "{:<46} {:>5}" + " {:>15}" * len(groups) + " {:>6}", ["method", "seed", *groups, "s"], chosen.json
     )
     for method in chosen.methods:
         for seed in chosen.seeds:
