@@ -14,7 +14,7 @@ from minitransformer.runs.progress import Progress
 
 TASK = mt.tasks.Reverse(n_symbols=10, max_length=12, longest=0)
 SIZES = {"n_layers": 2, "n_heads": 2, "d_model": 32, "d_ff": 32}
-TRAINING = {"steps": 2000, "learning_rate": 1.2e-2, "processes": 1, "evaluate_every": 2000}
+TRAINING = {"steps": 1000, "processes": 1, "evaluate_every": 1000}
 WEIGHTS = Path(__file__).parent / "textbook" / "weights" / "reverser.npz"
 
 
