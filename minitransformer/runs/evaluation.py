@@ -71,13 +71,14 @@ def cross_attention_sharpness(cache: TransformerCache, batch: Batch) -> float:
     1 - H / ln n, with H the entropy of the weights of one query and n the tokens of its source, on average over heads,
     layers and target tokens. While a model does not use the order of its source, it stays near 0.
     """
-    xp = array_module(batch.tgt_out)
-    n = (batch.src_ids != PAD).sum(1).clip(2)  # where there is one token only, it is all there is to look at
+    xp = array_module(cache.src_embedding.embedding.ids)  # the batch itself is on the CPU
+    src_ids, tgt_out = xp.asarray(batch.src_ids), xp.asarray(batch.tgt_out)
+    n = (src_ids != PAD).sum(1).clip(2)  # where there is one token only, it is all there is to look at
     sharpness = []
     for layer in cache.decoder.layers:
         weights = layer.cross_attention.attention.all_weights()
         H = -(weights * xp.log(xp.where(weights > 0, weights, 1))).sum(-1).mean(1)  # (B, T_tgt)
-        sharpness.append((1 - H / xp.log(n)[:, None])[batch.tgt_out != PAD].mean())
+        sharpness.append((1 - H / xp.log(n)[:, None])[tgt_out != PAD].mean())
     return sum(to_floats(*sharpness)) / len(sharpness)
 
 
