@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minitransformer.layers.counting import COUNTS
+from minitransformer.layers.feed_forward import ACTIVATIONS
 from minitransformer.layers.normalization import NORMS
 from minitransformer.layers.positional_encoding import TABLES
 from minitransformer.validation.settings import (
@@ -46,6 +47,7 @@ class TransformerConfig:
     count_source_from: str = "start"  # of positions: the paper's; or "end", or "both" ends
     random_start: int = 0  # in training, the positions of a sentence begin at a random number up to this one
     random_gaps: int = 1  # and are from 1 to at most this many apart
+    activation: str = "relu"  # in the feed-forward network; or "gelu" (BERT's), "gelu_tanh" (GPT-2's)
     norm: str = "post"  # LayerNorm(x + Sublayer(x)), the paper's; or "pre": x + Sublayer(LayerNorm(x))
     norm_layer: str = "layer"  # LayerNorm; or "rms": RMSNorm
     tie_embeddings: bool | str = True  # one E for source, target and output; or a member of TIES
@@ -72,6 +74,7 @@ class TransformerConfig:
         one_of("count_source_from", self.count_source_from, COUNTS)
         require(0 <= self.random_start < SIZES_BELOW, "random_start", "0 or more", self.random_start)
         require(1 <= self.random_gaps < SIZES_BELOW, "random_gaps", "1 or more", self.random_gaps)
+        one_of("activation", self.activation, ACTIVATIONS)
         one_of("norm", self.norm, ("post", "pre"))
         one_of("norm_layer", self.norm_layer, NORMS)
         one_of("tie_embeddings", self.tie_embeddings, TIES)

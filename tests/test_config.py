@@ -27,6 +27,7 @@ from minitransformer.validation.settings import from_settings
         ({"dropout": "high"}, "dropout: expected float, got 'high'"),
         ({"dropout_on": ("residul",)}, "dropout_on: unknown 'residul'; did you mean 'residual'"),
         ({"norm": "prenorm"}, "norm: unknown 'prenorm'; did you mean 'pre'"),
+        ({"activation": "gelo"}, "activation: unknown 'gelo'; did you mean 'gelu'"),
         ({"norm_layer": "RMS"}, "norm_layer: unknown 'RMS'. Known: layer, rms"),
         (
             {"positions": "binary", "d_model": 8, "max_len": 257},

@@ -43,6 +43,7 @@ def sizes(draw: st.DrawFn) -> Settings:
     s["n_layers"] = draw(st.sampled_from([1, 2]))
     s["norm"] = draw(st.sampled_from(["post", "pre"]))
     s["norm_layer"] = draw(st.sampled_from(["layer", "rms"]))
+    s["activation"] = draw(st.sampled_from(["relu", "gelu", "gelu_tanh"]))
     s["tie_embeddings"] = draw(st.sampled_from([True, "source_target", "target_output", False]))
     if s["tie_embeddings"] in (True, "source_target"):
         s["src_vocab_size"] = s["tgt_vocab_size"]
@@ -118,6 +119,7 @@ def torch_layer(cls: Any, s: Settings, w: Arrays) -> Any:
         s["n_heads"],
         s["d_ff"],
         dropout=0.0,
+        activation=torch_reference.ACTIVATIONS[s["activation"]],
         layer_norm_eps=s["eps"],
         batch_first=True,
         norm_first=s["norm"] == "pre",
