@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minitransformer.layers.counting import COUNTS
+from minitransformer.layers.feed_forward import ACTIVATIONS
 from minitransformer.layers.normalization import NORMS
 from minitransformer.layers.positional_encoding import TABLES
 from minitransformer.validation.settings import (
@@ -46,6 +47,7 @@ class TransformerConfig:
     count_source_from: str = "start"  # of positions: the paper's; or "end", or "both" ends
     random_start: int = 0  # in training, the positions of a sentence begin at a random number up to this one
     random_gaps: int = 1  # and are from 1 to at most this many apart
+    activation: str = "relu"  # in the feed-forward network; or "gelu" (BERT's), "gelu_tanh" (GPT-2's)
     norm: str = "post"  # LayerNorm(x + Sublayer(x)), the paper's; or "pre": x + Sublayer(LayerNorm(x))
     norm_layer: str = "layer"  # LayerNorm; or "rms": RMSNorm
     tie_embeddings: bool | str = True  # one E for source, target and output; or a member of TIES
@@ -72,6 +74,7 @@ class TransformerConfig:
         one_of("count_source_from", self.count_source_from, COUNTS)
         require(0 <= self.random_start < SIZES_BELOW, "random_start", "0 or more", self.random_start)
         require(1 <= self.random_gaps < SIZES_BELOW, "random_gaps", "1 or more", self.random_gaps)
+        one_of("activation", self.activation, ACTIVATIONS)
         one_of("norm", self.norm, ("post", "pre"))
         one_of("norm_layer", self.norm_layer, NORMS)
         one_of("tie_embeddings", self.tie_embeddings, TIES)
@@ -166,12 +169,14 @@ class TrainingConfig:
         None  # that share an update, over all MPI ranks; None: as many as pay; one per GPU
     )
     recompute: bool = False  # run each layer's forward again in backward, instead of keeping its cache
-    schedule: str = "noam"  # §5.3; or "cosine": warm-up, then half a cosine down to 0
+    schedule: str = "noam"  # §5.3; or "cosine": warm-up, then half a cosine down to last_learning_rate
     warmup_steps: int = 4000
     learning_rate: float | None = None  # at the peak; None is the paper's (d_model · warmup_steps)^-0.5
+    last_learning_rate: float = 0.0  # at the end of the cosine
     beta1: float = 0.9
     beta2: float = 0.98
     adam_eps: float = 1e-9
+    weight_decay: float = 0.0  # of the matrices W, by AdamW: each step takes lr · weight_decay · W off
     clip_norm: float | None = None  # gradient clipping: largest norm over all parameters; None does not clip
     eps_ls: float = 0.1  # label smoothing, §5.4
     log_every: int = 50  # steps between two lines of metrics.jsonl
@@ -205,6 +210,11 @@ class TrainingConfig:
             value = getattr(self, name)
             holds = value is None or between(value, *FLOAT32)
             require(holds, name, "a number above 0 that float32 can hold", value)
+        decays = between(self.weight_decay, 0, FLOAT32[1])
+        require(decays, "weight_decay", "a number, 0 or more", self.weight_decay)
+        last = self.last_learning_rate
+        falls = last == 0 or (cosine and 0 < last <= (self.learning_rate or 0))
+        require(falls, "last_learning_rate", "0, or at most the learning_rate of 'cosine'", last)
         solved = self.solved_at is None or 0 <= self.solved_at <= 1
         require(solved, "solved_at", "a share 0 <= x <= 1, or None", self.solved_at)
         for name in ("processes", "patience"):

@@ -172,6 +172,24 @@ KERNEL cross_entropy(const T* logits, const Int* target, const T* weight, T* dlo
     }
 }
 
+// layers/gelu.py, gelu and gelu_tanh: the value and the slope at each x
+KERNEL gelu(const T* x, T* y, T* slope, Int n) {
+    EACH(i, n) {
+        T Phi = (1 + erf(x[i] * T(0.70710678118654752))) / 2;
+        y[i] = x[i] * Phi;
+        slope[i] = Phi + x[i] * exp(-x[i] * x[i] / 2) * T(0.39894228040143268);
+    }
+}
+
+KERNEL gelu_tanh(const T* x, T* y, T* slope, Int n) {
+    EACH(i, n) {
+        T a = T(0.79788456080286536), b = T(0.044715);
+        T Phi = (1 + tanh(a * (x[i] + b * x[i] * x[i] * x[i]))) / 2;
+        y[i] = x[i] * Phi;
+        slope[i] = Phi + x[i] * 2 * Phi * (1 - Phi) * a * (1 + 3 * b * x[i] * x[i]);
+    }
+}
+
 // training/optimizer.py, adam
 KERNEL adam(T* p, T* m, T* v, const T* g, Int n, double lr, double beta1, double beta2,
             double correction1, double correction2, double adam_eps) {
@@ -298,6 +316,24 @@ def cross_entropy(logits: Array, target: Array, weight: Array, eps_ls: float) ->
     _launch("cross_entropy", 32 * n_rows, logits,
             logits, target, weight, dlogits, losses, n_rows, n, float(eps_ls), lowest)  # fmt: skip
     return losses, dlogits
+
+
+def gelu(x: Array) -> tuple[Array, Array]:
+    """A CUDA kernel for layers/gelu.py's gelu, one launch."""
+    return _value_and_slope("gelu", x)
+
+
+def gelu_tanh(x: Array) -> tuple[Array, Array]:
+    """A CUDA kernel for layers/gelu.py's gelu_tanh, one launch."""
+    return _value_and_slope("gelu_tanh", x)
+
+
+def _value_and_slope(name: str, x: Array) -> tuple[Array, Array]:
+    xp = array_module(x)
+    x = xp.ascontiguousarray(x)
+    y, slope = xp.empty_like(x), xp.empty_like(x)
+    _launch(name, x.size, x, x, y, slope, x.size)
+    return y, slope
 
 
 def adam(

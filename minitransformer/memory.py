@@ -7,6 +7,7 @@ import mmap
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
@@ -110,6 +111,12 @@ class Buffer:
                 )
             self._flat = flat
         return flat
+
+    def places(self) -> dict[str, slice]:
+        """Path -> where in the buffer the parameter lies."""
+        parameters = self._parameters.items()
+        stops = accumulate(p.size for _, p in parameters)
+        return {name: slice(stop - p.size, stop) for (name, p), stop in zip(parameters, stops, strict=True)}
 
     def layout(self) -> int:
         """A number that tells this buffer from one of another model: a checksum of the parameters' names and shapes."""

@@ -27,6 +27,7 @@ from minitransformer.validation.settings import from_settings
         ({"dropout": "high"}, "dropout: expected float, got 'high'"),
         ({"dropout_on": ("residul",)}, "dropout_on: unknown 'residul'; did you mean 'residual'"),
         ({"norm": "prenorm"}, "norm: unknown 'prenorm'; did you mean 'pre'"),
+        ({"activation": "gelo"}, "activation: unknown 'gelo'; did you mean 'gelu'"),
         ({"norm_layer": "RMS"}, "norm_layer: unknown 'RMS'. Known: layer, rms"),
         (
             {"positions": "binary", "d_model": 8, "max_len": 257},
@@ -59,6 +60,20 @@ def test_a_model_that_cannot_be_built_is_refused(settings, message):
         ({"clip_norm": 0.0}, "clip_norm: expected a number above 0"),
         ({"learning_rate": float("inf")}, "learning_rate: expected a number above 0"),
         ({"solved_at": 95.0}, "solved_at: expected a share"),
+        ({"weight_decay": -0.1}, "weight_decay: expected a number, 0 or more, got -0.1"),
+        ({"weight_decay": float("inf")}, "weight_decay: expected a number, 0 or more, got inf"),
+        (
+            {"last_learning_rate": 1e-4},
+            "last_learning_rate: expected 0, or at most the learning_rate of 'cosine'",
+        ),
+        (
+            {"schedule": "cosine", "learning_rate": 0.1, "last_learning_rate": 0.2},
+            "last_learning_rate: expected 0",
+        ),
+        (
+            {"schedule": "cosine", "learning_rate": 0.1, "last_learning_rate": -0.2},
+            "last_learning_rate: expected 0",
+        ),
         ({"processes": 0}, "processes: expected at least 1, or None, got 0"),
     ],
 )

@@ -69,6 +69,8 @@ CASES: Mapping[str, Sequence[Case]] = {
         case(lambda s, r: layers.Linear(s.d_model, s.d_ff, rng=r, bias=False), rows),
     ],
     "ReLU": [case(lambda s, r: layers.ReLU(), away_from_zero)],
+    "GELU": [case(lambda s, r: layers.GELU(), positions)],
+    "GELUTanh": [case(lambda s, r: layers.GELUTanh(), positions)],
     "softmax": [case(lambda s, r: Softmax(), scores)],
     "Dropout": [case(lambda s, r: layers.Dropout(DROPOUT), positions)],
     "LayerNorm": [
@@ -86,7 +88,13 @@ CASES: Mapping[str, Sequence[Case]] = {
         case(lambda s, r: layers.AddNorm(s.d_model, DROPOUT), positions, positions),
         case(lambda s, r: layers.AddNorm(s.d_model, DROPOUT, Norm=layers.RMSNorm), positions, positions),
     ],
-    "FeedForward": [case(lambda s, r: layers.FeedForward(s.d_model, s.d_ff, DROPOUT, rng=r), positions)],
+    "FeedForward": [
+        case(lambda s, r: layers.FeedForward(s.d_model, s.d_ff, DROPOUT, rng=r), positions),
+        case(
+            lambda s, r: layers.FeedForward(s.d_model, s.d_ff, DROPOUT, Activation=layers.GELU, rng=r),
+            positions,
+        ),
+    ],
     "ScaledDotProductAttention": [
         case(lambda s, r: layers.ScaledDotProductAttention(DROPOUT), masked_heads),
         case(lambda s, r: layers.ScaledDotProductAttention(), heads),
@@ -152,6 +160,7 @@ CASES: Mapping[str, Sequence[Case]] = {
         case(whole_model(norm="pre", positions="learned"), sentences_and_targets),
         case(whole_model(norm_layer="rms", positions="fractions"), sentences_and_targets),
         case(whole_model(norm_layer="rms", norm="pre", positions="none"), sentences_and_targets),
+        case(whole_model(activation="gelu_tanh"), sentences_and_targets),
         case(whole_model(count_source_from="both", positions="learned"), sentences_and_targets),
         case(
             whole_model(count_source_from="both", positions="rotary", d_k=4),

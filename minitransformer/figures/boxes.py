@@ -125,11 +125,11 @@ def attention_pairs(recording: Recording, path: str, stack: str) -> list[Pair]:
 
 def feed_forward_pairs(recording: Recording, path: str, stack: str) -> list[Pair]:
     """The matrices of the feed-forward network (equation 2)."""
-    whole, relu, rows = recording.call(path), recording.call(f"{path}.relu"), SIDES[stack][1]
+    whole, inner, rows = recording.call(path), recording.call(f"{path}.activation"), SIDES[stack][1]
     return [
         Pair("x", whole.inputs[0][0], whole.dinputs[0], rows),
-        Pair("pre", relu.inputs[0][0], relu.dinputs[0], rows),
-        Pair("hidden", relu.output[0], relu.dy[0], rows),
+        Pair("pre", inner.inputs[0][0], inner.dinputs[0], rows),
+        Pair("hidden", inner.output[0], inner.dy[0], rows),
         Pair("out", whole.output[0], whole.dy[0], rows),
     ]
 

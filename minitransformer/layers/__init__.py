@@ -7,6 +7,7 @@ from minitransformer.layers.attention_in_blocks import AttentionInBlocks
 from minitransformer.layers.dropout import Dropout
 from minitransformer.layers.embedding import Embedding, OutputProjection
 from minitransformer.layers.feed_forward import FeedForward
+from minitransformer.layers.gelu import GELU, GELUTanh
 from minitransformer.layers.linear import Linear
 from minitransformer.layers.masks import causal_mask, padding_mask
 from minitransformer.layers.multi_head_attention import MultiHeadAttention
@@ -25,6 +26,7 @@ from minitransformer.layers.positional_encoding import (
 from minitransformer.layers.rotary import RotaryAttention
 
 __all__ = [
+    "GELU",
     "AddNorm",
     "AttentionInBlocks",
     "BatchNorm",
@@ -32,6 +34,7 @@ __all__ = [
     "Embedding",
     "FeedForward",
     "FixedPositions",
+    "GELUTanh",
     "GroupNorm",
     "InstanceNorm",
     "LayerNorm",

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from minitransformer.backend import Array, DTypeLike, Generator, Seed, generator, xavier_uniform, zeros
 from minitransformer.layers.activations import ReLU, ReLUCache
 from minitransformer.layers.dropout import Dropout, DropoutCache
+from minitransformer.layers.gelu import GELU, GELUCache, GELUTanh
 from minitransformer.layers.linear import linear, linear_backward
 from minitransformer.module import Module, Parameter
 from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import layer_inputs
 from minitransformer.validation.settings import layer_sizes
 
+ACTIVATIONS: dict[str, type[Module]] = {"relu": ReLU, "gelu": GELU, "gelu_tanh": GELUTanh}
+
 
 class FeedForwardCache(NamedTuple):
     x: Array  # (..., d_model)
-    relu: ReLUCache
+    activation: ReLUCache | GELUCache
     dropout: DropoutCache
     hidden: Array  # (..., d_ff) after ReLU and dropout (the ReLU's own array if nothing was dropped)
 
@@ -29,6 +33,7 @@ class FeedForward(Module):
               dW_2 = hiddenᵀ dy,   db_2 = Σ dy,   dW_1 = xᵀ dhidden,   db_1 = Σ dhidden    sums over positions
 
     `dropout` acts on the ReLU's output (the paper does not; its reference implementation can).
+    `Activation` may be another than ReLU, such as GELU; dhidden then passes back through that one.
     """
 
     @layer_sizes
@@ -38,6 +43,7 @@ class FeedForward(Module):
         d_ff: int,
         dropout: float = 0.0,
         *,
+        Activation: Callable[[], Module] = ReLU,
         rng: Seed = None,
         dtype: DTypeLike = "float32",
     ) -> None:
@@ -46,19 +52,19 @@ class FeedForward(Module):
         self.b_1 = Parameter(zeros((d_ff,), dtype))
         self.W_2 = Parameter(xavier_uniform(rng, d_ff, d_model, dtype))
         self.b_2 = Parameter(zeros((d_model,), dtype))
-        self.relu = ReLU()
+        self.activation = Activation()
         self.dropout = Dropout(dropout)
 
     @layer_inputs
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, FeedForwardCache]:
-        hidden, cache_relu = self.relu.forward(linear(x, self.W_1, self.b_1))
+        hidden, cache_activation = self.activation.forward(linear(x, self.W_1, self.b_1))
         hidden, cache_dropout = self.dropout.forward(hidden, rng)
         y = linear(hidden, self.W_2, self.b_2)
-        return y, FeedForwardCache(x, cache_relu, cache_dropout, hidden)
+        return y, FeedForwardCache(x, cache_activation, cache_dropout, hidden)
 
     @gradient_of_shape(lambda layer, cache: cache.x.shape)
     def backward(self, dy: Array, cache: FeedForwardCache) -> Array:
         dhidden = linear_backward(dy, cache.hidden, self.W_2, self.b_2)
         dhidden = self.dropout.backward(dhidden, cache.dropout)
-        dhidden = self.relu.backward(dhidden, cache.relu)
+        dhidden = self.activation.backward(dhidden, cache.activation)
         return linear_backward(dhidden, cache.x, self.W_1, self.b_1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from minitransformer.backend import DTypeLike, Generator
 from minitransformer.config import TransformerConfig
 from minitransformer.layers.add_norm import AddNorm
-from minitransformer.layers.feed_forward import FeedForward
+from minitransformer.layers.feed_forward import ACTIVATIONS, FeedForward
 from minitransformer.layers.multi_head_attention import MultiHeadAttention
 from minitransformer.layers.normalization import NORMS
 from minitransformer.layers.rotary import RotaryAttention
@@ -30,8 +30,15 @@ def multi_head_attention(config: TransformerConfig, rng: Generator, dtype: DType
 
 
 def feed_forward(config: TransformerConfig, rng: Generator, dtype: DTypeLike) -> FeedForward:
-    """The feed-forward network (§3.3) with the config's d_ff and ReLU dropout."""
-    return FeedForward(config.d_model, config.d_ff, config.dropout_at("relu"), rng=rng, dtype=dtype)
+    """The feed-forward network (§3.3) with the config's d_ff, activation and dropout of what that returns."""
+    return FeedForward(
+        config.d_model,
+        config.d_ff,
+        config.dropout_at("relu"),
+        Activation=ACTIVATIONS[config.activation],
+        rng=rng,
+        dtype=dtype,
+    )
 
 
 def add_norm(config: TransformerConfig, dtype: DTypeLike) -> AddNorm:

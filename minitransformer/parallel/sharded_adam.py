@@ -22,16 +22,26 @@ class ShardedAdam(Adam):
     """
 
     def __init__(
-        self, model: Module, ranks: Ranks, betas: tuple[float, float] = (0.9, 0.98), adam_eps: float = 1e-9
+        self,
+        model: Module,
+        ranks: Ranks,
+        betas: tuple[float, float] = (0.9, 0.98),
+        adam_eps: float = 1e-9,
+        weight_decay: float = 0.0,
     ) -> None:
         self.ranks = ranks
-        super().__init__(model, betas, adam_eps)
+        super().__init__(model, betas, adam_eps, weight_decay)
 
     def numbers(self) -> Flat:
         """This rank's share of the numbers, and their gradients."""
         data, grad = super().numbers()
         share = self.ranks.share(data.size)
         return Flat(data[share], grad[share])
+
+    def matrices(self) -> list[slice]:
+        """Where the matrices W, or parts of them, lie in this rank's share."""
+        first = self.ranks.share(self.model.flatten().data.size).start
+        return [slice(max(w.start - first, 0), max(w.stop - first, 0)) for w in super().matrices()]
 
     def state_dict(self) -> dict[str, Array]:
         """All of m and v, gathered from all ranks, and what else Adam's has."""

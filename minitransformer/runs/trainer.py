@@ -70,7 +70,7 @@ class Trainer:
         self.replicas = Replicas(self.model, self._replicas_here(processes), keep, self.ranks)
         self.loss_fn = LabelSmoothedCrossEntropy(config.eps_ls, settings.model.pad_id)
         betas = config.beta1, config.beta2
-        self.optimizer = ShardedAdam(self.model, self.ranks, betas, config.adam_eps)
+        self.optimizer = ShardedAdam(self.model, self.ranks, betas, config.adam_eps, config.weight_decay)
         self.stream = BatchStream(settings.task, config.batch_tokens, settings.seed)
         self.sets = held_out(settings.task)
         every_pair = [*self.stream.pairs(), *chain(*self.sets.values())]

@@ -1,4 +1,4 @@
-"""§5.3: Adam (Kingma and Ba 2015), and gradient clipping by the global norm."""
+"""§5.3: Adam (Kingma and Ba 2015), weight decay, and gradient clipping by the global norm."""
 
 from __future__ import annotations
 
@@ -33,6 +33,13 @@ def adam(
     p -= lr * m_hat / (array_module(p).sqrt(v_hat) + adam_eps)
 
 
+@in_parts
+@silent_overflow()
+def decay(p: Array, lr: float, weight_decay: float) -> None:
+    """p = p - lr · weight_decay · p, in place."""
+    p -= lr * weight_decay * p
+
+
 class Adam:
     """Adam for all parameters of `model`, which lie in one flat buffer.
 
@@ -41,18 +48,30 @@ class Adam:
         m = beta1 · m + (1 - beta1) · g            m_hat = m / (1 - beta1^t)
         v = beta2 · v + (1 - beta2) · g²           v_hat = v / (1 - beta2^t)
         p = p - lr · m_hat / (sqrt(v_hat) + adam_eps)
+
+    Not in the paper: with `weight_decay`, a matrix W (a parameter whose name begins with W) shrinks before each step,
+
+        W = W - lr · weight_decay · W
+
+    whatever its gradients are (AdamW, Loshchilov and Hutter 2019). Biases, norms, embeddings and positions do not.
     """
 
     def __init__(
-        self, model: Module, betas: tuple[float, float] = (0.9, 0.98), adam_eps: float = 1e-9
+        self,
+        model: Module,
+        betas: tuple[float, float] = (0.9, 0.98),
+        adam_eps: float = 1e-9,
+        weight_decay: float = 0.0,
     ) -> None:
         pair = isinstance(betas, tuple | list) and len(betas) == 2 and all(between(b, 0, 1) for b in betas)
         require(pair, "betas", "two numbers 0 <= beta < 1", betas)
         holds = between(adam_eps, *FLOAT32)
         require(holds, "adam_eps", "a number above 0 that float32 can hold", adam_eps)
+        require(between(weight_decay, 0, FLOAT32[1]), "weight_decay", "a number, 0 or more", weight_decay)
         self.model = model
         self.betas = betas
         self.adam_eps = float(adam_eps)
+        self.weight_decay = float(weight_decay)
         self.t = 0
         self._buffer = Buffer(model, "Adam")
         p, _ = self.numbers()
@@ -62,11 +81,19 @@ class Adam:
         """The numbers that it updates, and their gradients. Raises InputError if the model has changed since."""
         return self._buffer.flat()
 
+    def matrices(self) -> list[slice]:
+        """Where the matrices W lie among these numbers."""
+        places = self._buffer.places().items()
+        return [place for name, place in places if name.rpartition(".")[2].startswith("W")]
+
     @checked(learning_rate_of)
     def step(self, lr: float) -> None:
         """Move every parameter against its gradient. Raises InputError unless `lr` is a number, 0 or more."""
         p, g = self.numbers()
         self.t += 1
+        if self.weight_decay:
+            for place in self.matrices():
+                decay(p[place], lr, self.weight_decay)
         beta1, beta2 = map(float, self.betas)
         adam(p, self.m, self.v, g, lr, self.t, beta1, beta2, self.adam_eps)
 

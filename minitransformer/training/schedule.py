@@ -20,23 +20,25 @@ def noam_schedule(step: int, d_model: int, warmup_steps: int = 4000) -> float:
     return float(d_model**-0.5 * min(step**-0.5, step * warmup_steps**-1.5))
 
 
-def cosine_schedule(step: int, peak: float, warmup_steps: int, steps: int) -> float:
-    """Not in the paper: linear warm-up to `peak` at `warmup_steps`, then half a cosine down towards 0.
+def cosine_schedule(step: int, peak: float, warmup_steps: int, steps: int, last: float = 0.0) -> float:
+    """Not in the paper: linear warm-up to `peak` at `warmup_steps`, then half a cosine down towards `last`.
 
-    lr = peak · (1 + cos(π · t)) / 2 with t the share of the steps after warm-up that are done (Loshchilov
-    and Hutter 2017). It suits runs of known length: the last steps are small enough for the weights to settle.
+    lr = last + (peak - last) · (1 + cos(π · t)) / 2 with t the share of the steps after warm-up that are done
+    (Loshchilov and Hutter 2017). It suits runs of known length: the last steps are small enough for the weights to
+    settle.
     """
     if step <= warmup_steps:
         return peak * step / warmup_steps
     done = (step - warmup_steps) / (steps + 1 - warmup_steps)
-    return peak * (1 + math.cos(math.pi * done)) / 2
+    return last + (peak - last) * (1 + math.cos(math.pi * done)) / 2
 
 
 def learning_rate(step: int, d_model: int, config: TrainingConfig) -> float:
     """The learning rate at `step`, by the schedule of `config`."""
     if config.schedule == "cosine":
         assert config.learning_rate is not None  # TrainingConfig checks it
-        return cosine_schedule(step, config.learning_rate, config.warmup_steps, config.steps)
+        last = config.last_learning_rate
+        return cosine_schedule(step, config.learning_rate, config.warmup_steps, config.steps, last)
     lr = noam_schedule(step, d_model, config.warmup_steps)
     if config.learning_rate is not None:  # the paper's curve, scaled to another peak
         lr *= config.learning_rate / noam_schedule(config.warmup_steps, d_model, config.warmup_steps)

@@ -13,6 +13,7 @@ import numpy as np
 import minitransformer as mt
 from minitransformer import backend, kernels
 from minitransformer.layers import activations
+from minitransformer.layers import gelu as plain_gelu
 from minitransformer.layers.dropout import apply_mask as plain_apply_mask
 from minitransformer.training.loss import cross_entropy as plain_cross_entropy
 from minitransformer.training.optimizer import adam as plain_adam
@@ -140,6 +141,19 @@ def layer_norm_backward_of_width(xp, rng, dtype, n):
 def apply_mask(xp, rng, dtype, n):
     x, kept = rng.normal(size=n).astype(dtype), rng.random(n) > 0.5
     return [kernels.apply_mask(xp.asarray(x), xp.asarray(kept), 0.25)], [plain_apply_mask(x, kept, 0.25)]
+
+
+@comparison_of_sizes(COUNTS)
+def gelu(xp, rng, dtype, n):
+    x = (3 * rng.normal(size=n)).astype(dtype)
+    x[:1] = 40
+    return list(kernels.gelu(xp.asarray(x))), list(plain_gelu.gelu(x))
+
+
+@comparison_of_sizes(COUNTS)
+def gelu_tanh(xp, rng, dtype, n):
+    x = (3 * rng.normal(size=n)).astype(dtype)
+    return list(kernels.gelu_tanh(xp.asarray(x))), list(plain_gelu.gelu_tanh(x))
 
 
 def plain_keep_mask(seed, p, n):

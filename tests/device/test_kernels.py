@@ -12,7 +12,7 @@ import stand_in
 from comparisons import COMPARISONS
 
 from minitransformer import kernels, layers
-from minitransformer.layers import dropout, embedding, normalization
+from minitransformer.layers import dropout, embedding, gelu, normalization
 from minitransformer.training import loss, optimizer
 
 DTYPES = ["float32", "float64"]
@@ -63,6 +63,8 @@ FUSED = [
     (dropout.keep_mask, kernels.keep_mask),
     (dropout.apply_mask, kernels.apply_mask),
     (embedding.add_rows, kernels.add_rows),
+    (gelu.gelu, kernels.gelu),
+    (gelu.gelu_tanh, kernels.gelu_tanh),
     (loss.cross_entropy, kernels.cross_entropy),
     (optimizer.adam, kernels.adam),
 ]

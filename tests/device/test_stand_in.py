@@ -18,7 +18,7 @@ from minitransformer.runs.weights import load_model
 from minitransformer.training.batching import Batch
 
 # no attention_bias: b_K's gradient is 0 but for rounding, which Adam would magnify
-CHANGES: list[dict[str, Any]] = [{}, {"norm": "pre", "positions": "learned"}]
+CHANGES: list[dict[str, Any]] = [{}, {"norm": "pre", "positions": "learned", "activation": "gelu"}]
 
 
 @pytest.fixture(params=["formulas", "kernels"])
@@ -38,7 +38,11 @@ def batches(model: mt.Transformer, n: int) -> list[Batch]:
 def train_and_decode(device: str, keep: Any, dropout: float = 0.0, **changes: Any) -> list[np.ndarray]:
     """Three steps with clipping, the last with a restored optimizer; then translations. All that came out."""
     model = mt.Transformer(tiny_config(dropout=dropout, **changes), 3, "float64", device)
-    loss_fn, adam, replicas = mt.LabelSmoothedCrossEntropy(0.1), mt.Adam(model), mt.Replicas(model, 1, keep)
+    loss_fn, adam, replicas = (
+        mt.LabelSmoothedCrossEntropy(0.1),
+        mt.Adam(model, weight_decay=0.1),
+        mt.Replicas(model, 1, keep),
+    )
     rng = np.random.default_rng(5)
     found: list[Any] = []
     for step, batch in enumerate(batches(model, 3), 1):
@@ -49,7 +53,7 @@ def train_and_decode(device: str, keep: Any, dropout: float = 0.0, **changes: An
         assert type(model.flatten().grad) is type(adam.m) is (DeviceArray if device == "cuda" else np.ndarray)
         found.append(on_host(model.flatten().grad).copy())
         state = adam.state_dict()
-        adam = mt.Adam(model)
+        adam = mt.Adam(model, weight_decay=0.1)
         adam.load_state_dict(state)
     written = mt.greedy_decode(model, batch.src_ids, 1, 2, 9)
     drawn = mt.sample(model, batch.src_ids, rng, 0.8, top_k=7, top_p=0.9, max_len=9)

@@ -256,6 +256,8 @@ GOLDEN_CASES: dict[str, tuple[str, Settings]] = {
     "add_norm": ("add_norm", {}),
     "add_rms_norm": ("add_norm", {"norm_layer": "rms"}),
     "feed_forward": ("feed_forward", {}),
+    "feed_forward_gelu": ("feed_forward", {"activation": "gelu"}),
+    "feed_forward_gelu_tanh": ("feed_forward", {"activation": "gelu_tanh"}),
     "scaled_dot_product_attention": ("scaled_dot_product_attention", {}),
     "scaled_dot_product_attention_without_mask": ("scaled_dot_product_attention", {"mask": "none"}),
     "multi_head_attention": ("multi_head_attention", {}),

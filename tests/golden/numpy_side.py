@@ -11,6 +11,7 @@ from golden_cases import N_GROUPS, Arrays, Settings, starting_with
 import minitransformer as mt
 from minitransformer import layers, models
 from minitransformer.backend import to_host
+from minitransformer.layers.feed_forward import ACTIVATIONS
 from minitransformer.module import Module
 
 
@@ -53,8 +54,8 @@ CONFIG += " tie_embeddings attention_bias pad_id eps"
 
 
 def config_of(s: Settings) -> mt.TransformerConfig:
-    norm_layer = s.get("norm_layer", "layer")
-    return mt.TransformerConfig(**{name: s[name] for name in CONFIG.split()}, norm_layer=norm_layer)
+    others = {"norm_layer": s.get("norm_layer", "layer"), "activation": s.get("activation", "relu")}
+    return mt.TransformerConfig(**{name: s[name] for name in CONFIG.split()}, **others)
 
 
 def of_norm(s: Settings, post: type[Module], pre: type[Module]) -> Module:
@@ -73,7 +74,9 @@ LAYERS: dict[str, Callable[[Settings], Module]] = {
     "add_norm": lambda s: L.AddNorm(
         s["d_model"], eps=s["eps"], **f64, Norm=L.RMSNorm if s.get("norm_layer") == "rms" else L.LayerNorm
     ),
-    "feed_forward": lambda s: L.FeedForward(s["d_model"], s["d_ff"], **f64),
+    "feed_forward": lambda s: L.FeedForward(
+        s["d_model"], s["d_ff"], Activation=ACTIVATIONS[s.get("activation", "relu")], **f64
+    ),
     "scaled_dot_product_attention": lambda s: L.ScaledDotProductAttention(),
     "multi_head_attention": lambda s: L.MultiHeadAttention(
         s["d_model"], s["n_heads"], s["d_k"], s["d_v"], bias=s["attention_bias"], **f64

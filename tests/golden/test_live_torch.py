@@ -24,6 +24,8 @@ from golden_cases import (
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+import minitransformer as mt
+
 torch = pytest.importorskip("torch")
 import torch_reference  # noqa: E402
 
@@ -43,6 +45,7 @@ def sizes(draw: st.DrawFn) -> Settings:
     s["n_layers"] = draw(st.sampled_from([1, 2]))
     s["norm"] = draw(st.sampled_from(["post", "pre"]))
     s["norm_layer"] = draw(st.sampled_from(["layer", "rms"]))
+    s["activation"] = draw(st.sampled_from(["relu", "gelu", "gelu_tanh"]))
     s["tie_embeddings"] = draw(st.sampled_from([True, "source_target", "target_output", False]))
     if s["tie_embeddings"] in (True, "source_target"):
         s["src_vocab_size"] = s["tgt_vocab_size"]
@@ -118,6 +121,7 @@ def torch_layer(cls: Any, s: Settings, w: Arrays) -> Any:
         s["n_heads"],
         s["d_ff"],
         dropout=0.0,
+        activation=torch_reference.ACTIVATIONS[s["activation"]],
         layer_norm_eps=s["eps"],
         batch_first=True,
         norm_first=s["norm"] == "pre",
@@ -182,3 +186,25 @@ def test_equal_to_the_transformer_layers_of_torch_nn(kind: str, s: Settings, see
     ours = numpy_side.run(kind, s, case)
     assert_equal_to_12_digits(ours, {name: expected[name] for name in ours})
     assert set(ours) == set(expected)
+
+
+@given(seed=SEEDS, lr=st.floats(1e-4, 0.1), weight_decay=st.floats(0.0, 1.0))
+def test_weight_decay_is_torch_s_adamw(seed: int, lr: float, weight_decay: float) -> None:
+    """Torch is told by hand which parameters decay."""
+    rng = np.random.default_rng(seed)
+    model = mt.Transformer(mt.TransformerConfig(5, 5, 1, 6, 2, 7, max_len=8), seed, "float64")
+    theirs = {name: torch.tensor(p.data.copy()) for name, p in model.parameters().items()}
+    groups = [
+        {"params": [x for name, x in theirs.items() if (".W_" in name) == decays], "weight_decay": decay}
+        for decays, decay in ((True, weight_decay), (False, 0.0))
+    ]
+    adam = mt.Adam(model, (0.9, 0.99), 1e-8, weight_decay)
+    adamw = torch.optim.AdamW(groups, lr, (0.9, 0.99), 1e-8)
+    for _ in range(3):
+        for name, p in model.parameters().items():
+            p.grad = rng.normal(size=p.shape)
+            theirs[name].grad = torch.tensor(p.grad.copy())
+        adam.step(lr)
+        adamw.step()
+    for name, p in model.parameters().items():
+        np.testing.assert_allclose(p.data, theirs[name].numpy(), rtol=1e-12, atol=1e-14)

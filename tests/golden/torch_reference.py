@@ -55,9 +55,17 @@ def norm(w: Weights, s: Settings, x: Tensor) -> Tensor:
     return rms_norm(w, s, x) if s.get("norm_layer") == "rms" else layer_norm(w, s, x)
 
 
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+}
+
+
 def feed_forward(w: Weights, s: Settings, x: Tensor) -> Tensor:
-    """§3.3."""
-    return linear(F.relu(linear(x, w["W_1"], w["b_1"])), w["W_2"], w["b_2"])
+    """§3.3, or with another activation."""
+    activation = ACTIVATIONS[s.get("activation", "relu")]
+    return linear(activation(linear(x, w["W_1"], w["b_1"])), w["W_2"], w["b_2"])
 
 
 def attention(w: Weights, s: Settings, Q: Tensor, K: Tensor, V: Tensor, mask: Tensor | None = None) -> Tensor:

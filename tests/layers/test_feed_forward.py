@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from support import D_FF, D_MODEL, T_Q, B, randomise
 
 from minitransformer import layers
@@ -15,3 +16,13 @@ def test_feed_forward_is_equation_2():
     p = {name: parameter.data for name, parameter in layer.parameters().items()}
     expected = np.maximum(0, x @ p["W_1"] + p["b_1"]) @ p["W_2"] + p["b_2"]
     np.testing.assert_allclose(layer.forward(x)[0], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("Activation", [layers.ReLU, layers.GELU, layers.GELUTanh])
+def test_the_activation_stands_between_the_two_maps(Activation):
+    rng = np.random.default_rng(2)
+    layer = randomise(layers.FeedForward(D_MODEL, D_FF, Activation=Activation), rng)
+    x = rng.normal(size=(B, T_Q, D_MODEL))
+    p = {name: parameter.data for name, parameter in layer.parameters().items()}
+    hidden, _ = Activation().forward(x @ p["W_1"] + p["b_1"])
+    np.testing.assert_allclose(layer.forward(x)[0], hidden @ p["W_2"] + p["b_2"], rtol=1e-12)

@@ -19,6 +19,15 @@ def test_a_model_has_the_norm_its_config_names_and_no_other(norm, norm_layer, No
     assert {layer.eps for layer in norms_below(model)} == {0.25}
 
 
+@pytest.mark.parametrize("norm", ["post", "pre"])
+@pytest.mark.parametrize("activation", ["relu", "gelu", "gelu_tanh"])
+def test_a_model_has_the_activation_its_config_names(norm, activation):
+    model = mt.Transformer(tiny_config(norm=norm, activation=activation))
+    kind = {"relu": layers.ReLU, "gelu": layers.GELU, "gelu_tanh": layers.GELUTanh}[activation]
+    found = [type(x.feed_forward.activation) for x in (*model.encoder.layers, *model.decoder.layers)]
+    assert found == [kind] * 2 * model.config.n_layers
+
+
 def norms_below(node):
     if isinstance(node, layers.LayerNorm | layers.RMSNorm):
         yield node

@@ -45,14 +45,15 @@ def after_steps(adam: mt.Adam, n: int = 3) -> mt.Adam:
     return adam
 
 
+@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
 @pytest.mark.parametrize("n", [1, 2, 3, 40])
-def test_shares_of_all_ranks_are_what_adam_has(n):
+def test_shares_of_all_ranks_are_what_adam_has(n, weight_decay):
     """Bit for bit, weights and moments; a rank changes no number of another's. Of 40 ranks, some have nothing."""
     whole, *models = models_alike(1 + n)
     start = whole.flatten().data.copy()
-    adam = after_steps(mt.Adam(whole))
+    adam = after_steps(mt.Adam(whole, weight_decay=weight_decay))
     for rank, model in enumerate(models):
-        ours = after_steps(ShardedAdam(model, OneOf(rank, n)))
+        ours = after_steps(ShardedAdam(model, OneOf(rank, n), weight_decay=weight_decay))
         share = ours.ranks.share(start.size)
         expected = start.copy()
         expected[share] = whole.flatten().data[share]

@@ -155,7 +155,7 @@ VARIANTS = [
     {},
     {"dropout": 0.3, "dropout_on": ("embedding", "residual", "attention", "relu")},
     {"accumulate": 2, "dropout": 0.1},
-    {"dtype": "float64", "norm": "pre", "positions": "learned", "clip_norm": 0.5},
+    {"dtype": "float64", "norm": "pre", "positions": "learned", "clip_norm": 0.5, "weight_decay": 0.3},
 ]
 
 
@@ -173,6 +173,11 @@ def test_a_run_that_was_stopped_continues_bit_for_bit(tmp_path, uninterrupted, c
         assert trainer.step == stop
     trainer.run()
     assert_same_outcome(path, uninterrupted(**changes))
+
+
+def test_a_run_has_the_weight_decay_of_its_settings(tmp_path):
+    assert new_run(tmp_path / "run", weight_decay=0.3).optimizer.weight_decay == 0.3
+    assert new_run(tmp_path / "other").optimizer.weight_decay == 0
 
 
 def test_a_finished_run_resumes_to_the_same_result(tmp_path):

@@ -57,6 +57,65 @@ def test_adam_is_the_textbooks(monkeypatch, chunk, betas, adam_eps):
             assert p.data[i] == pytest.approx(expected, rel=1e-11)
 
 
+def decays(name):
+    """Whether weight decay may touch a parameter: the matrices of the paper's formulas alone."""
+    return name.rpartition(".")[2] in {"W_Q", "W_K", "W_V", "W_O", "W_1", "W_2"}
+
+
+def model_with_biases(dtype="float64"):
+    config = mt.TransformerConfig(
+        11, 11, n_layers=1, d_model=6, n_heads=2, d_ff=10, max_len=8, positions="learned", attention_bias=True
+    )
+    return mt.Transformer(config, seed=1, dtype=dtype)
+
+
+@pytest.mark.parametrize("chunk", [1 << 18, 17])
+def test_weight_decay_takes_its_share_off_the_matrices_alone(monkeypatch, chunk):
+    """Adam's own step depends on gradients alone, so the two updates add up, for any gradients."""
+    monkeypatch.setattr(parts, "NUMBERS", chunk)
+    plain, decayed = model_with_biases(), model_with_biases()
+    adams = mt.Adam(plain), mt.Adam(decayed, weight_decay=0.3)
+    for step, lr in enumerate((0.1, 0.0, 0.05)):
+        before = [model.state_dict() for model in (plain, decayed)]
+        for model, adam in zip((plain, decayed), adams, strict=True):
+            set_gradients(model, np.random.default_rng(step))
+            adam.step(lr)
+        after = [model.state_dict() for model in (plain, decayed)]
+        for name, W in before[1].items():
+            moved = after[0][name] - before[0][name]
+            share = lr * 0.3 * W if decays(name) else 0
+            np.testing.assert_allclose(
+                after[1][name], W - share + moved, rtol=1e-13, atol=1e-13, err_msg=name
+            )
+            assert decays(name) or (after[1][name] == after[0][name]).all()
+    kept = {name.rpartition(".")[2] for name in plain.parameters() if not decays(name)}
+    assert kept == {"E", "P", "gamma", "beta", "b_Q", "b_K", "b_V", "b_O", "b_1", "b_2"}
+    for name in ("m", "v"):
+        np.testing.assert_array_equal(getattr(adams[0], name), getattr(adams[1], name))
+
+
+def test_without_gradients_a_matrix_shrinks_by_one_factor_a_step():
+    model = model_with_biases("float32")
+    adam = mt.Adam(model, weight_decay=0.5)
+    start = model.state_dict()
+    model.zero_grad()
+    for _ in range(3):
+        adam.step(0.1)
+    for name, p in model.parameters().items():
+        assert p.data.dtype == "float32"
+        factor = 0.95**3 if decays(name) else 1
+        np.testing.assert_allclose(p.data, factor * start[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize("weight_decay", [0, 0.0])
+def test_no_weight_decay_changes_no_bit(weight_decay):
+    plain, decayed = model_with_biases(), model_with_biases()
+    for model, adam in ((plain, mt.Adam(plain)), (decayed, mt.Adam(decayed, weight_decay=weight_decay))):
+        set_gradients(model, np.random.default_rng(3))
+        adam.step(0.1)
+    np.testing.assert_array_equal(decayed.flatten().data, plain.flatten().data)
+
+
 def test_more_numbers_than_a_real_chunk_are_all_stepped():
     model = Weights(3, sizes=((parts.NUMBERS + 37,), (5,)))
     optimizer = mt.Adam(model)
@@ -225,6 +284,10 @@ def test_the_state_before_the_first_step_can_be_restored():
         *(
             ({"adam_eps": eps}, f"adam_eps: expected a number above 0 that float32 can hold, got {eps!r}")
             for eps in (0.0, -1e-9, 1e-50, 1e50, math.nan, None, "1")
+        ),
+        *(
+            ({"weight_decay": x}, f"weight_decay: expected a number, 0 or more, got {x!r}")
+            for x in (-0.1, math.inf, math.nan, None, "1")
         ),
     ],
 )

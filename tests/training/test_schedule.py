@@ -57,6 +57,23 @@ def test_cosine_rises_in_a_straight_line_and_falls_to_zero(peak, warmup_steps, m
     assert third == pytest.approx([0.75 * peak] * len(third))  # cos 60° = 1/2
 
 
+def test_the_cosine_falls_to_the_last_rate_and_is_a_smaller_cosine_above_it():
+    lower, higher = (
+        [cosine_schedule(i, peak, 5, 30, last) for i in range(1, 32)]
+        for peak, last in ((0.4, 0.0), (0.5, 0.1))
+    )
+    assert (
+        higher[-1] == pytest.approx(0.1)
+        and higher[4] == 0.5
+        and higher[:5] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+    )
+    assert higher[4:] == pytest.approx([0.1 + lr for lr in lower[4:]])
+    config = mt.TrainingConfig(
+        schedule="cosine", steps=99, warmup_steps=20, learning_rate=0.02, last_learning_rate=0.005
+    )
+    assert learning_rate(60, 64, config) == pytest.approx(0.0125, rel=1e-12)
+
+
 def test_a_run_of_cosine_may_be_all_warm_up():
     """The last step is then the peak, and so would be the one after it, of a warm-up that is longer than the run."""
     assert [cosine_schedule(step, 0.5, 2, 2) for step in (1, 2)] == [0.25, 0.5]
