@@ -73,7 +73,7 @@ def cross_attention_sharpness(cache: TransformerCache, batch: Batch) -> float:
     """
     xp = array_module(cache.src_embedding.embedding.ids)  # the batch itself is on the CPU
     src_ids, tgt_out = xp.asarray(batch.src_ids), xp.asarray(batch.tgt_out)
-    n = (src_ids != PAD).sum(1).clip(2)  # where there is one token only, it is all there is to look at
+    n = xp.maximum((src_ids != PAD).sum(1), 2)  # where there is one token only, it is all there is to look at
     sharpness = []
     for layer in cache.decoder.layers:
         weights = layer.cross_attention.attention.all_weights()
