@@ -23,13 +23,11 @@ class Copy(SequenceTask):
         "processes": 2,
         "schedule": "cosine",
         "warmup_steps": 30,
-        "learning_rate": 1e-2,
-        "clip_norm": 1.0,
+        "learning_rate": 4e-3,
         "log_every": 50,
         "evaluate_every": 50,
         "solved_at": 1.0,
     }
-    model: ClassVar[Mapping[str, Any]] = {**SequenceTask.model, "d_ff": 128}
     first_symbol: int = 1
     n_symbols: int = 10
     min_length: int = 10

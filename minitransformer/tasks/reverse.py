@@ -21,15 +21,7 @@ class Reverse(SequenceTask):
     """
 
     name: ClassVar[str] = "reverse"
-    model: ClassVar[Mapping[str, Any]] = {
-        **SequenceTask.model,
-        "norm": "post",
-        "dropout": 0.1,
-        "max_len": 128,
-        "positions": "rotary",
-        "count_source_from": "both",
-        "random_gaps": 7,
-    }
+    model: ClassVar[Mapping[str, Any]] = {**SequenceTask.model, "dropout": 0.1}
     training: ClassVar[Mapping[str, Any]] = {
         "steps": 1000,
         "batch_tokens": 512,
