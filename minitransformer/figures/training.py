@@ -30,7 +30,10 @@ def training_figure(name: str, metrics: list[dict[str, Any]]) -> Any:
     loss.set_ylabel("loss (nats per token)")
     rate.plot(steps, [record["lr"] for record in metrics], color="tab:orange")
     rate.set_ylabel("learning rate")
-    sharpness.plot(steps, [record.get("cross_attention", math.nan) for record in metrics], marker="o")
+    looked = [
+        (record["step"], record["cross_attention"]) for record in metrics if "cross_attention" in record
+    ]
+    sharpness.plot([step for step, _ in looked], [share for _, share in looked], marker="o")
     sharpness.set_ylim(0, 1)
     sharpness.set_ylabel("sharpness of\ncross-attention")
     is_text = any("bleu" in figures for figures in valid)

@@ -90,10 +90,11 @@ def placed_masks(
 
     A token of the target has one position. In the source, it is compared with each of the n positions of a token.
     """
+    to_source = array_module(tgt_at).broadcast_to(tgt_at, (*tgt_at.shape[:2], src_at.shape[-1]))
     return (
         PlacedMask(padding, src_at, src_at),
         PlacedMask(causal, tgt_at, tgt_at),
-        PlacedMask(padding, tgt_at.repeat(src_at.shape[-1], -1), src_at),
+        PlacedMask(padding, to_source, src_at),
     )
 
 

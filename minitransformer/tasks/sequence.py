@@ -31,7 +31,7 @@ class SequenceTask(Task):
     it wrote last is then often wrong, so it cannot learn to rely on that.
     """
 
-    # The paper's, but for half the heads and a quarter of d_ff, which do as well, and no dropout, since data is endless.
+    # The paper's, with half the heads and a quarter of d_ff, which do as well, and no dropout, since data is endless.
     # Rotary positions from both ends, with random gaps in training, are right for longer sequences, too.
     model: ClassVar[Mapping[str, Any]] = {
         **PRESETS["toy"],

@@ -75,7 +75,7 @@ def test_settings_come_from_the_task_then_the_file_then_the_command_line(capsys,
     numbers = {name: None if value == "none" else json.loads(value) for name, value in pairs.items()}
     file.write_text(json.dumps({**numbers, "d_ff": 14, "clip_norm": None}))
     out = tmp_path / "run"
-    more = ["--set", "d_ff=16", "n_heads=4", "--set", "tie_embeddings=False", 'dropout_on=["relu"]']
+    more = ["--set", "d_ff=16", "n_heads=4", "d_k=4", "--set", "tie_embeddings=False", 'dropout_on=["relu"]']
     assert call("train", "copy", "--json", "--config", file, "--out", out, *more) == 0
     settings = mt.RunFolder(out).settings()
     assert (settings.model.d_ff, settings.model.n_heads, settings.model.d_model) == (16, 4, 8)
@@ -173,7 +173,7 @@ def test_resume_with_other_settings_is_refused(capsys, run, tmp_path, more):
         (["copy", "--set", "steps=1.5"], ["steps", "1.5"]),
         (["copy", "--set", "steps=0"], ["steps", "0"]),
         (["copy", "--set", "steps=true"], ["steps", "True"]),
-        (["copy", "--set", "d_model=33", "n_heads=3"], ["d_model", "even", "33"]),
+        (["copy", "--set", "d_model=33", "n_heads=3"], ["d_k", "multiple of 4", "11"]),
         (["copy", "--set", "d_model=32", "n_heads=3"], ["n_heads", "32", "3"]),
         (["copy", "--set", "dropout=1"], ["dropout", "1"]),
         (["copy", "--set", "dropout=NaN"], ["dropout", "nan"]),

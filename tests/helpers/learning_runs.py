@@ -8,6 +8,7 @@ TINY = {
     "n_layers": 1,
     "d_model": 10,
     "n_heads": 2,
+    "d_k": 4,  # rotary positions from both ends turn pairs, half of them each way
     "d_ff": 14,
     "max_len": 11,
     "steps": 15,

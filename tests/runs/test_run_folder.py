@@ -21,7 +21,7 @@ TASK = Sort(n_symbols=7, max_length=4, epoch_size=11, test_size=3)
 
 def settings_of(**changes):
     return mt.RunSettings.of(
-        TASK, {"d_model": 6, "n_heads": 2, "max_len": 9, "steps": 1500, **changes}, seed=7
+        TASK, {"d_model": 6, "n_heads": 2, "d_k": 4, "max_len": 9, "steps": 1500, **changes}, seed=7
     )
 
 
@@ -249,7 +249,7 @@ def test_two_processes_do_not_train_one_run(tmp_path):
     pytest.importorskip("fcntl")
     folder = mt.RunFolder(tmp_path / "run")
     settings = mt.RunSettings.of(
-        TASK, {"steps": 1, "warmup_steps": 1, "d_model": 4, "n_heads": 2, "d_ff": 4, "processes": 1}
+        TASK, {"steps": 1, "warmup_steps": 1, "d_model": 4, "n_heads": 2, "d_k": 4, "d_ff": 4, "processes": 1}
     )
     folder.create(settings)
     code = f"import minitransformer as mt; folder = mt.RunFolder({str(folder.path)!r}); folder.claim(); print('mine')"
@@ -435,7 +435,7 @@ def of_files(tmp_path):
     task = OfFiles(n_symbols=7, max_length=4, epoch_size=11, test_size=3)
     object.__setattr__(task, "loaded", [])
     folder = mt.RunFolder(tmp_path / "run")
-    folder.create(mt.RunSettings.of(task, {"d_model": 6, "n_heads": 2}))
+    folder.create(mt.RunSettings.of(task, {"d_model": 6, "n_heads": 2, "d_k": 4}))
     return folder, task
 
 

@@ -16,6 +16,7 @@ from minitransformer.tasks import (
 TINY = {
     "n_layers": 1,
     "d_model": 6,
+    "d_k": 4,
     "n_heads": 2,
     "d_ff": 10,
     "max_len": 11,
