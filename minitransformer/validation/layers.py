@@ -210,10 +210,13 @@ def placed_inputs(
         )
     for name, x, at in (("Q", Q, mask.query_at), ("K", K, mask.key_at)):
         check_floats(name, x)
-        B, T, n = at.shape
+        check_ids(f"positions of {name}", at)
+        B, T, n = at.shape if at.ndim == 3 else (0, 0, 1)
         if x.ndim != 4 or B not in (1, len(x)) or x.shape[2] != T or x.shape[3] % (2 * n):
             expected = f"{T} positions, as the mask has them, and features in pairs for each of {n} ends"
             raise InputError(f"{name}: expected {expected}, got shape {tuple(x.shape)}")
+    if Q.dtype.kind != K.dtype.kind:
+        raise InputError(f"Q, K: expected both real, or both complex, got {Q.dtype} and {K.dtype}")
     return layer, Q, K, V, mask, rng
 
 

@@ -31,7 +31,7 @@ STEPS, N_BATCHES, LR = 20, 5, 0.01
 CONFIG = {"n_layers": 1, "d_model": 10, "n_heads": 2, "d_ff": 14, "max_len": 11}
 TASK = Sort(n_symbols=7, min_length=2, max_length=5, epoch_size=23, test_size=7)
 SETTINGS = {
-    "n_layers": 1, "d_model": 6, "n_heads": 2, "d_ff": 10, "max_len": 11, "dropout": 0.2, "steps": 13,
+    "n_layers": 1, "d_model": 6, "n_heads": 2, "d_k": 4, "d_ff": 10, "max_len": 11, "dropout": 0.2, "steps": 13,
     "batch_tokens": 30, "schedule": "noam", "warmup_steps": 4, "learning_rate": 0.01, "log_every": 2,
     "evaluate_every": 5, "solved_at": None, "clip_norm": 0.5, "accumulate": 3, "processes": 2,
     "weight_decay": 0.3,

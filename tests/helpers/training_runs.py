@@ -10,6 +10,7 @@ TASK = Sort(n_symbols=7, min_length=2, max_length=5, epoch_size=23, test_size=4)
 TINY = {
     "n_layers": 1,
     "d_model": 6,
+    "d_k": 4,  # rotary positions from both ends turn pairs, half of them each way
     "n_heads": 2,
     "d_ff": 10,
     "max_len": 11,

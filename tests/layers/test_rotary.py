@@ -89,5 +89,10 @@ def test_a_mask_without_positions_or_with_those_of_other_arrays_is_refused():
         layer.forward(Q[:, :, :4], K, V, mask)
     with pytest.raises(mt.InputError, match=r"K: expected 7 .* for each of 2 ends, got shape \(2, 3, 7, 2\)"):
         layer.forward(Q, K[..., :2], V, mask)
+    for query_at in (None, mask.query_at * 1.0, mask.query_at[0]):
+        with pytest.raises(
+            mt.InputError, match=r"positions of Q: expected an array of integers|Q: expected 0"
+        ):
+            layer.forward(Q, K, V, PlacedMask(mask.mask, query_at, mask.key_at))
     with pytest.raises(mt.InputError, match="K: expected 7 positions"):
         layer.forward(Q[:1], K[:1], V[:1], mask)

@@ -99,7 +99,12 @@ def test_settings_that_move_no_weight_may_be_changed_while_a_run_is_stopped(tmp_
 
 @pytest.mark.parametrize(
     ("part", "name", "value"),
-    [("model", "norm", None), ("task_settings", "n_symbols", 6), ("", "seed", 4), ("", "task", "reverse")],
+    [
+        ("model", "count_source_from", None),
+        ("task_settings", "n_symbols", 6),
+        ("", "seed", 4),
+        ("", "task", "reverse"),
+    ],
 )
 def test_weights_of_another_task_model_or_seed_are_refused_by_all_who_load_them(tmp_path, part, name, value):
     """A setting that is missing counts as its default."""
