@@ -308,7 +308,7 @@ def test_attention_in_several_blocks_is_the_cpus_in_one(monkeypatch):
 
 def test_decoding_is_the_cpus():
     """Greedy, sampled with and without limits, by beams: ids, scores, and sentences that leave early."""
-    rng = np.random.default_rng(32)  # with which greedily written sentences end, too
+    rng = np.random.default_rng(116)  # with which greedily written sentences end, too
     src_ids = random_batch(9, 11, 13).src_ids
     config = small_config(src_vocab_size=9, tgt_vocab_size=9, dropout=0.0)
     weights = {
