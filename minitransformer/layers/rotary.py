@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from minitransformer.backend import Array, DTypeLike, Generator, array_module
-from minitransformer.layers.attention import attention_weights
 from minitransformer.module import Module
 from minitransformer.validation import checked
 from minitransformer.validation.layers import placed_inputs
@@ -142,4 +141,5 @@ class RotaryAttention(Module):
             at = array_module(K).arange(K.shape[2])[None, :, None]
             mask = PlacedMask(None, at[:, -1:], at)
         queries, keys = mask.rotations(Q.shape[-1], Q.dtype)
-        return attention_weights(rotate(Q, queries), rotate(K, keys), mask.mask) @ V
+        context: Array = self.attention.attend(rotate(Q, queries), rotate(K, keys), V, mask.mask)
+        return context

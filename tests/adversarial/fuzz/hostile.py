@@ -126,3 +126,16 @@ def masks(shape: tuple[int, ...]) -> st.SearchStrategy:
     """Boolean masks for scores of this shape: as many axes, each 1 or full, or the last two axes."""
     axes = st.tuples(*(st.sampled_from(sorted({1, n})) for n in shape))
     return st.one_of(axes, st.just(shape[-2:])).flatmap(lambda s: hnp.arrays(bool, s))
+
+
+# the settings of a small run
+TINY = {
+    "n_layers": 1,
+    "d_model": 6,
+    "n_heads": 2,
+    "d_k": 4,
+    "d_ff": 5,
+    "max_len": 12,
+    "processes": 1,
+    "accumulate": 1,
+}

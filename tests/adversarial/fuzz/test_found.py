@@ -9,6 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from hostile import TINY
 from support import tiny_config
 
 import minitransformer as mt
@@ -19,16 +20,6 @@ from minitransformer.runs.progress import Progress
 
 HUGE = 10**400  # an integer that no float can hold
 SMALL = {"src_vocab_size": 13, "tgt_vocab_size": 13, "d_model": 8, "n_heads": 2}
-TINY = {
-    "n_layers": 1,
-    "d_model": 6,
-    "n_heads": 2,
-    "d_k": 4,
-    "d_ff": 5,
-    "max_len": 12,
-    "processes": 1,
-    "accumulate": 1,
-}
 FEW = {"steps": 2, "warmup_steps": 1, "log_every": 1, "evaluate_every": 1, "batch_tokens": 30}
 TASK = mt.tasks.Sort(n_symbols=6, min_length=2, max_length=4, epoch_size=5, test_size=3)
 IDS = np.array([[3, 4, 5], [6, 7, 0]])

@@ -43,6 +43,7 @@ from hostile import (
     SMALL,
     TALLY,
     TEXT,
+    TINY,
     VALUES,
     any_ids,
     attempt,
@@ -528,16 +529,6 @@ def test_translate(data, model):
 # --- run folders ----------------------------------------------------------------------------------------
 
 TASK = mt.tasks.Sort(n_symbols=6, min_length=2, max_length=4, epoch_size=5, test_size=3)
-TINY = {
-    "n_layers": 1,
-    "d_model": 6,
-    "n_heads": 2,
-    "d_k": 4,
-    "d_ff": 5,
-    "max_len": 12,
-    "processes": 1,
-    "accumulate": 1,
-}
 FEW = {"steps": 2, "warmup_steps": 1, "log_every": 1, "evaluate_every": 1, "batch_tokens": 30}
 
 
