@@ -5,6 +5,7 @@ import pytest
 import minitransformer as mt
 from minitransformer.tasks import (
     TASKS,
+    Chars,
     Copy,
     Reverse,
     Sort,
