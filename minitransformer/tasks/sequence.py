@@ -44,17 +44,18 @@ class SequenceTask(Task):
         "random_gaps": 7,
     }
     families: ClassVar[Mapping[str, MakeBatch]] = {**Task.families, "encoder-only": aligned_batch}
-    # A decoder alone reads source and target as one text, in which no distance tells where to look.
-    model_of_family: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "decoder-only": {
+    # Models of one stack learn faster so; a decoder alone reads source and target as one text, where distances say little.
+    model_of_family: ClassVar[Mapping[str, Mapping[str, Any]]] = dict.fromkeys(
+        ("encoder-only", "decoder-only"),
+        {
             **PRESETS["toy"],
             "max_len": 256,
             "positions": "learned",
             "count_source_from": "start",
             "random_gaps": 1,
             "norm": "pre",
-        }
-    }
+        },
+    )
     first_symbol: int = 0
     n_symbols: int = 10
     min_length: int = 1
