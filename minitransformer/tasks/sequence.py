@@ -16,7 +16,6 @@ from minitransformer.tasks.vocabulary import SPECIALS, Vocabulary
 from minitransformer.training.batching import MakeBatch, Pair, aligned_batch
 from minitransformer.validation.settings import SIZES_BELOW, check_size, check_types, require
 
-
 # A model of one stack learns faster so. (In source and target as one text, no distance tells where to look.)
 ONE_STACK = {**PRESETS["toy"], "max_len": 256, "positions": "learned", "random_gaps": 1, "norm": "pre"}
 
