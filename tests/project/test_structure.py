@@ -39,6 +39,7 @@ ROOMS = [
     "training",
     "tasks",
     "inference",
+    "published",
     "parallel",
     "checks",
     "testing",
@@ -53,7 +54,7 @@ ROOMS = [
 COMPUTING = ("layers/", "models/", "training/", "inference/")
 PROCESSES = {"parallel", "multiprocessing", "mpi4py", "threading", "concurrent", "signal", "socket"}
 # Arrays enter and leave here, and in tasks/, figures/, commands/ and testing/.
-USES_NUMPY = {"backend.py", "system.py", "runs/checkpoint.py"}
+USES_NUMPY = {"backend.py", "system.py", "runs/checkpoint.py", "published/safetensors.py"}
 
 TESTS = Path(__file__).parents[1]
 # The folders of tests/ that have no room of the package beside them.

@@ -1,0 +1,1 @@
+"""Models that others have published, from the files in which they publish them."""
