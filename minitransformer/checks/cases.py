@@ -28,9 +28,19 @@ from minitransformer.checks.inputs import (
     sentences,
     sentences_and_targets,
     source,
+    source_and_segments,
+    source_and_targets,
     tiny_config,
+    tiny_stack,
 )
-from minitransformer.checks.wrapped import Loss, PlacedAttention, Softmax, TiedEmbedding, TransformerWithLoss
+from minitransformer.checks.wrapped import (
+    Loss,
+    OneStackWithLoss,
+    PlacedAttention,
+    Softmax,
+    TiedEmbedding,
+    TransformerWithLoss,
+)
 from minitransformer.config import TransformerConfig
 from minitransformer.module import Module
 
@@ -61,6 +71,23 @@ def input_embedding(positions: str) -> Build:
 def whole_model(**changes: Any) -> Build:
     """A function that builds the model with its loss, with some settings changed."""
     return lambda s, rng: TransformerWithLoss(tiny_config(s, **changes), rng)
+
+
+def stack_input(**changes: Any) -> Build:
+    """A function that builds the embedding of a model of one stack, with some settings changed."""
+    return lambda s, rng: models.OneStackEmbedding(
+        tiny_stack(s, "encoder-only", **changes), rng=rng, dtype="float64"
+    )
+
+
+def one_stack(family: str, **changes: Any) -> Build:
+    """A function that builds a model of one stack, with some settings changed."""
+    return lambda s, rng: models.build(tiny_stack(s, family, **changes), rng)
+
+
+def with_loss(family: str, **changes: Any) -> Build:
+    """A function that builds a model of one stack with its loss, with some settings changed."""
+    return lambda s, rng: OneStackWithLoss(tiny_stack(s, family, **changes), rng)
 
 
 CASES: Mapping[str, Sequence[Case]] = {
@@ -149,6 +176,35 @@ CASES: Mapping[str, Sequence[Case]] = {
             ),
             sentences,
         ),
+    ],
+    "OneStackEmbedding": [
+        case(stack_input(), source),
+        case(
+            stack_input(n_segments=2, embedding_norm=True, positions="learned", scale_embedding=False),
+            source_and_segments,
+        ),
+    ],
+    "MaskedLMHead": [
+        case(
+            lambda s, r: models.MaskedLMHead(
+                tiny_stack(s, "encoder-only", activation="gelu"), None, rng=r, dtype="float64"
+            ),
+            positions,
+        )
+    ],
+    "EncoderOnly": [
+        case(one_stack("encoder-only", pooling="mean"), source),
+        case(one_stack("encoder-only", pooling="first", head="none"), source),
+        case(one_stack("encoder-only", n_segments=2, head="masked-lm"), source_and_segments),
+        case(one_stack("encoder-only", positions="rotary", count_source_from="both", d_k=4), source),
+    ],
+    "DecoderOnly": [
+        case(one_stack("decoder-only", norm="pre"), source),
+        case(one_stack("decoder-only", positions="rotary", d_k=4), source),
+    ],
+    "OneStackWithLoss": [
+        case(with_loss("decoder-only", norm="pre", activation="gelu_tanh"), source_and_targets),
+        case(with_loss("encoder-only", activation="gelu", embedding_norm=True), source_and_targets),
     ],
     "LabelSmoothedCrossEntropy": [
         case(lambda s, r: Loss(eps_ls=0.1), logits_and_targets),

@@ -6,11 +6,13 @@ masks leave a row with nothing to attend to.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from minitransformer.backend import Array, Generator
 from minitransformer.config import TransformerConfig
 from minitransformer.layers.masks import causal_mask
+from minitransformer.one_stack_config import OneStackConfig
 
 DROPOUT = 0.3
 
@@ -64,6 +66,14 @@ def tiny_config(sizes: Sizes, **changes: Any) -> TransformerConfig:
         "tie_embeddings": "target_output",
     }
     return TransformerConfig(**{**settings, **changes})
+
+
+def tiny_stack(sizes: Sizes, family: str, **changes: Any) -> OneStackConfig:
+    """A model of one stack: an encoder with two vocabularies, or a decoder, which has one."""
+    V = sizes.V_src if family == "decoder-only" else sizes.V_tgt
+    tie = {"tie_embeddings": family == "decoder-only"}
+    settings = asdict(tiny_config(sizes, tgt_vocab_size=V, tie_embeddings=False)) | tie
+    return OneStackConfig(**{**settings, "family": family, **changes})
 
 
 def positions(s: Sizes, rng: Generator) -> Array:
@@ -142,6 +152,17 @@ def of_one_vocabulary(s: Sizes, rng: Generator) -> tuple[Array, ...]:
 def source(s: Sizes, rng: Generator) -> Array:
     """ids: (B, T_q)"""
     return random_ids(rng, s.B, s.T_q, s.V_src)
+
+
+def source_and_segments(s: Sizes, rng: Generator) -> tuple[Array, Array]:
+    """ids, segments: (B, T_q), segments 0 and 1"""
+    ids = source(s, rng)
+    return ids, rng.integers(2, size=ids.shape)
+
+
+def source_and_targets(s: Sizes, rng: Generator) -> tuple[Array, Array]:
+    """ids, targets: (B, T_q)"""
+    return source(s, rng), random_ids(rng, s.B, s.T_q, min(s.V_src, s.V_tgt))
 
 
 def logits_and_targets(s: Sizes, rng: Generator) -> tuple[Array, Array]:

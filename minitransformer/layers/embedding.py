@@ -49,6 +49,7 @@ class Embedding(Module):
     backward  dE[ids] += dy · sqrt(d_model), once for every occurrence of an id; ids have no gradient
 
     `E` shares the parameter of another layer (tied weights); without it, E is drawn from `rng`.
+    `scaled=False` leaves sqrt(d_model) out, as BERT and GPT-2 do.
     """
 
     @layer_sizes
@@ -58,18 +59,20 @@ class Embedding(Module):
         d_model: int,
         *,
         E: Parameter | None = None,
+        scaled: bool = True,
         rng: Seed = None,
         dtype: DTypeLike = "float32",
     ) -> None:
         self.E = E or embedding_matrix(vocab_size, d_model, generator(rng), dtype)
+        self.scale = math.sqrt(d_model) if scaled else 1.0
 
     @checked(embedding_inputs)
     def forward(self, ids: Array, rng: Generator | None = None) -> tuple[Array, EmbeddingCache]:
-        return self.E.data[ids] * math.sqrt(self.E.shape[1]), EmbeddingCache(ids)
+        return self.E.data[ids] * self.scale, EmbeddingCache(ids)
 
     @gradient_of_shape(lambda layer, cache: (*cache.ids.shape, layer.E.shape[1]))
     def backward(self, dy: Array, cache: EmbeddingCache) -> None:
-        add_rows(self.E.grad, cache.ids, dy * math.sqrt(self.E.shape[1]))
+        add_rows(self.E.grad, cache.ids, dy * self.scale)
 
 
 class OutputProjectionCache(NamedTuple):

@@ -137,7 +137,7 @@ class Decoder(Module):
     def start(self, memory: Array, src_mask: Array, max_len: int) -> DecoderState:
         """The state before the first token: cross-attention's keys and values, and room for `max_len` tokens."""
         keys_and_values = [layer.cross_attention.keys_and_values(memory, memory) for layer in self.layers]
-        return DecoderState([LayerState.start(K, V, max_len) for K, V in keys_and_values], src_mask)
+        return DecoderState([LayerState(K, V, max_len) for K, V in keys_and_values], src_mask)
 
     def step(self, x: Array, state: DecoderState) -> Array:
         """y at the next position alone: (B, 1, d_model) -> (B, 1, d_model). Extends `state`."""

@@ -9,6 +9,7 @@ from minitransformer.config import TransformerConfig
 from minitransformer.layers.add_norm import AddNormCache
 from minitransformer.layers.feed_forward import FeedForwardCache
 from minitransformer.layers.multi_head_attention import MultiHeadAttentionCache
+from minitransformer.models.decoder_state import KeysAndValues
 from minitransformer.models.pre_norm import PreNormEncoderLayer
 from minitransformer.models.recompute import Keep, backward_block, forward_block
 from minitransformer.models.sublayers import add_norm, feed_forward, layer_norm, multi_head_attention
@@ -55,6 +56,14 @@ class EncoderLayer(Module):
         dquery, dkey, dvalue = self.self_attention.backward(dattended, cache.self_attention)
         return dx + dquery + dkey + dvalue
 
+    def step(self, x: Array, state: KeysAndValues, mask: Any) -> Array:
+        """y at the next positions alone, for a stack under the causal mask; see Encoder.step."""
+        K, V = state.append(*self.self_attention.keys_and_values(x, x))
+        x, _ = self.add_norm_1.forward(x, self.self_attention.attend(x, K, V, mask))
+        fed, _ = self.feed_forward.forward(x)
+        y, _ = self.add_norm_2.forward(x, fed)
+        return y
+
 
 class EncoderCache(NamedTuple):
     layers: list[Any]  # of each layer, depending on `keep`: its cache, its inputs, or None
@@ -95,3 +104,12 @@ class Encoder(Module):
         for layer, kept in zip(reversed(self.layers), reversed(cache.layers), strict=True):
             dx = backward_block(layer, dx, kept)
         return dx
+
+    def step(self, x: Array, states: list[KeysAndValues], mask: Any) -> Array:
+        """y at the next T positions alone, where no earlier one attends to them: (B, T, d_model) -> (B, T, d_model).
+
+        The keys and values of earlier positions are in `states`, one of each layer, which it extends.
+        """
+        for layer, state in zip(self.layers, states, strict=True):
+            x = layer.step(x, state, mask)
+        return x if self.norm is None else self.norm.forward(x)[0]

@@ -18,6 +18,17 @@ class InputEmbeddingCache(NamedTuple):
     dropout: DropoutCache
 
 
+def positions_layer(
+    config: TransformerConfig, n_positions: int, rng: Generator, dtype: DTypeLike
+) -> FixedPositions | LearnedPositions:
+    """The layer that adds the config's positions, `n_positions` of each token."""
+    rows, width = config.last_position + 1, config.d_model // n_positions
+    if config.positions == "learned":
+        return LearnedPositions(rows, width, rng=rng, dtype=dtype)
+    table = "none" if config.positions == "rotary" else config.positions
+    return FixedPositions(TABLES[table](rows, width), dtype)
+
+
 class InputEmbedding(Module):
     """The sum of token embedding and positional encoding.
 
@@ -39,13 +50,7 @@ class InputEmbedding(Module):
         dtype: DTypeLike,
     ) -> None:
         self.embedding = Embedding(vocab_size, config.d_model, E=E, rng=rng, dtype=dtype)
-        rows, width = config.last_position + 1, config.d_model // n_positions
-        self.positions: FixedPositions | LearnedPositions
-        if config.positions == "learned":
-            self.positions = LearnedPositions(rows, width, rng=rng, dtype=dtype)
-        else:
-            table = "none" if config.positions == "rotary" else config.positions
-            self.positions = FixedPositions(TABLES[table](rows, width), dtype)
+        self.positions = positions_layer(config, n_positions, rng, dtype)
         self.dropout = Dropout(config.dropout_at("embedding"))
 
     def forward(

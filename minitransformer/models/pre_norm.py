@@ -10,7 +10,7 @@ and models/decoder.py first: only the place of the norm differs.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from minitransformer.backend import Array, DTypeLike, Generator, Seed, generator
 from minitransformer.config import TransformerConfig
@@ -18,7 +18,7 @@ from minitransformer.layers.dropout import Dropout, DropoutCache
 from minitransformer.layers.feed_forward import FeedForwardCache
 from minitransformer.layers.multi_head_attention import MultiHeadAttentionCache
 from minitransformer.layers.normalization import LayerNormCache, RMSNormCache
-from minitransformer.models.decoder_state import LayerState
+from minitransformer.models.decoder_state import KeysAndValues, LayerState
 from minitransformer.models.sublayers import feed_forward, layer_norm, multi_head_attention
 from minitransformer.module import Module
 from minitransformer.validation.layers import layer_inputs
@@ -72,6 +72,15 @@ class PreNormEncoderLayer(Module):
         dattended = self.dropout.backward(dx, cache.dropout_1)
         dquery, dkey, dvalue = self.self_attention.backward(dattended, cache.self_attention)
         return dx + self.norm_1.backward(dquery + dkey + dvalue, cache.norm_1)
+
+    def step(self, x: Array, state: KeysAndValues, mask: Any) -> Array:
+        """y at the next positions alone, for a stack under the causal mask; see Encoder.step."""
+        z, _ = self.norm_1.forward(x)
+        K, V = state.append(*self.self_attention.keys_and_values(z, z))
+        x = x + self.self_attention.attend(z, K, V, mask)
+        z, _ = self.norm_2.forward(x)
+        fed, _ = self.feed_forward.forward(z)
+        return x + fed
 
 
 class PreNormDecoderLayerCache(NamedTuple):

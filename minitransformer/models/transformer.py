@@ -14,7 +14,6 @@ from minitransformer.backend import (
     generator,
 )
 from minitransformer.config import TransformerConfig
-from minitransformer.errors import InputError
 from minitransformer.layers.counting import COUNTS, at_places, from_start, random_places
 from minitransformer.layers.embedding import OutputProjection, OutputProjectionCache
 from minitransformer.layers.masks import causal_mask, padding_mask
@@ -26,9 +25,8 @@ from minitransformer.models.inputs import InputEmbedding, InputEmbeddingCache
 from minitransformer.models.recompute import Keep
 from minitransformer.module import Module
 from minitransformer.validation import checked
-from minitransformer.validation.layers import as_array
 from minitransformer.validation.settings import as_integer, require
-from minitransformer.validation.training import gradient_of_logits, ids_for, model_inputs
+from minitransformer.validation.training import gradient_of_logits, ids_for, model_inputs, next_ids
 
 
 class TransformerCache(NamedTuple):
@@ -118,7 +116,7 @@ class Transformer(Module):
         """Encode the source; return the state before the first target token, with room for `max_len` tokens."""
         most = self.config.max_len
         max_len = as_integer("max_len", max_len, 1, most, f"1 … {most} (the model's max_len)")
-        src_ids = ids_for(self, src_ids, "src_ids", self.config.src_vocab_size)
+        src_ids = ids_for(self.src_embedding.embedding.E, src_ids, "src_ids", most)
         src_at, tgt_at = self.positions(src_ids, src_ids[:, :1])
         src_mask, _, cross_mask = self.masks(src_ids, src_ids[:, :1], src_at, tgt_at)
         x, _ = self.src_embedding.forward(src_ids, at=src_at)
@@ -131,11 +129,7 @@ class Transformer(Module):
         They are those of forward on all tokens read so far, at the cost of one token. Extends `state`. Raises
         InputError unless there is one id of the vocabulary for each row, and when there is no more room.
         """
-        ids = ids_for(self, as_array(ids, "ids")[..., None], "ids", self.config.tgt_vocab_size)
-        if len(ids) != state.n_rows:
-            raise InputError(f"ids: expected one for each of the {state.n_rows} sentences, got {len(ids)}")
-        if state.length == state.max_len:
-            raise InputError(f"decoding: room for {state.max_len} tokens, all of them read")
+        ids = next_ids(self.tgt_embedding.embedding.E, ids, state)
         if isinstance(state.src_mask, PlacedMask):
             state.src_mask = state.src_mask.with_queries_at(state.length)
         x, _ = self.tgt_embedding.forward(ids, at=state.length)

@@ -25,28 +25,59 @@ def model_inputs(
 ) -> tuple[Any, ...]:
     """Check the arguments of Transformer.forward; return them, the ids as arrays of its library. Raises InputError."""
     check_rng("rng", rng)
-    tgt_in = ids_for(model, tgt_in, "tgt_in", model.config.tgt_vocab_size)
-    src_ids = ids_for(model, src_ids, "src_ids", model.config.src_vocab_size)
+    tgt_in = ids_for(model.tgt_embedding.embedding.E, tgt_in, "tgt_in", model.config.max_len)
+    src_ids = ids_for(model.src_embedding.embedding.E, src_ids, "src_ids", model.config.max_len)
     if len(tgt_in) != len(src_ids):
         raise InputError(f"src_ids and tgt_in: expected one batch, got {len(src_ids)} and {len(tgt_in)} rows")
     return model, src_ids, tgt_in, rng, keep
 
 
-def ids_for(model: Any, ids: Array, name: str, vocab_size: int) -> Array:
-    """`ids` as an array of the model's library. Raises InputError unless the model can read them."""
+def one_stack_inputs(
+    model: Any, ids: Array, segments: Array | None = None, rng: Generator | None = None, keep: str = "caches"
+) -> tuple[Any, ...]:
+    """Check the arguments of EncoderOnly.forward; return them, the ids as arrays of its library. Raises InputError."""
+    check_rng("rng", rng)
+    ids = ids_for(model.embedding.embedding.E, ids, "ids", model.config.max_len)
+    if segments is not None:
+        if model.embedding.segments is None:
+            raise InputError("segments: expected None, since this model has none (n_segments=0)")
+        segments = ids_for(model.embedding.segments.E, segments, "segments", model.config.max_len)
+        if segments.shape != ids.shape:
+            raise InputError(f"segments: expected one for each id, {ids.shape}, got {segments.shape}")
+    return model, ids, segments, rng, keep
+
+
+def decoder_only_inputs(
+    model: Any, ids: Array, rng: Generator | None = None, keep: str = "caches"
+) -> tuple[Any, ...]:
+    """Check the arguments of DecoderOnly.forward; return them, the ids as an array of its library."""
+    model, ids, _, rng, keep = one_stack_inputs(model, ids, None, rng, keep)
+    return model, ids, rng, keep
+
+
+def ids_for(E: Any, ids: Array, name: str, max_len: int) -> Array:
+    """`ids`, rows of E, as an array of E's library. Raises InputError for others, and for more than `max_len`."""
     ids = as_array(ids, name)  # checked before it moves: on the CPU, no check waits for a GPU
     if ids.ndim != 2 or ids.size == 0:
         raise InputError(f"{name}: expected ids of shape (B, T), B and T at least 1, got {ids.shape}")
     if ids.dtype.kind not in "iu":
         raise InputError(f"{name}: expected integer ids, got {ids.dtype}")
-    if ids.shape[1] > model.config.max_len:
-        raise InputError(
-            f"{name}: expected at most max_len={model.config.max_len} tokens, got {ids.shape[1]}"
-        )
-    low, high = extremes(ids)
-    if low < 0 or high >= vocab_size:
-        raise InputError(f"{name}: expected ids 0 … {vocab_size - 1}, got {low if low < 0 else high}")
-    return beside(ids, name, model.output.E.data)
+    if ids.shape[1] > max_len:
+        raise InputError(f"{name}: expected at most max_len={max_len} tokens, got {ids.shape[1]}")
+    (low, high), last = extremes(ids), E.shape[0] - 1
+    if low < 0 or high > last:
+        raise InputError(f"{name}: expected ids 0 … {last}, got {low if low < 0 else high}")
+    return beside(ids, name, E.data)
+
+
+def next_ids(E: Any, ids: Array, state: Any) -> Array:
+    """The ids that decode_step is given, as (B, 1). Raises InputError unless there is one for each row of `state`."""
+    ids = ids_for(E, as_array(ids, "ids")[..., None], "ids", 1)
+    if len(ids) != state.n_rows:
+        raise InputError(f"ids: expected one for each of the {state.n_rows} sentences, got {len(ids)}")
+    if state.length == state.max_len:
+        raise InputError(f"decoding: room for {state.max_len} tokens, all of them read")
+    return ids
 
 
 def gradient_of_logits(model: Any, dlogits: Array, cache: Any) -> tuple[Any, ...]:

@@ -35,6 +35,7 @@ ROOMS = [
     "pytest_plugin",
     "layers",
     "config",
+    "one_stack_config",
     "models",
     "training",
     "tasks",
