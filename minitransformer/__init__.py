@@ -19,7 +19,7 @@ The paper's table of contents, as modules:
     §6.2    model variations, table 3              config.py
 
 What the paper leaves to the reader: one step on several processes (parallel/), a training run (runs/), and the command
-(commands/).
+(commands/). Models that others have published, BERT and GPT-2, are loaded by published/.
 
 Every layer keeps the contract of `module.py`; `gradcheck` compares a backward pass, yours included, with numerical
 derivatives, and `testing` has the laws that hold for every layer.
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from minitransformer.models import Transformer
     from minitransformer.module import Module, Parameter
     from minitransformer.parallel import Replicas, train_step
+    from minitransformer.published import load_published, load_tokenizer
     from minitransformer.runs import (
         RunFolder,
         RunSettings,
@@ -67,6 +68,8 @@ _PLACES = {
     "Transformer": "models",
     "Module": "module",
     "Parameter": "parameter",
+    "load_published": "published",
+    "load_tokenizer": "published",
     "Replicas": "parallel",
     "train_step": "parallel",
     "RunFolder": "runs",
@@ -109,6 +112,8 @@ __all__ = [
     "greedy_decode",
     "layers",
     "load_model",
+    "load_published",
+    "load_tokenizer",
     "models",
     "noam_schedule",
     "sample",

@@ -89,17 +89,18 @@ def test_files_of_the_library_are_read(tmp_path):
 
 ONE = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 TWO = {"dtype": "F32", "shape": [1], "data_offsets": [8, 12]}
+NOT_AN_ENTRY = "'a': expected a dtype of F64, F32, F16, BF16, "
 WRONG = {  # headers with 12 bytes behind them -> what the message says
-    "gap at the end": ({"a": ONE}, "expected 8 bytes after the header, got 12"),
+    "too short": ({"a": ONE}, "expected 8 bytes after the header, got 12"),
     "no tensors": ({}, "expected 0 bytes after the header, got 12"),
     "overlap": (
         {"a": ONE, "b": {**TWO, "shape": [2], "data_offsets": [4, 12]}},
-        "'b': expected to begin at byte 8, got 4",
+        "'b': expected bytes 8 to 16 for F32 of shape [2], got 4 to 12",
     ),
-    "twice the same": ({"a": ONE, "b": ONE}, "'b': expected to begin at byte 8, got 0"),
+    "twice the same": ({"a": ONE, "b": ONE}, "'b': expected bytes 8 to 16 for F32 of shape [2], got 0 to 8"),
     "gap": (
         {"a": {**ONE, "shape": [1], "data_offsets": [0, 4]}, "b": TWO},
-        "'b': expected to begin at byte 4, got 8",
+        "'b': expected bytes 4 to 8 for F32 of shape [1], got 8 to 12",
     ),
     "beyond the end": (
         {"a": ONE, "b": {**TWO, "shape": [4], "data_offsets": [8, 24]}},
@@ -109,26 +110,27 @@ WRONG = {  # headers with 12 bytes behind them -> what the message says
         {"a": {"dtype": "F32", "shape": [2**40, 2**20], "data_offsets": [0, 2**62]}},
         "expected 4,611,686,018,427,387,904 bytes after the header, got 12",
     ),
-    "more than 64 bits": ({"a": {**ONE, "data_offsets": [0, 2**70]}}, "expected two offsets"),
-    "a product of more than 64 bits": ({"a": {**ONE, "shape": [2**62] * 8}}, "got offsets [0, 8]"),
-    "negative offset": ({"a": {**ONE, "data_offsets": [-8, 0]}}, "expected two offsets, 0 or more, got [-8, 0]"),
-    "backwards": ({"a": {**ONE, "data_offsets": [8, 0]}}, "expected 8 bytes for F32 of shape [2], got offsets [8, 0]"),
-    "another size": ({"a": {**ONE, "shape": [3]}}, "expected 12 bytes for F32 of shape [3], got offsets [0, 8]"),
-    "negative size": ({"a": {**ONE, "shape": [-2]}}, "expected at most 8 sizes, got [-2]"),
-    "two negative sizes": ({"a": {**ONE, "shape": [-2, -1]}}, "expected at most 8 sizes"),
-    "many axes": ({"a": {**ONE, "shape": [2] + [1] * 99}}, "expected at most 8 sizes"),
-    "a size that is no number": ({"a": {**ONE, "shape": ["2"]}}, "expected at most 8 sizes, got ['2']"),
-    "a size that is true": ({"a": {**ONE, "shape": [2, True]}}, "expected at most 8 sizes"),
-    "a size with a point": ({"a": {**ONE, "shape": [2.0]}}, "expected at most 8 sizes"),
-    "one offset": ({"a": {**ONE, "data_offsets": [0]}}, "expected two offsets"),
-    "no offsets": ({"a": {"dtype": "F32", "shape": [2]}}, "expected two offsets, 0 or more, got None"),
-    "unknown dtype": ({"a": {**ONE, "dtype": "F8_E4M3"}}, "expected a dtype of F64, F32, F16, BF16"),
-    "a list as dtype": ({"a": {**ONE, "dtype": ["F32"]}}, "got ['F32']"),
-    "a list as tensor": ({"a": [ONE]}, "'a': expected a dtype"),
+    "more than 64 bits": ({"a": {**ONE, "data_offsets": [0, 2**70]}}, NOT_AN_ENTRY),
+    "a product of more than 64 bits": ({"a": {**ONE, "shape": [2**62] * 8}}, "got 0 to 8"),
+    "negative offset": ({"a": {**ONE, "data_offsets": [-8, 0]}}, NOT_AN_ENTRY),
+    "backwards": ({"a": {**ONE, "data_offsets": [8, 0]}}, "expected bytes 0 to 8 for F32 of shape [2], got 8 to 0"),
+    "another size": ({"a": {**ONE, "shape": [3]}}, "'a': expected bytes 0 to 12 for F32 of shape [3], got 0 to 8"),
+    "negative size": ({"a": {**ONE, "shape": [-2]}}, NOT_AN_ENTRY),
+    "two negative sizes": ({"a": {**ONE, "shape": [-2, -1]}}, NOT_AN_ENTRY),
+    "many axes": ({"a": {**ONE, "shape": [2] + [1] * 99}}, NOT_AN_ENTRY),
+    "a size that is no number": ({"a": {**ONE, "shape": ["2"]}}, NOT_AN_ENTRY),
+    "a size that is true": ({"a": {**ONE, "shape": [2, True]}}, NOT_AN_ENTRY),
+    "a size with a point": ({"a": {**ONE, "shape": [2.0]}}, NOT_AN_ENTRY),
+    "one offset": ({"a": {**ONE, "data_offsets": [0]}}, NOT_AN_ENTRY),
+    "no offsets": ({"a": {"dtype": "F32", "shape": [2]}}, NOT_AN_ENTRY),
+    "no shape": ({"a": {"dtype": "F32", "shape": "2", "data_offsets": [0, 8]}}, NOT_AN_ENTRY),
+    "unknown dtype": ({"a": {**ONE, "dtype": "F8_E4M3"}}, NOT_AN_ENTRY),
+    "a list as dtype": ({"a": {**ONE, "dtype": ["F32"]}}, "got {'dtype': ['F32'], "),
+    "a list as tensor": ({"a": [ONE]}, NOT_AN_ENTRY),
     "a long name": ({"a" * 10_000: 3}, "expected a dtype"),
     "a name with a line break": ({"a\nb": 3}, "expected a dtype"),
     "a list": ([ONE], "expected a JSON object as header"),
-    "a name twice": (b'{"a": {"dtype": "F32", "dtype": "F32"}}', "expected each name once, got 'dtype' twice"),
+    "a name twice": (b'{"a": {"dtype": "F32", "dtype": "F32"}}', "expected each name once, got ['dtype', 'dtype']"),
     "no JSON": (b'{"a": ', "damaged or not a safetensors file (Expecting value"),
     "no UTF-8": (b'{"\xff": 1}', "can't decode byte 0xff"),
     "brackets": (b"[" * 100_000, "recursion"),
@@ -159,7 +161,7 @@ def test_a_wrong_length_of_the_header_takes_no_memory(tmp_path, length):
 
 
 def test_what_is_no_file(tmp_path):
-    assert message(tmp_path / "a.safetensors") == "expected a safetensors file, found no such file"
+    assert message(tmp_path / "a.safetensors") == "cannot be read (No such file or directory)"
     (tmp_path / "folder").mkdir()
     assert message(tmp_path / "folder").startswith("cannot be read (no file, but a folder")
     path = tmp_path / "short"
