@@ -50,7 +50,7 @@ def config(settings: Mapping[str, Any]) -> OneStackConfig:
     (architecture,) = supported(settings, "architectures", *([name] for name in HEADS))
     supported(settings, "position_embedding_type", "absolute")
     supported(settings, "is_decoder", False)
-    supported(settings, "tie_word_embeddings", *((True,) if HEADS[architecture] != "none" else (True, False)))
+    supported(settings, "tie_word_embeddings", True)
     return OneStackConfig(
         **numbers(settings, NUMBERS),
         tgt_vocab_size=settings["vocab_size"],

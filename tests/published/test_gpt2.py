@@ -22,12 +22,7 @@ RNG = np.random.default_rng(0)
 
 def written(model, prompts, n):
     """What the model writes after each prompt, the likeliest token at each position: (B, n)."""
-    tokens, state = model.start_after(prompts, n)
-    answer = []
-    for _ in range(n):
-        tokens = model.decode_step(tokens, state).argmax(-1)
-        answer.append(tokens)
-    return np.stack(answer, 1)
+    return mt.greedy_decode(model, prompts, bos_id=None, eos_id=None, max_len=n)
 
 
 def test_logits_gradients_and_text_are_those_in_the_file():
