@@ -10,7 +10,17 @@ from typing import Any, NoReturn
 
 from minitransformer import __version__
 from minitransformer.backend import out_of_memory
-from minitransformer.commands import bench, evaluate, exercises, explain, gradcheck, plot, train, translate
+from minitransformer.commands import (
+    bench,
+    evaluate,
+    exercises,
+    explain,
+    gradcheck,
+    plot,
+    sample,
+    train,
+    translate,
+)
 from minitransformer.commands.common import Commands
 from minitransformer.errors import InputError, MinitransformerError
 from minitransformer.files import as_json
@@ -87,6 +97,6 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"minitransformer {__version__}")
     commands = Commands(top)
-    for module in (train, evaluate, translate, plot, explain, gradcheck, bench, exercises):
+    for module in (train, evaluate, translate, sample, plot, explain, gradcheck, bench, exercises):
         module.add(commands)
     return top

@@ -43,7 +43,7 @@ def say(line: str) -> None:
         _drop("stderr")
 
 
-def write(text: str, utf8: bool = False) -> None:
+def write(text: str, utf8: bool = False, end: str = "\n") -> None:
     """Write a text and the end of its line to standard output: in UTF-8 if asked to, or if its encoding lacks a symbol.
 
     Raises InputError if standard output is closed, and BrokenPipeError if its reader has gone.
@@ -51,7 +51,7 @@ def write(text: str, utf8: bool = False) -> None:
     if sys.stdout is None:
         raise InputError(f"standard output: {CLOSED}")
     try:
-        line = f"{text}\n"
+        line = f"{text}{end}"
         if not utf8:
             line.encode(sys.stdout.encoding or "utf-8", sys.stdout.errors or "strict")
     except UnicodeEncodeError:

@@ -10,8 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from minitransformer.errors import InputError
 from minitransformer.inference.translation import BATCH_TOKENS
 from minitransformer.models import Transformer
+from minitransformer.models.families import Model
+from minitransformer.one_stack_config import family_of
 from minitransformer.parallel.replicas import Replicas, default_processes
 from minitransformer.runs.evaluation import final_sets, held_out
 from minitransformer.runs.run_folder import WEIGHTS
@@ -86,8 +89,15 @@ def example(task: Task) -> str:
     return task.vocabulary.decode(source)
 
 
+def encoder_decoder(model: Model) -> Transformer:
+    """`model`, if it is the paper's. Raises InputError for one of another family."""
+    if not isinstance(model, Transformer):
+        raise InputError(f"expected a run of an encoder-decoder, got one of family={family_of(model.config)}")
+    return model
+
+
 @contextmanager
-def at_work(model: Transformer) -> Iterator[Replicas]:
+def at_work(model: Model) -> Iterator[Replicas]:
     """A context in which replicas of the model work in as many processes as pay off on this machine."""
     replicas = Replicas(model, default_processes(model, BATCH_TOKENS))
     keep_freed_memory()

@@ -78,18 +78,22 @@ def summary(sets: dict[str, Any]) -> str:
     """The figures of `measure` as text, a line for each held-out set."""
 
     def told(figures: dict[str, Any]) -> str:
+        perplexity = math.exp(min(figures["loss"], 700))  # exp(700) is near the largest float
         if "bleu" in figures:
-            perplexity = math.exp(min(figures["loss"], 700))  # exp(700) is near the largest float
             return f"BLEU {figures['bleu']:.2f}   perplexity {perplexity:.2f}"
+        if "exact_match" not in figures:
+            return f"loss {figures['loss']:.4f} nats a token   perplexity {perplexity:.2f}"
         return f"exact match {figures['exact_match']:7.2%}   token accuracy {figures['token_accuracy']:7.2%}"
 
     lines = [
-        f"{name:<8} {told(figures)}   ({figures['n']} held-out sequences of length {_lengths(figures)})"
+        f"{name:<8} {told(figures)}   ({figures['n']} held-out sequences{_lengths(figures)})"
         for name, figures in sets.items()
     ]
     return "\n".join(lines)
 
 
 def _lengths(figures: dict[str, Any]) -> str:
-    lengths = list(figures["exact_match_by_length"])
-    return lengths[0] if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}"
+    lengths = list(figures.get("exact_match_by_length", ()))
+    if not lengths:
+        return ""
+    return f" of length {lengths[0]}" + (f" to {lengths[-1]}" if len(lengths) > 1 else "")

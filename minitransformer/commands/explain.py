@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from minitransformer.commands.common import Answer, Commands, example, trained
+from minitransformer.commands.common import Answer, Commands, encoder_decoder, example, trained
 from minitransformer.figures import explain
 from minitransformer.runs.run_folder import RunFolder
 from minitransformer.runs.weights import load_model
@@ -43,6 +43,8 @@ def explain_run(arguments: argparse.Namespace) -> Answer:
     source = task.vocabulary.encode(example(task) if arguments.input is None else arguments.input)
     target = None if arguments.target is None else task.vocabulary.encode(arguments.target)
     model = load_model(folder, weights=arguments.weights)
-    page = explain(model, source, target, task.vocabulary.symbols, arguments.layers, arguments.check)
+    page = explain(
+        encoder_decoder(model), source, target, task.vocabulary.symbols, arguments.layers, arguments.check
+    )
     path = page.save(arguments.out or folder.path / "explain.html")
     return {"explain": str(path), "bytes": path.stat().st_size}, str(path)

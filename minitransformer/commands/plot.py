@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from minitransformer.commands.common import Answer, Commands, example, trained
+from minitransformer.commands.common import Answer, Commands, encoder_decoder, example, trained
+from minitransformer.models import Transformer
 from minitransformer.runs.run_folder import RunFolder
 from minitransformer.runs.weights import load_model
 
@@ -32,10 +33,9 @@ def plot(arguments: argparse.Namespace) -> Answer:
 
     folder = RunFolder(arguments.folder)
     task, model = folder.settings().task, load_model(folder, weights=arguments.weights)
-    text, kinds = arguments.input or example(task), arguments.attention or KINDS
-    figures = {
-        "training": training_figure(folder.path.name, folder.metrics()),
-        "attention": attention_figure(model, task.vocabulary, text, kinds),
-    }
+    figures = {"training": training_figure(folder.path.name, folder.metrics())}
+    if arguments.input or arguments.attention or isinstance(model, Transformer):
+        text, kinds = arguments.input or example(task), arguments.attention or KINDS
+        figures["attention"] = attention_figure(encoder_decoder(model), task.vocabulary, text, kinds)
     paths = {name: str(save(figure, folder.path / f"{name}.png")) for name, figure in figures.items()}
     return paths, "\n".join(paths.values())

@@ -15,13 +15,14 @@ from minitransformer.commands.evaluate import summary
 from minitransformer.config import TrainingConfig, TransformerConfig
 from minitransformer.errors import ConfigError
 from minitransformer.files import read_text
+from minitransformer.one_stack_config import OneStackConfig
 from minitransformer.parallel.ranks import Ranks
 from minitransformer.runs.interrupt import stop_on_signal
 from minitransformer.runs.progress import Progress
 from minitransformer.runs.run_folder import RunFolder
 from minitransformer.runs.settings import RunSettings
 from minitransformer.runs.trainer import Trainer
-from minitransformer.tasks import TASKS, task_class
+from minitransformer.tasks import TASKS, Task, task_class
 from minitransformer.validation.settings import from_settings, one_of
 
 
@@ -50,10 +51,15 @@ def _epilog() -> str:
 
     return (
         f"settings of the model:       {names(TransformerConfig)}\n"
+        f"  of one stack alone:        {', '.join(_of_one_stack())}\n"
         f"settings of the training:    {names(TrainingConfig)}\n"
         + "".join(f"settings of {name + ':':<17}{names(task)}\n" for name, task in TASKS.items())
         + "example:\n  minitransformer train reverse --set d_model=128 steps=4000 --out runs/wide\n "
     )
+
+
+def _of_one_stack() -> list[str]:
+    return [name for name in _names(OneStackConfig) if name not in _names(TransformerConfig)]
 
 
 def train(arguments: argparse.Namespace) -> Answer:
@@ -81,8 +87,16 @@ def train(arguments: argparse.Namespace) -> Answer:
     return {**result, "run": str(folder.path)}, summary(result["sets"]) + (
         f"\n{result['steps']} steps in {result['seconds']:.1f} s"
         + (f", peak memory {result['peak_memory_mb']:.0f} MB" if result["peak_memory_mb"] else "")
-        + f"\ntry:  {program()} decode {quoted(str(folder.path))} {quoted(example(settings.task))}"
+        + f"\ntry:  {program()} {_trial(settings.task, str(folder.path))}"
     )
+
+
+def _trial(task: Task, run: str) -> str:
+    """The arguments of a command that tries the model."""
+    if task.has_answers:
+        return f"decode {quoted(run)} {quoted(example(task))}"
+    words = [word for word in example(task).split() if word.isalpha()] or ["a"]
+    return f"sample {quoted(run)} {quoted(max(words, key=len))}"
 
 
 def settings_of(arguments: argparse.Namespace) -> RunSettings:
@@ -96,7 +110,7 @@ def settings_of(arguments: argparse.Namespace) -> RunSettings:
         if not isinstance(settings, dict):
             raise ConfigError(f"{arguments.config}: expected a JSON object of settings")
     cls = task_class(arguments.task)
-    kinds = {f.name: f.type for config in (cls, TransformerConfig, TrainingConfig) for f in _fields(config)}
+    kinds = {f.name: f.type for config in (cls, OneStackConfig, TrainingConfig) for f in _fields(config)}
     for assignment in arguments.set:
         name, equals, value = assignment.partition("=")
         if not equals:

@@ -16,6 +16,7 @@ from minitransformer.inference.translation import n_best, translate
 from minitransformer.runs.run_folder import RunFolder
 from minitransformer.runs.weights import load_model
 from minitransformer.streams import say, standard_input, write
+from minitransformer.tasks import Task
 from minitransformer.validation.settings import require
 
 
@@ -52,7 +53,7 @@ def _translate_epilog() -> str:
 def decode(arguments: argparse.Namespace) -> Answer:
     """Answer one sequence."""
     folder = RunFolder(arguments.folder)
-    vocabulary = folder.settings().task.vocabulary
+    vocabulary = answering(folder).vocabulary
     source = vocabulary.encode(arguments.text)
     check_search(arguments.beam, arguments.alpha)
     model = load_model(folder, arguments.device, arguments.weights)
@@ -60,12 +61,20 @@ def decode(arguments: argparse.Namespace) -> Answer:
     return {"input": arguments.text, "output": answer}, answer
 
 
+def answering(folder: RunFolder) -> Task:
+    """The task of a run. Raises InputError if it has no answers."""
+    task = folder.settings().task
+    if not task.has_answers:
+        raise InputError(f"{folder.path}: task {task.name} has no answers; see minitransformer sample")
+    return task
+
+
 def translate_input(arguments: argparse.Namespace) -> Answer:
     """Translate standard input; each translation is printed as soon as its part of the input is done."""
     folder, n, beam, alpha = RunFolder(arguments.folder), arguments.n_best, arguments.beam, arguments.alpha
     check_search(beam, alpha)
     require(n is None or 1 <= n <= beam, "n-best", f"1 … {beam}, the beam", n)
-    vocabulary = folder.settings().task.vocabulary
+    vocabulary = answering(folder).vocabulary
     model = load_model(folder, arguments.device, arguments.weights)
     source, answers = standard_input(), list[list[Translation]]()
     first = 1  # the number of the next line

@@ -10,7 +10,7 @@ from minitransformer.figures.canvas import new_figure
 
 
 def training_figure(name: str, metrics: list[dict[str, Any]]) -> Any:
-    """The lines of a run's metrics.jsonl as curves over the steps: loss, rate, sharpness, and BLEU or else exact match.
+    """The lines of a run's metrics.jsonl as curves over the steps: loss, rate, sharpness, and quality.
 
     Raises InputError if there are no lines, or if one lacks a number to draw.
     """
@@ -36,11 +36,22 @@ def training_figure(name: str, metrics: list[dict[str, Any]]) -> Any:
     sharpness.plot([step for step, _ in looked], [share for _, share in looked], marker="o")
     sharpness.set_ylim(0, 1)
     sharpness.set_ylabel("sharpness of\ncross-attention")
-    is_text = any("bleu" in figures for figures in valid)
-    scores = [figures.get("bleu", math.nan) if is_text else 100 * figures["exact_match"] for figures in valid]
+    kind, scores, top = quality_of(valid)
     quality.plot(evaluated, scores, marker="o", color="tab:green")
-    quality.set_ylim(0, None if is_text else 105)
-    quality.set_ylabel(f"{'BLEU' if is_text else 'exact match (%)'},\nvalidation set")
+    quality.set_ylim(0, top)
+    quality.set_ylabel(f"{kind},\nvalidation set")
     quality.set_xlabel("step")
     figure.suptitle(f"training run {name}".encode(errors="replace").decode())
     return figure
+
+
+def quality_of(valid: list[dict[str, Any]]) -> tuple[str, list[float], float | None]:
+    """The name of the measure of quality, a number for each of these figures, and the top of the axis if it has one.
+
+    BLEU, where there is one; exact match; or else the perplexity, where a model has no answers of its own.
+    """
+    if any("bleu" in figures for figures in valid):
+        return "BLEU", [figures.get("bleu", math.nan) for figures in valid], None
+    if all("exact_match" in figures for figures in valid):
+        return "exact match (%)", [100 * figures["exact_match"] for figures in valid], 105
+    return "perplexity", [math.exp(min(figures.get("loss", math.nan), 700)) for figures in valid], None

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from minitransformer.backend import Array, array_module, silent_overflow, sum_last, to_host
 from minitransformer.errors import InputError
-from minitransformer.inference.greedy import as_target_id
-from minitransformer.models.transformer import Transformer
+from minitransformer.inference.greedy import begin, end_of
+from minitransformer.models.families import Writer
 from minitransformer.validation.layers import as_array
 from minitransformer.validation.settings import SIZES_BELOW, as_integer, as_list, between, require
 
@@ -22,12 +22,12 @@ class Hypothesis(NamedTuple):
 
 
 def beam_search(
-    model: Transformer,
+    model: Writer,
     src_ids: Array,
     beam: int = 4,
     alpha: float = 0.6,
-    bos_id: int = 1,
-    eos_id: int = 2,
+    bos_id: int | None = 1,
+    eos_id: int | None = 2,
     max_len: int | Sequence[int] = 30,
 ) -> list[list[Hypothesis]]:
     """The best translations found for each sentence of a batch, best first: at most `beam` of them, at least one.
@@ -39,23 +39,22 @@ def beam_search(
     for each sentence), are finished; the `beam` best finished ones are kept. A sentence leaves the batch when no
     unfinished hypothesis could still be kept. Of equals, the one found first wins: continuations of the likelier
     hypothesis come first, then smaller ids. So beam=1 writes what `greedy_decode` writes, and a beam that holds every
-    prefix finds the best of all sequences.
+    prefix finds the best of all sequences. None for `bos_id` or `eos_id` is as in `greedy_decode`.
     Raises InputError or ConfigError for ids that the model does not have, beam < 1, alpha < 0 or >= 10, and a
     `max_len` that is not between 1 and the model's.
     """
-    bos_id, eos_id = as_target_id("bos_id", bos_id, model), as_target_id("eos_id", eos_id, model)
+    end = end_of(eos_id, model)
     beam = check_search(beam, alpha)
     src_ids = as_array(src_ids, "src_ids")
-    B = (*src_ids.shape, 1)[0]  # `start_decoding` refuses what has no axes
+    B = (*src_ids.shape, 1)[0]  # `begin` refuses what has no axes
     limits = limits_of(max_len, B, model.config.max_len)
     longest = max(limits, default=1)
-    state = model.start_decoding(src_ids, longest)
-    xp = array_module(state.layers[0].K)
+    tokens, state = begin(model, src_ids, bos_id, longest)
+    xp, tokens = array_module(tokens), tokens[:, None]  # (b, n) the last of ids
     limit, penalty = xp.asarray(limits), xp.asarray([length_penalty(n, alpha) for n in limits])
-    kept, scores = xp.full((B, beam, longest), eos_id), xp.full((B, beam), -xp.inf)  # -inf: nothing there yet
+    kept, scores = xp.full((B, beam, longest), end), xp.full((B, beam), -xp.inf)  # -inf: nothing there yet
     sentences = xp.arange(B)  # the b sentences still in the batch, with n unfinished hypotheses each:
-    ids, log_P = xp.full((B, 1, longest), eos_id), xp.zeros((B, 1))  # (b, n, max_len), (b, n); -inf: finished
-    tokens = xp.full((B, 1), bos_id)  # (b, n) the last of ids
+    ids, log_P = xp.full((B, 1, longest), end), xp.zeros((B, 1))  # (b, n, max_len), (b, n); -inf: finished
     for length in range(1, longest + 1):
         b, n = tokens.shape
         # A hypothesis' beam + 1st continuation cannot be among the beam best of all.
@@ -66,7 +65,7 @@ def beam_search(
         parent, tokens = place // log_p.shape[-1], xp.take_along_axis(words.reshape(b, -1), place, 1)
         ids = rows_of(ids, parent)
         ids[..., length - 1] = tokens
-        finished = (tokens == eos_id) | (length == limit[sentences])[:, None]
+        finished = (tokens == end) | (length == limit[sentences])[:, None]
         score = xp.where(finished, log_P / length_penalty(length, alpha), -xp.inf)
         log_P = xp.where(finished, -xp.inf, log_P)
         score, place = largest(xp.concatenate([scores[sentences], score], 1), beam)
@@ -82,7 +81,7 @@ def beam_search(
         sentences, ids, log_P, tokens = sentences[going], ids[going], log_P[going], tokens[going]
     return [
         [
-            Hypothesis(up_to(eos_id, row[:n]), score)
+            Hypothesis(up_to(end, row[:n]), score)
             for row, score in zip(*found, strict=True)
             if score != -math.inf
         ]

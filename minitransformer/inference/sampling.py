@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from minitransformer.backend import Array, Generator, array_module, silent_overflow
 from minitransformer.errors import InputError, describe
 from minitransformer.inference.greedy import decode
-from minitransformer.models.transformer import Transformer
+from minitransformer.models.families import Writer
 from minitransformer.validation.settings import FLOAT32, INT64, as_integer, between, require
 
 
 def sample(
-    model: Transformer,
+    model: Writer,
     src_ids: Array,
     rng: Generator,
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    bos_id: int = 1,
-    eos_id: int = 2,
+    bos_id: int | None = 1,
+    eos_id: int | None = 2,
     max_len: int = 30,
 ) -> Array:
     """Random translations of a batch: ids (B, T) as `greedy_decode` returns them, each token drawn from
@@ -27,9 +29,17 @@ def sample(
     These are the `top_k` likeliest (Fan et al. 2018), and of them no more than the smallest set whose
     probability under p is `top_p` or more (Holtzman et al. 2020). None keeps all. Of equally likely tokens
     those with smaller ids count as likelier, so that top_k=1 writes what `greedy_decode` writes; so does a
-    temperature near 0 if no two are equally likely. The same generator, model and batch give the same ids.
+    temperature near 0 if no two are equally likely. The same generator, model and batch give the same ids. None for
+    `bos_id` or `eos_id` is as in `greedy_decode`.
     Raises InputError or ConfigError for ids that the model does not have and for settings out of range.
     """
+    return decode(model, src_ids, sampler(rng, temperature, top_k, top_p), bos_id, eos_id, max_len)
+
+
+def sampler(
+    rng: Generator, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Callable[[Array], Array]:
+    """The function that draws the next ids, (B,), from logits, (B, V), as `sample` says, with its errors."""
     if not isinstance(rng, Generator):
         raise InputError(f"rng: expected a generator, as numpy.random.default_rng(0) is, got {describe(rng)}")
     expected = "a number above 0 that float32 can hold (greedy_decode is the limit at 0)"
@@ -42,7 +52,7 @@ def sample(
     def choose(logits: Array) -> Array:
         return draw(probabilities(logits, temperature, top_k, top_p), rng)
 
-    return decode(model, src_ids, choose, bos_id, eos_id, max_len)
+    return choose
 
 
 def probabilities(logits: Array, temperature: float, top_k: int | None, top_p: float | None) -> Array:

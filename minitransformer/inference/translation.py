@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from minitransformer.backend import Array, silent_overflow, to_host
+from minitransformer.backend import Array, padded, silent_overflow, to_host
+from minitransformer.errors import InputError
 from minitransformer.inference.beam import Hypothesis, beam_search, check_search, up_to
 from minitransformer.inference.greedy import greedy_decode
-from minitransformer.models.transformer import Transformer
-from minitransformer.training.batching import BOS, EOS, by_length, make_batch
+from minitransformer.models.decoder_only import DecoderOnly
+from minitransformer.models.encoder_only import EncoderOnly
+from minitransformer.models.families import Model, Writer
+from minitransformer.training.batching import BOS, EOS, PAD, by_length, make_batch
 from minitransformer.validation.settings import INT64, as_integer, as_list
 
 BATCH_TOKENS = 4096
@@ -17,7 +20,7 @@ LONGER_THAN_SOURCE = 50
 
 
 def translate(
-    model: Transformer, sources: Sequence[Sequence[int]], beam: int = 1, alpha: float = 0.6
+    model: Model, sources: Sequence[Sequence[int]], beam: int = 1, alpha: float = 0.6
 ) -> list[list[int]]:
     """Translations of sources of any lengths, in their order, without BOS and EOS: greedy, or the best of a beam.
 
@@ -31,9 +34,11 @@ def translate(
 
 
 def decode(
-    model: Transformer, sources: Sequence[Sequence[int]], beam: int = 1, alpha: float = 0.6
+    model: Model, sources: Sequence[Sequence[int]], beam: int = 1, alpha: float = 0.6
 ) -> list[list[int]]:
     """Translations as in `translate`, but each with its EOS, unless it reached its maximum length first."""
+    if isinstance(model, EncoderOnly):
+        return labels(model, sources)
     if check_search(beam, alpha) > 1:
         return [found[0].ids for found in n_best(model, sources, beam, alpha)]
     translations: list[list[int]] = [[] for _ in sources]
@@ -46,10 +51,26 @@ def decode(
     return translations
 
 
+def labels(model: EncoderOnly, sources: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The likeliest symbol at each position of each source, or the likeliest one for all of it; then EOS."""
+    answers: list[list[int]] = [[] for _ in sources]
+    for indices in by_length([(source, ()) for source in sources], BATCH_TOKENS):
+        with silent_overflow():
+            logits, _ = model.forward(padded([sources[i] for i in indices], PAD), keep="nothing")
+        for i, row in zip(indices, to_host(logits.argmax(-1)).tolist(), strict=True):
+            answers[i] = [*row[: len(sources[i])], EOS]
+    return answers
+
+
 def n_best(
-    model: Transformer, sources: Sequence[Sequence[int]], beam: int = 4, alpha: float = 0.6
+    model: Model, sources: Sequence[Sequence[int]], beam: int = 4, alpha: float = 0.6
 ) -> list[list[Hypothesis]]:
-    """The hypotheses that beam search finds for sources of any lengths, in their order, the best first."""
+    """The hypotheses that beam search finds for sources of any lengths, in their order, the best first.
+
+    Raises InputError for an encoder-only model, which writes nothing.
+    """
+    if isinstance(model, EncoderOnly):
+        raise InputError("beam: expected 1, as an encoder-only model answers all positions at once")
     found: list[list[Hypothesis]] = [[] for _ in sources]
     for indices, src_ids, limits in _batches(model, sources, BATCH_TOKENS // check_search(beam, alpha)):
         with silent_overflow():
@@ -60,10 +81,12 @@ def n_best(
 
 
 def _batches(
-    model: Transformer, sources: Sequence[Sequence[int]], tokens: int
+    model: Writer, sources: Sequence[Sequence[int]], tokens: int
 ) -> Iterator[tuple[list[int], Array, list[int]]]:
     """The sources in batches by length: their indices, their ids, and the maximum length of each answer."""
     pairs = [(source, ()) for source in sources]
     for indices in by_length(pairs, tokens):
-        limits = [min(len(sources[i]) + 1 + LONGER_THAN_SOURCE, model.config.max_len) for i in indices]
-        yield indices, make_batch([pairs[i] for i in indices]).src_ids, limits
+        src_ids = make_batch([pairs[i] for i in indices]).src_ids
+        # a decoder alone has one max_len for what it reads and what it writes
+        room = model.config.max_len - (src_ids.shape[1] if isinstance(model, DecoderOnly) else 0)
+        yield indices, src_ids, [min(len(sources[i]) + 1 + LONGER_THAN_SOURCE, room) for i in indices]

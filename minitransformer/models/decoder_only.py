@@ -18,7 +18,6 @@ from minitransformer.backend import (
     generator,
     to_host,
 )
-from minitransformer.errors import InputError
 from minitransformer.layers.masks import causal_mask
 from minitransformer.layers.rotary import PlacedMask
 from minitransformer.models.decoder_state import KeysAndValues, PromptState
@@ -95,13 +94,13 @@ class DecoderOnly(Module):
 
         src_ids: (B, T), each row a prompt, shorter ones padded on the right. Raises InputError without such room.
         """
-        ids, state = self._begin(src_ids, max_len)
+        ids, state = self._begin(src_ids, max_len, 0)
         self._read(ids, state)
         return state
 
     def start_after(self, ids: Array, max_len: int) -> tuple[Array, PromptState]:
         """As `start_decoding`, but the last token of each prompt is still to be read: those tokens, and the state."""
-        ids, state = self._begin(ids, max_len - 1)
+        ids, state = self._begin(ids, max_len, 1)
         if ids.shape[1] > 1:
             self._read(ids[:, :-1], state)
         return ids[:, -1], state
@@ -115,22 +114,24 @@ class DecoderOnly(Module):
         logits, _ = self.output.forward(self._read(ids, state))
         return logits[:, 0]
 
-    def _begin(self, prompts: Array, max_len: int) -> tuple[Array, PromptState]:
-        """The prompts, moved to the right so that they end together, and a state in which nothing has been read."""
+    def _begin(self, prompts: Array, max_len: int, unread: int) -> tuple[Array, PromptState]:
+        """The prompts, moved to the right so that they end together, and a state in which nothing has been read.
+
+        It has room for all but the last `unread` tokens of the prompts, and `max_len` more.
+        """
         ids = ids_for(self.embedding.embedding.E, prompts, "prompts", self.config.max_len)
         B, T = ids.shape
-        most = self.config.max_len - T
-        max_len = as_integer(
-            "max_len", max_len, 0, most, f"at most {most} more after {T} tokens (the model's max_len)"
-        )
+        most = self.config.max_len - T + unread
+        expected = f"1 … {most} (the model's max_len={self.config.max_len}, less what the prompts take)"
+        max_len = as_integer("max_len", max_len, 1, most, expected)
         xp, host = array_module(ids), to_host(ids)
-        n = T - (host[:, ::-1] != self.config.pad_id).argmax(1)
-        if (host == self.config.pad_id).all(1).any():
-            raise InputError("prompts: expected at least one token that is not padding in each row")
+        n = T - (host[:, ::-1] != self.config.pad_id).argmax(1)  # T, if all of it looks like padding
         n_padding = xp.asarray(T - n)
         columns = xp.arange(T) - n_padding[:, None]
         ids = xp.where(columns >= 0, xp.take_along_axis(ids, xp.maximum(columns, 0), 1), self.config.pad_id)
-        states = [KeysAndValues.of(layer.self_attention, B, T + max_len) for layer in self.stack.layers]
+        states = [
+            KeysAndValues.of(layer.self_attention, B, T - unread + max_len) for layer in self.stack.layers
+        ]
         return ids, PromptState(states, n_padding, bool((n < T).any()))
 
     def _read(self, ids: Array, state: PromptState) -> Array:

@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 from minitransformer.backend import Array, Generator, on_gpu, silent_overflow, sum_in_order, zeros
 from minitransformer.errors import InputError
 from minitransformer.memory import Buffer, Flat
+from minitransformer.models.families import Model
 from minitransformer.models.recompute import Keep
-from minitransformer.models.transformer import Transformer
 from minitransformer.parallel.processes import Processes
 from minitransformer.parallel.ranks import ALONE, Ranks
 from minitransformer.parts import in_parts, on_threads
 from minitransformer.system import blas_threads, can_fork, n_cores, peak_memory_mb
-from minitransformer.training.batching import Batch
+from minitransformer.training.batching import AnyBatch
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.validation.settings import SIZES_BELOW, as_integer
 
@@ -38,7 +38,7 @@ class Replicas:
     MPI processes, perhaps on several machines, that have n replicas each and share all the work.
     """
 
-    def __init__(self, model: Transformer, n: int = 1, keep: Keep = "caches", ranks: Ranks = ALONE) -> None:
+    def __init__(self, model: Model, n: int = 1, keep: Keep = "caches", ranks: Ranks = ALONE) -> None:
         self.keep, self.ranks = keep, ranks
         n = as_integer("Replicas: n", n, 1, SIZES_BELOW, "a whole number, 1 or more")
         if n > 1:
@@ -96,7 +96,7 @@ class Replicas:
     def loss_and_gradients(
         self,
         loss_fn: LabelSmoothedCrossEntropy,
-        batches: Sequence[Batch],
+        batches: Sequence[AnyBatch],
         rngs: Sequence[Generator | None],
     ) -> Array:
         """The mean loss over the tokens of all batches, an array scalar; its gradient goes into the model's flat .grad.
@@ -144,7 +144,7 @@ class Replicas:
         self,
         i: int,
         loss_fn: LabelSmoothedCrossEntropy,
-        work: list[tuple[Batch, Generator | None]],
+        work: list[tuple[AnyBatch, Generator | None]],
         n_tokens: int,
     ) -> tuple[Array, list[Any]]:
         """The loss of replica i's share, and the new states of its generators; the gradient goes into its own .grad."""
@@ -159,14 +159,19 @@ class Replicas:
         return function(self.models[i], items, *settings) if items else []
 
     def _add_gradient(
-        self, i: int, loss_fn: LabelSmoothedCrossEntropy, batch: Batch, n_tokens: int, rng: Generator | None
+        self,
+        i: int,
+        loss_fn: LabelSmoothedCrossEntropy,
+        batch: AnyBatch,
+        n_tokens: int,
+        rng: Generator | None,
     ) -> Array:
         """Run forward and backward on one batch, and return its loss; the caches are freed on return."""
-        model = self.models[i]
+        model: Any = self.models[i]
         # An overflow shows in the loss.
         with silent_overflow():
-            logits, cache = model.forward(batch.src_ids, batch.tgt_in, rng, self.keep)
-            loss, loss_cache = loss_fn.forward(logits, batch.tgt_out, n_tokens)
+            logits, cache = model.forward(*batch.inputs, rng=rng, keep=self.keep)
+            loss, loss_cache = loss_fn.forward(logits, batch.targets, n_tokens)
             del logits  # as large as their gradient, which backward needs
             model.backward(loss_fn.backward(loss_cache), cache)
         return loss.astype("float64")
@@ -179,7 +184,7 @@ def add(total: Array, x: Array) -> None:
     total += x
 
 
-def default_processes(model: Transformer, tokens: int, cores: int | None = None) -> int:
+def default_processes(model: Model, tokens: int, cores: int | None = None) -> int:
     """How many processes should share a batch of `tokens` target tokens, on the cores of this machine.
 
     One, with several threads for each matrix product instead, if there is too little work to share, or if the model is

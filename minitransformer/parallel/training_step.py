@@ -10,7 +10,7 @@ from minitransformer.backend import Generator, silent_overflow, sum_in_order, to
 from minitransformer.errors import InputError
 from minitransformer.parallel.replicas import Replicas
 from minitransformer.parts import parts
-from minitransformer.training.batching import Batch
+from minitransformer.training.batching import AnyBatch
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.training.optimizer import Adam, scale_down, sum_of_squares
 from minitransformer.validation.training import largest_norm
@@ -20,7 +20,7 @@ def train_step(
     replicas: Replicas,
     loss_fn: LabelSmoothedCrossEntropy,
     optimizer: Adam,
-    batches: Sequence[Batch],
+    batches: Sequence[AnyBatch],
     lr: float,
     clip_norm: float | None = None,
     rngs: Sequence[Generator | None] | None = None,

@@ -9,10 +9,12 @@ from typing import Any
 from minitransformer.backend import array_module, generator, silent_overflow, sum_in_order, to_floats
 from minitransformer.errors import InputError
 from minitransformer.inference.translation import BATCH_TOKENS, decode
-from minitransformer.models.transformer import Transformer, TransformerCache
+from minitransformer.models.families import Model
+from minitransformer.models.transformer import TransformerCache
+from minitransformer.one_stack_config import family_of
 from minitransformer.parallel.replicas import Replicas
 from minitransformer.tasks.task import Task
-from minitransformer.training.batching import EOS, PAD, Batch, Pair, by_length, make_batch
+from minitransformer.training.batching import EOS, PAD, AnyBatch, Batch, Pair, by_length
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 
 # The held-out sets are the same for every training seed.
@@ -35,7 +37,7 @@ def final_sets(sets: dict[str, list[Pair]]) -> list[str]:
     return [name for name in sets if name != "valid"] or ["valid"]
 
 
-def evaluate(model: Transformer, pairs: Sequence[Pair]) -> dict[str, Any]:
+def evaluate(model: Model, pairs: Sequence[Pair]) -> dict[str, Any]:
     """The share of the model's greedy answers that is right: see `score`."""
     return score(decode(model, [source for source, _ in pairs]), pairs)
 
@@ -89,27 +91,28 @@ def measure(
 
     loss: nats per token with teacher forcing, without label smoothing (its exponential is the perplexity of
     table 3). The other figures measure the model's own answers (greedy, or by beam search): those of `score`, and
-    those that the task adds.
+    those that the task adds. A task without answers has none, but n, the number of pairs.
     """
-    tokens = min(BATCH_TOKENS, LOGITS // replicas.models[0].config.tgt_vocab_size)
+    config = replicas.models[0].config
+    tokens = min(BATCH_TOKENS, max(1, LOGITS // config.tgt_vocab_size))
+    make_batch = task.families[family_of(config)]
     batches = [make_batch([pairs[i] for i in indices]) for indices in by_length(pairs, tokens)]
     n_tokens = sum(batch.n_tokens for batch in batches)
+    loss = {"loss": sum_in_order(replicas.in_shares(batch_losses, batches, n_tokens))}
+    if not task.has_answers:
+        return {**loss, "n": len(pairs)}
     answers = replicas.in_shares(decode, [source for source, _ in pairs], beam, alpha)
-    return {
-        "loss": sum_in_order(replicas.in_shares(batch_losses, batches, n_tokens)),
-        **score(answers, pairs),
-        **task.figures(name, answers),
-    }
+    return {**loss, **score(answers, pairs), **task.figures(name, answers)}
 
 
-def batch_losses(model: Transformer, batches: Sequence[Batch], n_tokens: int) -> list[float]:
+def batch_losses(model: Any, batches: Sequence[AnyBatch], n_tokens: int) -> list[float]:
     """Each batch's part of the mean loss over `n_tokens`, without dropout and label smoothing."""
     loss_fn = LabelSmoothedCrossEntropy(0, model.config.pad_id)
     losses = []
     for batch in batches:
         # The logits of a model that diverges may overflow.
         with silent_overflow():
-            logits, _ = model.forward(batch.src_ids, batch.tgt_in, keep="nothing")
-            loss, _ = loss_fn.forward(logits, batch.tgt_out, n_tokens)
+            logits, _ = model.forward(*batch.inputs, keep="nothing")
+            loss, _ = loss_fn.forward(logits, batch.targets, n_tokens)
         losses += to_floats(loss)
     return losses

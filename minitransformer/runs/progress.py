@@ -39,9 +39,14 @@ class Progress:
         )
         if "valid" in record:
             valid = record["valid"]
-            bleu = f"loss {valid['loss']:.4f}, BLEU {valid['bleu']:.2f}" if "bleu" in valid else ""
+            loss = f"loss {valid['loss']:.4f}"
+            if "exact_match" not in valid:
+                figures = loss
+            else:
+                exact = f"{valid['exact_match']:.2%} exact"
+                figures = f"{loss}, BLEU {valid['bleu']:.2f}" if "bleu" in valid else exact
             sharpness = f", sharp {record['cross_attention']:.2f}" if "cross_attention" in record else ""
-            text += f"  valid: {bleu or format(valid['exact_match'], '.2%') + ' exact'}{sharpness}"
+            text += f"  valid: {figures}{sharpness}"
         self.say(text)
 
     def say(self, text: str) -> None:

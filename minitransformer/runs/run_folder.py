@@ -2,6 +2,7 @@
 
 config.json          what to build and how to train it
 subwords.model       the vocabulary of task text
+characters.txt       the vocabulary of task chars
 metrics.jsonl        a line per report: step, loss, lr, tokens_per_s, and the evaluation figures
 checkpoint-N.npz     the state after step N; the last few are kept
 best.npz             the weights that did best on the validation set
@@ -37,6 +38,7 @@ from minitransformer.files import (
     write_bytes,
     write_text,
 )
+from minitransformer.one_stack_config import config_of
 from minitransformer.runs.checkpoint import load_checkpoint, save_checkpoint
 from minitransformer.runs.settings import RunSettings, weights_settings
 from minitransformer.tasks import Task
@@ -51,7 +53,7 @@ WEIGHTS = ("last", "best", "average")
 CHECKPOINT = re.compile(r"checkpoint-[0-9]{8,}\.npz")
 # what is written whole, under a temporary name first
 WRITTEN = re.compile(
-    rf"{CHECKPOINT.pattern}|(best|average)\.npz|(config|result)\.json|subwords\.model|metrics\.jsonl|"
+    rf"{CHECKPOINT.pattern}|(best|average)\.npz|(config|result)\.json|subwords\.model|characters\.txt|metrics\.jsonl|"
     r"(training|attention)\.png|explain\.html"
 )
 T = TypeVar("T")
@@ -164,7 +166,7 @@ class RunFolder:
 
         def parse(config: Any) -> tuple[TransformerConfig, str]:
             training = from_settings(TrainingConfig, config["training"])
-            return from_settings(TransformerConfig, config["model"]), training.dtype
+            return config_of(config["model"]), training.dtype
 
         return self._read_config(parse)
 
@@ -287,7 +289,7 @@ class RunFolder:
 
 def _weights_settings_of(config: Any) -> dict[str, Any]:
     """The settings in config.json that decide what weights mean, with the defaults of those that it lacks."""
-    model = asdict(from_settings(TransformerConfig, config["model"]))
+    model = asdict(config_of(config["model"]))
     return weights_settings({**config, "model": json.loads(json.dumps(model))})
 
 

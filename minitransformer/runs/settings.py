@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
 from minitransformer.config import TrainingConfig, TransformerConfig
+from minitransformer.one_stack_config import OneStackConfig, config_of, family_of
 from minitransformer.tasks import Task, task_class
-from minitransformer.training.batching import PAD
+from minitransformer.training.batching import PAD, MakeBatch
 from minitransformer.validation.settings import from_settings, one_of, require
 
 # settings of the training that may be changed in config.json while a run is stopped: they move no weight
@@ -20,7 +21,9 @@ MAY_CHANGE = frozenset(
 
 def weights_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings on which the meaning of weights depends: the task's, except its paths, the model's, and the seed."""
-    task = {n: x for n, x in settings["task_settings"].items() if not n.endswith(("_src", "_tgt"))}
+    task = {
+        n: x for n, x in settings["task_settings"].items() if not n.endswith(("_src", "_tgt")) and n != "text"
+    }
     return {name: settings[name] for name in ("task", "model", "seed")} | {"task_settings": task}
 
 
@@ -35,21 +38,34 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         require(type(self.seed) is int and self.seed >= 0, "seed", "a whole number, 0 or more", self.seed)
+        family, families = family_of(self.model), self.task.families
+        fits = f"{' or '.join(families)}, for task {self.task.name}"
+        require(family in families, "family", fits, family)
+        answers = self.task.has_answers or self.training.solved_at is None
+        require(
+            answers, "solved_at", f"None: task {self.task.name} has no exact match", self.training.solved_at
+        )
 
     @classmethod
     def of(cls, task: Task, settings: dict[str, Any] | None = None, seed: int = 0) -> RunSettings:
         """The task's own settings, changed by `settings` of the model and the training."""
         V = len(task.vocabulary)
         of_task = {"src_vocab_size": V, "tgt_vocab_size": V, "pad_id": PAD}
-        model, training = {**task.model, **of_task}, dict(task.training)
-        of_model = TransformerConfig.__annotations__
+        family = (settings or {}).get("family", next(iter(task.families)))
+        of_family = task.model_of_family.get(family, {}) if isinstance(family, str) else {}
+        model = {**task.model, **of_family, **of_task, "family": family}
+        training = dict(task.training)
+        of_model = [field.name for field in fields(OneStackConfig)]
         for name, value in (settings or {}).items():
             require(name not in of_task, name, f"to be left to the task ({of_task.get(name)})", value)
             one_of("setting", name, [*of_model, *TrainingConfig.__annotations__])
             (model if name in of_model else training)[name] = value
-        return cls(
-            task, from_settings(TransformerConfig, model), from_settings(TrainingConfig, training), seed
-        )
+        return cls(task, config_of(model), from_settings(TrainingConfig, training), seed)
+
+    @property
+    def make_batch(self) -> MakeBatch:
+        """The function that makes a batch of pairs for the model's family."""
+        return self.task.families[family_of(self.model)]
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as a dict that JSON can hold."""
@@ -73,7 +89,7 @@ class RunSettings:
         """The inverse of `as_dict`; `task` is the run's task, if the command line does not know it by name."""
         return cls(
             task or from_settings(task_class(config["task"]), config["task_settings"]),
-            from_settings(TransformerConfig, config["model"]),
+            config_of(config["model"]),
             from_settings(TrainingConfig, config["training"]),
             config["seed"],
         )

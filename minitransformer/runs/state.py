@@ -31,10 +31,13 @@ class RunState:
     best: dict[str, Any] = field(default_factory=lambda: {"step": 0, "value": 0.0, "loss": 0.0})
     since_report: dict[str, Any] = field(default_factory=lambda: {"loss": 0.0, "tokens": 0, "seconds": 0.0})
 
-    def is_better(self, value: float, loss: float) -> bool:
-        """Whether an evaluation with these figures beats the best so far; between equal values, the lower loss wins."""
-        best = self.best
-        return best["step"] == 0 or (value, -loss) > (best["value"], -best["loss"])
+    def is_better(self, value: float, loss: float, larger: bool = True) -> bool:
+        """Whether an evaluation with these figures beats the best so far; between equal values, the lower loss wins.
+
+        The `larger` value is the better one, or else the smaller one.
+        """
+        best, sign = self.best, 1 if larger else -1
+        return best["step"] == 0 or (sign * value, -loss) > (sign * best["value"], -best["loss"])
 
 
 def save_state(

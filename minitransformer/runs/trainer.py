@@ -11,8 +11,8 @@ from typing import Any
 
 from minitransformer.backend import generator, gpu_memory_mb, silent_overflow, to_floats, use_gpu
 from minitransformer.errors import MinitransformerError
+from minitransformer.models.families import build
 from minitransformer.models.recompute import Keep
-from minitransformer.models.transformer import Transformer
 from minitransformer.parallel.ranks import Ranks
 from minitransformer.parallel.replicas import GRADIENTS, Replicas, default_processes
 from minitransformer.parallel.sharded_adam import ShardedAdam
@@ -24,7 +24,7 @@ from minitransformer.runs.run_folder import RunFolder
 from minitransformer.runs.settings import RunSettings
 from minitransformer.runs.state import RunState, digest, newest_state, save_state, saved_weights
 from minitransformer.system import can_fork, keep_freed_memory
-from minitransformer.training.batching import BatchStream, make_batch, split_batch
+from minitransformer.training.batching import Batch, BatchStream, longest_input, split_batch
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.training.schedule import learning_rate
 from minitransformer.validation.settings import one_of, require
@@ -58,7 +58,7 @@ class Trainer:
         self.folder = folder if self.ranks.rank == 0 else None
         if device == "cuda" and self.ranks.n > 1:
             use_gpu(self.ranks.on_machine)
-        self.model = Transformer(settings.model, settings.seed, config.dtype, device)
+        self.model = build(settings.model, settings.seed, config.dtype, device)
         # Another processor may round the first weights differently.
         self.ranks.all_gather(self.model.flatten().data)
         asked = config.processes or self._default_processes(config.accumulate * config.batch_tokens)
@@ -71,10 +71,10 @@ class Trainer:
         self.loss_fn = LabelSmoothedCrossEntropy(config.eps_ls, settings.model.pad_id)
         betas = config.beta1, config.beta2
         self.optimizer = ShardedAdam(self.model, self.ranks, betas, config.adam_eps, config.weight_decay)
-        self.stream = BatchStream(settings.task, config.batch_tokens, settings.seed)
+        self.stream = BatchStream(settings.task, config.batch_tokens, settings.seed, settings.make_batch)
         self.sets = held_out(settings.task)
         every_pair = [*self.stream.pairs(), *chain(*self.sets.values())]
-        longest = 1 + max(len(side) for pair in every_pair for side in pair)
+        longest = longest_input(every_pair, settings.make_batch)
         self.about = {"data": digest(every_pair), "settings": settings.as_json()}
         self.ranks.agree({"sentence pairs": len(every_pair), "SHA-256 of their ids": self.about["data"]})
         fits = longest <= settings.model.max_len
@@ -195,13 +195,15 @@ class Trainer:
             "tokens_per_s": since["tokens"] / since["seconds"],
         }
         if evaluating:
-            batch = make_batch(self.sets["valid"][:LOOKED_AT])
+            model: Any = self.model
+            batch = self.settings.make_batch(self.sets["valid"][:LOOKED_AT])
             # The last update may have made the weights so large that the logits overflow.
             with silent_overflow():
-                logits, cache = self.model.forward(batch.src_ids, batch.tgt_in)
+                logits, cache = model.forward(*batch.inputs)
                 self._require_finite(logits=to_floats(logits.sum())[0])
             record["valid"] = self._evaluate("valid")
-            record["cross_attention"] = cross_attention_sharpness(cache, batch)
+            if isinstance(batch, Batch):
+                record["cross_attention"] = cross_attention_sharpness(cache, batch)
             ending = self._look_for_the_best(record["valid"])
         record["seconds"] = self.seconds
         self.state.since_report = {"loss": 0.0, "tokens": 0, "seconds": 0.0}
@@ -218,10 +220,11 @@ class Trainer:
 
     def _look_for_the_best(self, valid: dict[str, Any]) -> str | None:
         """Save the weights if they are the best so far; return why the training ends here, or None if it goes on."""
-        config, metric = self.settings.training, self.settings.task.selection_metric
-        one_of(f"selection_metric of task {self.settings.task.name}", metric, valid)
+        config, task = self.settings.training, self.settings.task
+        metric = task.selection_metric
+        one_of(f"selection_metric of task {task.name}", metric, valid)
         value, loss = float(valid[metric]), valid["loss"]
-        if self.state.is_better(value, loss):
+        if self.state.is_better(value, loss, task.larger_is_better):
             self.state.best = {"step": self.step, "value": value, "loss": loss}
             if self.folder is not None:
                 self.folder.save_weights("best", saved_weights(self.model), {"step": self.step, **self.about})

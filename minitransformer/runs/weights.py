@@ -8,14 +8,14 @@ from typing import Any
 
 from minitransformer.backend import Array
 from minitransformer.errors import CheckpointError, InputError
-from minitransformer.models.transformer import Transformer
+from minitransformer.models.families import Model, build
 from minitransformer.runs.run_folder import RunFolder
 from minitransformer.runs.state import WEIGHTS_PREFIX, below
 from minitransformer.training.averaging import mean_weights
 from minitransformer.validation.settings import as_integer
 
 
-def load_model(run: RunFolder | str | Path, device: str = "cpu", weights: str = "last") -> Transformer:
+def load_model(run: RunFolder | str | Path, device: str = "cpu", weights: str = "last") -> Model:
     """The model of a run, with the weights of its newest checkpoint, or its "best" or "average" ones.
 
     Raises CheckpointError if they are not there or damaged.
@@ -23,7 +23,7 @@ def load_model(run: RunFolder | str | Path, device: str = "cpu", weights: str = 
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
     config, dtype = folder.model_settings()
     arrays, _ = folder.load(weights)
-    model = Transformer(config, 0, dtype, device)
+    model = build(config, 0, dtype, device)
     model.load_state_dict(below(WEIGHTS_PREFIX, arrays))
     return model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minitransformer.tasks.chars import Chars
 from minitransformer.tasks.copy import Copy
 from minitransformer.tasks.reverse import Reverse
 from minitransformer.tasks.sequence import SequenceTask
@@ -14,7 +15,7 @@ from minitransformer.tasks.vocabulary import Vocabulary
 from minitransformer.training.batching import BOS, EOS, PAD, Pair
 from minitransformer.validation.settings import one_of
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Copy, Reverse, Sort, Translate, Text)}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Copy, Reverse, Sort, Translate, Text, Chars)}
 
 
 def task_class(name: str) -> type[Task]:
@@ -28,6 +29,7 @@ __all__ = [
     "EOS",
     "PAD",
     "TASKS",
+    "Chars",
     "Copy",
     "Pair",
     "Reverse",

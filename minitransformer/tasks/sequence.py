@@ -13,7 +13,7 @@ from minitransformer.config import PRESETS
 from minitransformer.errors import InputError
 from minitransformer.tasks.task import Task
 from minitransformer.tasks.vocabulary import SPECIALS, Vocabulary
-from minitransformer.training.batching import Pair
+from minitransformer.training.batching import MakeBatch, Pair, aligned_batch
 from minitransformer.validation.settings import SIZES_BELOW, check_size, check_types, require
 
 
@@ -42,6 +42,18 @@ class SequenceTask(Task):
         "positions": "rotary",
         "count_source_from": "both",
         "random_gaps": 7,
+    }
+    families: ClassVar[Mapping[str, MakeBatch]] = {**Task.families, "encoder-only": aligned_batch}
+    # A decoder alone reads source and target as one text, in which no distance tells where to look.
+    model_of_family: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "decoder-only": {
+            **PRESETS["toy"],
+            "max_len": 256,
+            "positions": "learned",
+            "count_source_from": "start",
+            "random_gaps": 1,
+            "norm": "pre",
+        }
     }
     first_symbol: int = 0
     n_symbols: int = 10

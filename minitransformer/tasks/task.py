@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from minitransformer.backend import Generator
 from minitransformer.renamed import warn_renamed
 from minitransformer.tasks.vocabulary import Symbols
-from minitransformer.training.batching import Pair
+from minitransformer.training.batching import MakeBatch, Pair, joined_batch, make_batch
 
 
 class Task(ABC):
@@ -21,9 +21,19 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
-    # the figure on "valid" by which the best weights are chosen
+    # the figure on "valid" by which the best weights are chosen, and whether the largest is the best
     selection_metric: ClassVar[str] = "exact_match"
+    larger_is_better: ClassVar[bool] = True
+    # whether the model's own answers are measured, or its loss alone
+    has_answers: ClassVar[bool] = True
+    # the families of models that can learn the task, the usual one first, and how a batch of pairs is made for each
+    families: ClassVar[Mapping[str, MakeBatch]] = {
+        "encoder-decoder": make_batch,
+        "decoder-only": joined_batch,
+    }
     model: ClassVar[Mapping[str, Any]] = {}
+    # settings of the model that another family than the usual one needs
+    model_of_family: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     training: ClassVar[Mapping[str, Any]] = {}
 
     def __init_subclass__(cls) -> None:

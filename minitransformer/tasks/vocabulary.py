@@ -33,6 +33,8 @@ class Symbols(Protocol):
 class Vocabulary:
     """The symbols of a task; the first one has the id 3, after PAD, BOS and EOS."""
 
+    separator = " "  # between symbols in a text
+
     def __init__(self, symbols: Iterable[str]) -> None:
         self.symbols: tuple[str, ...] = (*SPECIALS, *symbols)
         self._id_of = {symbol: i for i, symbol in enumerate(self.symbols) if i >= len(SPECIALS)}
@@ -62,4 +64,20 @@ class Vocabulary:
         ids = [as_integer("ids", i, 0, last, expected) for i in as_list("ids", ids, expected)]
         if EOS in ids:
             ids = ids[: ids.index(EOS)]
-        return " ".join(self.symbols[i] for i in ids)
+        return self.separator.join(self.symbols[i] for i in ids)
+
+
+class Characters(Vocabulary):
+    """The characters of a text."""
+
+    separator = ""
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the characters of `text`. Raises InputError for no characters or unknown ones."""
+        if not isinstance(text, str) or not text:
+            raise InputError(f"expected a text, got {describe(text)}")
+        try:
+            return [self._id_of[character] for character in text]
+        except KeyError as error:
+            character = error.args[0]
+            raise InputError(f"unknown character {character!r}; the text that was learned has none") from None

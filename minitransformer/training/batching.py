@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 from minitransformer.backend import Array, Generator, generator, padded
 from minitransformer.errors import InputError
@@ -34,11 +34,42 @@ class Batch(NamedTuple):
     tgt_out: Array  # (B, T_tgt) symbols, EOS: at each position, the token to predict
     n_tokens: int  # target tokens that are not padding
 
+    @property
+    def inputs(self) -> tuple[Array, Array]:
+        """The arrays that the model's forward takes."""
+        return self.src_ids, self.tgt_in
+
+    @property
+    def targets(self) -> Array:
+        """The ids that the loss compares the logits with."""
+        return self.tgt_out
+
+
+class OneStackBatch(NamedTuple):
+    """The ids that a model of one stack reads in a training step, and those to answer with, padded on the right."""
+
+    ids: Array  # (B, T)
+    answers: Array  # (B, T), or (B, 1) for a single answer; PAD where nothing is asked
+    n_tokens: int  # answers that are not padding
+
+    @property
+    def inputs(self) -> tuple[Array]:
+        """The arrays that the model's forward takes."""
+        return (self.ids,)
+
+    @property
+    def targets(self) -> Array:
+        """The ids that the loss compares the logits with."""
+        return self.answers
+
+
+AnyBatch: TypeAlias = Batch | OneStackBatch
+MakeBatch: TypeAlias = Callable[[Sequence[Pair]], AnyBatch]
+
 
 def make_batch(pairs: Sequence[Pair]) -> Batch:
     """A batch of `pairs`, with BOS, EOS and padding. Raises InputError if there are no pairs."""
-    if not pairs:
-        raise InputError("expected at least one pair to make a batch of, got none")
+    at_least_one(pairs)
     return Batch(
         padded([[*source, EOS] for source, _ in pairs], PAD),
         padded([[BOS, *target] for _, target in pairs], PAD),
@@ -47,13 +78,53 @@ def make_batch(pairs: Sequence[Pair]) -> Batch:
     )
 
 
-def split_batch(batch: Batch, n: int) -> list[Batch]:
+def joined_batch(pairs: Sequence[Pair]) -> OneStackBatch:
+    """A batch of `pairs` for a decoder alone: it reads source, EOS, BOS, target; its answers are the target and EOS.
+
+    Raises InputError if there are no pairs.
+    """
+    at_least_one(pairs)
+    return OneStackBatch(
+        padded([[*source, EOS, BOS, *target] for source, target in pairs], PAD),
+        padded([[*[PAD] * (len(source) + 1), *target, EOS] for source, target in pairs], PAD),
+        sum(len(target) + 1 for _, target in pairs),
+    )
+
+
+def aligned_batch(pairs: Sequence[Pair]) -> OneStackBatch:
+    """A batch of `pairs` in which the target answers the source position by position, or with one symbol for all.
+
+    Raises InputError if there are no pairs, or if a target has another length.
+    """
+    at_least_one(pairs)
+    single = all(len(target) == 1 for _, target in pairs)
+    for source, target in pairs:
+        if len(target) != len(source) and not single:
+            expected = f"a target as long as its source, {len(source)} symbols, or of one symbol"
+            raise InputError(f"encoder-only: expected {expected}, got {len(target)}")
+    answers = padded([target for _, target in pairs], PAD)
+    return OneStackBatch(padded([source for source, _ in pairs], PAD), answers, int((answers != PAD).sum()))
+
+
+def longest_input(pairs: Sequence[Pair], make_batch: MakeBatch) -> int:
+    """How many tokens the longest input has that `make_batch` makes of these pairs."""
+    longest = [max(pairs, key=size) for size in (lambda p: len(p[0]) + len(p[1]), lambda p: max(map(len, p)))]
+    return max(ids.shape[1] for ids in make_batch(longest).inputs)
+
+
+def at_least_one(pairs: Sequence[Pair]) -> None:
+    """Raise InputError if there are no pairs."""
+    if not pairs:
+        raise InputError("expected at least one pair to make a batch of, got none")
+
+
+def split_batch(batch: AnyBatch, n: int) -> list[Any]:
     """The batch in `n` parts of about the same number of sentences (or in one part per sentence, if n is larger)."""
-    n = min(n, len(batch.src_ids))
-    return [
-        Batch(src_ids, tgt_in, tgt_out, int((tgt_out != PAD).sum()))
-        for src_ids, tgt_in, tgt_out in ((ids[i::n] for ids in batch[:3]) for i in range(n))
-    ]
+    Kind: Any = type(batch)
+    *arrays, _ = batch
+    n = min(n, len(arrays[0]))
+    parts = [[ids[i::n] for ids in arrays] for i in range(n)]
+    return [Kind(*part, int((part[-1] != PAD).sum())) for part in parts]
 
 
 def by_length(pairs: Sequence[Pair], batch_tokens: int) -> list[list[int]]:
@@ -77,8 +148,10 @@ class BatchStream:
     A batch is a function of seed, epoch and index: setting `epoch` and `index` continues from anywhere.
     """
 
-    def __init__(self, task: PairSource, batch_tokens: int, seed: int) -> None:
-        self.task, self.batch_tokens, self.seed = task, batch_tokens, seed
+    def __init__(
+        self, task: PairSource, batch_tokens: int, seed: int, make_batch: MakeBatch = make_batch
+    ) -> None:
+        self.task, self.batch_tokens, self.seed, self.make_batch = task, batch_tokens, seed, make_batch
         self.epoch, self.index = 0, 0  # of the next batch
         self._drawn: tuple[int, list[list[Pair]]] | None = None  # an epoch and its batches
 
@@ -86,7 +159,7 @@ class BatchStream:
         """All pairs of the current epoch."""
         return [pair for batch in self._batches() for pair in batch]
 
-    def next(self) -> Batch:
+    def next(self) -> AnyBatch:
         """The next batch."""
         batches = self._batches()
         if self.index >= len(batches):
@@ -94,7 +167,7 @@ class BatchStream:
                 f"epoch {self.epoch}: expected a batch below {len(batches)}, got {self.index}; "
                 f"these are not the task settings that the run began with"
             )
-        batch = make_batch(batches[self.index])
+        batch = self.make_batch(batches[self.index])
         self.index += 1
         if self.index == len(batches):
             self.epoch, self.index = self.epoch + 1, 0

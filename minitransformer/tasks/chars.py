@@ -1,0 +1,128 @@
+"""Characters: a text, to be continued character by character."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from minitransformer.backend import Generator
+from minitransformer.errors import CheckpointError, ConfigError, InputError
+from minitransformer.files import read_text
+from minitransformer.tasks.task import Task
+from minitransformer.tasks.vocabulary import SPECIALS, Characters
+from minitransformer.training.batching import MakeBatch, Pair, aligned_batch
+from minitransformer.validation.settings import check_size, check_types, require
+
+CHARACTERS = "characters.txt"  # the vocabulary, in the run folder
+
+
+@dataclass(frozen=True)
+class Chars(Task):
+    """Write the text of a file on, by a decoder alone: at each position, say which character comes next.
+
+    `text` is a file in UTF-8; without one, it is the source code of this package. Training reads `block` characters
+    from a random place of its first nine tenths, `epoch_size` times an epoch. The last tenth is for validation: all of
+    it, in blocks that do not overlap. The figure is the loss, in nats a character.
+    """
+
+    name: ClassVar[str] = "chars"
+    selection_metric: ClassVar[str] = "loss"
+    larger_is_better: ClassVar[bool] = False
+    has_answers: ClassVar[bool] = False
+    families: ClassVar[Mapping[str, MakeBatch]] = {"decoder-only": aligned_batch}
+    # GPT-2's layers, in the sizes and with the training that nanoGPT has for a laptop
+    model: ClassVar[Mapping[str, Any]] = {
+        "n_layers": 4,
+        "d_model": 128,
+        "n_heads": 4,
+        "d_ff": 512,
+        "max_len": 64,
+        "dropout": 0.0,
+        "norm": "pre",
+        "activation": "gelu_tanh",
+        "positions": "learned",
+        "scale_embedding": False,
+    }
+    training: ClassVar[Mapping[str, Any]] = {
+        "steps": 2000,
+        "batch_tokens": 780,
+        "schedule": "cosine",
+        "warmup_steps": 100,
+        "learning_rate": 1e-3,
+        "last_learning_rate": 1e-4,
+        "beta2": 0.99,
+        "weight_decay": 0.1,
+        "clip_norm": 1.0,
+        "eps_ls": 0.0,
+        "log_every": 100,
+    }
+    text: str = ""
+    block: int = 64
+    epoch_size: int = 12_000
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("block", "epoch_size"):
+            check_size(name, getattr(self, name))
+        try:  # a run can be continued, and measured, from anywhere
+            path = str(Path(self.text).expanduser().absolute()) if self.text else ""
+        except RuntimeError as error:  # ~name, for a user who has no home directory
+            raise ConfigError(f"text: {self.text}: {error}") from None
+        object.__setattr__(self, "text", path)
+
+    @cached_property
+    def vocabulary(self) -> Characters:
+        return Characters(sorted(set(self._read())))
+
+    def files(self) -> dict[str, bytes]:
+        return {CHARACTERS: "".join(self.vocabulary.symbols[len(SPECIALS) :]).encode()}
+
+    def load(self, folder: Path) -> None:
+        path = folder / CHARACTERS
+        if not path.exists():
+            return
+        try:
+            characters = path.read_bytes().decode()
+        except UnicodeDecodeError:
+            raise CheckpointError(f"{path}: damaged: expected characters in UTF-8") from None
+        self.__dict__["vocabulary"] = Characters(characters)  # where cached_property would put it
+
+    def training_pairs(self, rng: Generator) -> list[Pair]:
+        text, _ = self._parts
+        return [self._pair(text, i) for i in rng.integers(0, len(text) - self.block, self.epoch_size)]
+
+    def evaluation_sets(self, rng: Generator) -> dict[str, list[Pair]]:
+        _, text = self._parts
+        return {"valid": [self._pair(text, i) for i in range(0, len(text) - self.block, self.block)]}
+
+    def _pair(self, text: np.ndarray, i: int) -> Any:
+        """The block that begins at character i, and the same block one character later."""
+        return text[i : i + self.block], text[i + 1 : i + self.block + 1]
+
+    @cached_property
+    def _parts(self) -> tuple[np.ndarray, np.ndarray]:
+        """The ids of the text to train on, and of the text to validate with."""
+        ids = np.array(self.vocabulary.encode(self._read()), "int32")
+        n = len(ids) * 9 // 10
+        shorter, least = min(n, len(ids) - n), self.block + 1
+        require(
+            shorter >= least, "text", f"at least {10 * least:,} characters, for block={self.block}", len(ids)
+        )
+        return ids[:n], ids[n:]
+
+    def _read(self) -> str:
+        if not self.text:
+            package = Path(__file__).parents[1]
+            return "\n".join(path.read_text("utf-8") for path in sorted(package.rglob("*.py")))
+        try:
+            text = read_text(Path(self.text))
+        except UnicodeDecodeError as error:
+            raise InputError(f"{self.text}: not UTF-8, at byte {error.start:,}") from None
+        if not text:
+            raise InputError(f"{self.text}: expected a text, got an empty file")
+        return text
