@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,9 +38,11 @@ def load_published(
     path, layout, config = _look_into(Path(folder))
     path = path / "model.safetensors"
     arrays = read_safetensors(path)
-    model: Any = build(config, NoDraws(), dtype, device)
     try:
-        model.load_state_dict(layout.state(arrays))
+        state = layout.state(arrays)
+        _check_sizes(config, state)
+        model: Any = build(config, NoDraws(), dtype, device)
+        model.load_state_dict(state)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     return model
@@ -69,6 +72,19 @@ def load_tokenizer(folder: str | Path) -> Any:
     except Exception as error:  # tokenizers raises nothing more specific
         raise CheckpointError(f"{path}: damaged or not a tokenizer ({error})") from None
     return tokenizer
+
+
+def _check_sizes(config: OneStackConfig, state: Mapping[str, Any]) -> None:
+    """Raise CheckpointError if the weights have other sizes than the config, whose model could take all the memory."""
+    d_model, last = config.d_model, f"stack.layers.{config.n_layers - 1}"
+    expected = {"embedding.embedding.E": (config.src_vocab_size, d_model)}
+    expected |= {"embedding.positions.P": (config.max_len, d_model)}
+    expected |= {"embedding.segments.E": (config.n_segments, d_model)} if config.n_segments else {}
+    expected |= {f"{last}.feed_forward.W_1": (d_model, config.d_ff)}
+    for name, shape in expected.items():
+        found = state[name].shape if name in state else None
+        if found != shape:
+            raise CheckpointError(f"{name}: expected shape {shape}, as config.json says, got {found}")
 
 
 def _look_into(folder: Path) -> tuple[Path, Layout, OneStackConfig]:

@@ -113,7 +113,7 @@ def test_sentence_search_finds_by_meaning_what_shares_no_word():
 def test_gpt2_goes_on_from_the_prompt(tmp_path):
     tokenizers = pytest.importorskip("tokenizers")
     folder = shutil.copytree(GOLDEN / "gpt2", tmp_path / "gpt2")
-    words = {word: i for i, word in enumerate("the a cat dog sees hears and small old . END".split())}
+    words = {word: i for i, word in enumerate("the a cat dog sees hears and small old . END".split())}  # noqa: SIM905
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words))
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -8,6 +8,8 @@ import shutil
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from published_models import GOLDEN
 from safetensors_files import write_safetensors
 
@@ -144,15 +146,56 @@ def test_a_model_for_sentences_that_is_not_supported_is_refused(sentence_model, 
     [
         ({"model_type": "t5"}, "config.json: model_type: expected 'bert', 'gpt2' (others are not supported), got"),
         ({"model_type": None}, "got None"),
-        ({"n_layer": 3}, "model.safetensors: state lacks 16 parameter(s) of the model, e.g. 'stack.layers.2."),
+        ({"n_layer": 3}, "model.safetensors: stack.layers.2.feed_forward.W_1: expected shape (6, 7), as config"),
+        ({"n_layer": 10**6}, "model.safetensors: stack.layers.999999.feed_forward.W_1: expected shape (6, 7), as"),
+        ({"n_inner": 10**6}, "stack.layers.1.feed_forward.W_1: expected shape (6, 1000000), as config.json says"),
+        ({"n_positions": 10**6}, "embedding.positions.P: expected shape (1000000, 6), as config.json says, got"),
         ({"n_layer": 1}, "model.safetensors: state has 16 name(s) the model lacks, e.g. 'stack.layers.1."),
-        ({"n_embd": 8}, "expected float32 of shape (11, 8), got float32 of shape (11, 6)"),
+        ({"n_embd": 8}, "embedding.embedding.E: expected shape (11, 8), as config.json says, got (11, 6)"),
         ({"n_embd": "8"}, "config.json: n_embd: expected a number, got '8'"),
         ({"n_layer": 10**9}, "config.json: n_layers: expected less than 1,048,576, got 1000000000"),
     ],
 )  # fmt: skip
 def test_settings_of_another_model_are_refused(tmp_path, changes, expected):
     assert expected in refusal(load_published, write(tmp_path / "model", "gpt2", **changes))
+
+
+def test_weights_that_are_missing_or_of_another_shape_are_refused(tmp_path):
+    few = weights("gpt2")
+    del few["transformer.h.1.ln_1.bias"]
+    expected = "model.safetensors: state lacks 1 parameter(s) of the model, e.g. 'stack.layers.1.norm_1.beta'"
+    assert expected in refusal(load_published, write(tmp_path / "model", "gpt2", few))
+    few["transformer.h.1.ln_1.bias"] = np.zeros(7, "float32")
+    expected = (
+        "model.safetensors: stack.layers.1.norm_1.beta: expected float32 of shape (6,), got float32 of shape"
+    )
+    assert expected in refusal(load_published, write(tmp_path / "model", "gpt2", few))
+
+
+HOSTILE = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 13)
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+@given(data=st.data())
+def test_hostile_settings_are_used_or_refused_in_a_line(tmp_path_factory, kind, data):
+    names = st.sampled_from(sorted(settings(kind)))
+    changes = data.draw(st.dictionaries(names, HOSTILE, min_size=1, max_size=3))
+    folder = write(tmp_path_factory.mktemp("hostile"), kind, **changes)
+    try:
+        load_published(folder)
+    except (mt.CheckpointError, mt.ConfigError) as error:
+        assert (
+            "\n" not in str(error) and str(folder) in str(error) and len(str(error)) < len(str(folder)) + 400
+        )
 
 
 def test_weights_of_another_model_or_not_finite_are_refused(tmp_path):
