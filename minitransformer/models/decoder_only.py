@@ -33,6 +33,7 @@ from minitransformer.module import Module
 from minitransformer.one_stack_config import OneStackConfig, family_of
 from minitransformer.validation import checked
 from minitransformer.validation.gradients import gradient_of_shape
+from minitransformer.validation.layers import doors_open
 from minitransformer.validation.settings import as_integer, require
 from minitransformer.validation.training import check_kept, decoder_only_inputs, ids_for, next_ids
 
@@ -134,6 +135,7 @@ class DecoderOnly(Module):
         ]
         return ids, PromptState(states, n_padding, bool((n < T).any()))
 
+    @doors_open
     def _read(self, ids: Array, state: PromptState) -> Array:
         """The stack's output at the next tokens, (B, T, d_model). Extends `state`."""
         T = ids.shape[1]

@@ -67,3 +67,10 @@ def sentences(shape: Shape, seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.n
         for ids in side:
             ids[np.arange(shape.length) >= lengths[:, None]] = PAD
     return src_ids, tgt_in, tgt_out
+
+
+def blocks(shape: Shape, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Random words of a text, (batch, length), and the word after each."""
+    rng = np.random.default_rng(seed)
+    text = rng.integers(FIRST_WORD, shape.vocab_size, (shape.batch, shape.length + 1))
+    return text[:, :-1].copy(), text[:, 1:].copy()
