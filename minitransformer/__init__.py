@@ -19,7 +19,8 @@ The paper's table of contents, as modules:
     §6.2    model variations, table 3              config.py
 
 What the paper leaves to the reader: one step on several processes (parallel/), a training run (runs/), and the command
-(commands/). Models that others have published, BERT and GPT-2, are loaded by published/.
+(commands/). What came after it, from the same layers: an encoder alone (models/encoder_only.py) and a decoder alone
+(models/decoder_only.py), and BERT and GPT-2 from the files in which others publish them (published/).
 
 Every layer keeps the contract of `module.py`; `gradcheck` compares a backward pass, yours included, with numerical
 derivatives, and `testing` has the laws that hold for every layer.
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
     from minitransformer.errors import CheckpointError, ConfigError, InputError, MinitransformerError
     from minitransformer.gradcheck import GradcheckReport, gradcheck, gradcheck_function
     from minitransformer.inference import Hypothesis, beam_search, greedy_decode, sample, translate
-    from minitransformer.models import Transformer
+    from minitransformer.models import DecoderOnly, EncoderOnly, Transformer
     from minitransformer.module import Module, Parameter
+    from minitransformer.one_stack_config import OneStackConfig
     from minitransformer.parallel import Replicas, train_step
     from minitransformer.published import load_published, load_tokenizer
     from minitransformer.runs import (
@@ -65,7 +67,10 @@ _PLACES = {
     "greedy_decode": "inference",
     "sample": "inference",
     "translate": "inference",
+    "DecoderOnly": "models",
+    "EncoderOnly": "models",
     "Transformer": "models",
+    "OneStackConfig": "one_stack_config",
     "Module": "module",
     "Parameter": "parameter",
     "load_published": "published",
@@ -88,12 +93,15 @@ __all__ = [
     "Adam",
     "CheckpointError",
     "ConfigError",
+    "DecoderOnly",
+    "EncoderOnly",
     "GradcheckReport",
     "Hypothesis",
     "InputError",
     "LabelSmoothedCrossEntropy",
     "MinitransformerError",
     "Module",
+    "OneStackConfig",
     "Parameter",
     "Replicas",
     "RunFolder",

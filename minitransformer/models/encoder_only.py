@@ -1,4 +1,4 @@
-"""Not in the paper: an encoder alone, which sees all of what it reads at once, as BERT does (Devlin et al. 2019)."""
+"""Not in the paper: an encoder alone, which sees all of what it reads at once, as BERT does (Devlin et al. 2018)."""
 
 from __future__ import annotations
 

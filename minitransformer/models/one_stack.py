@@ -89,7 +89,7 @@ class OneStackEmbedding(Module):
 
 
 class MaskedLMHead(Module):
-    """BERT's head for filling gaps (Devlin et al. 2019): how much each token fits each position.
+    """BERT's head for filling gaps (Devlin et al. 2018): how much each token fits each position.
 
     forward   h = LayerNorm(GELU(x W + b)),   logits = h Eᵀ + b_V        x: (B, T, d_model), logits: (B, T, V)
     backward  db_V = Σ dlogits over all positions; the layers in reverse order give dx

@@ -52,7 +52,7 @@ class RunSettings:
         V = len(task.vocabulary)
         of_task = {"src_vocab_size": V, "tgt_vocab_size": V, "pad_id": PAD}
         family = (settings or {}).get("family", next(iter(task.families)))
-        of_family = task.model_of_family.get(family, {}) if isinstance(family, str) else {}
+        of_family = {} if family == "encoder-decoder" else task.model_of_one_stack
         model = {**task.model, **of_family, **of_task, "family": family}
         training = dict(task.training)
         of_model = [field.name for field in fields(OneStackConfig)]

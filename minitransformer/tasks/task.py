@@ -32,8 +32,8 @@ class Task(ABC):
         "decoder-only": joined_batch,
     }
     model: ClassVar[Mapping[str, Any]] = {}
-    # settings of the model that another family than the usual one needs
-    model_of_family: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    # settings in which a model of one stack departs from `model`
+    model_of_one_stack: ClassVar[Mapping[str, Any]] = {}
     training: ClassVar[Mapping[str, Any]] = {}
 
     def __init_subclass__(cls) -> None:
