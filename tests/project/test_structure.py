@@ -40,6 +40,7 @@ ROOMS = [
     "training",
     "tasks",
     "inference",
+    "published",
     "parallel",
     "checks",
     "testing",
@@ -53,8 +54,9 @@ ROOMS = [
 ]
 COMPUTING = ("layers/", "models/", "training/", "inference/")
 PROCESSES = {"parallel", "multiprocessing", "mpi4py", "threading", "concurrent", "signal", "socket"}
-# Arrays enter and leave here, and in tasks/, figures/, commands/ and testing/.
+# Arrays enter and leave here, and in these rooms.
 USES_NUMPY = {"backend.py", "system.py", "runs/checkpoint.py"}
+USE_NUMPY = ("tasks/", "figures/", "commands/", "testing/", "published/")
 
 TESTS = Path(__file__).parents[1]
 # The folders of tests/ that have no room of the package beside them.
@@ -129,7 +131,7 @@ def test_the_papers_mathematics_knows_nothing_of_processes_or_of_settings() -> N
 
 def test_numpy_is_imported_only_where_arrays_enter_and_leave() -> None:
     users = {path.relative_to(PACKAGE).as_posix() for path in MODULES if "numpy" in imports(path)}
-    strict = {name for name in users if not name.startswith(("tasks/", "figures/", "commands/", "testing/"))}
+    strict = {name for name in users if not name.startswith(USE_NUMPY)}
     assert strict <= USES_NUMPY, strict - USES_NUMPY
 
 
@@ -154,7 +156,7 @@ def test_importing_the_package_imports_no_optional_one() -> None:
     code = (
         "import sys, minitransformer, minitransformer.cli\n"
         "optional = {'cupy', 'matplotlib', 'tqdm', 'hypothesis', 'pytest', 'scipy', 'torch'}\n"
-        "optional |= {'sacrebleu', 'sentencepiece', 'mpi4py'}\n"
+        "optional |= {'sacrebleu', 'sentencepiece', 'tokenizers', 'mpi4py'}\n"
         "print(sorted(optional & set(sys.modules)))"
     ).replace("\\\n", "\n")
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
