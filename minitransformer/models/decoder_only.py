@@ -9,32 +9,20 @@ from typing import Any, NamedTuple
 
 from minitransformer.backend import (
     Array,
-    DTypeLike,
     Generator,
-    Seed,
     array_module,
-    device_module,
-    dtype_of,
-    generator,
     to_host,
 )
 from minitransformer.layers.masks import causal_mask
 from minitransformer.layers.rotary import PlacedMask
 from minitransformer.models.decoder_state import KeysAndValues, PromptState
-from minitransformer.models.encoder import Encoder, EncoderCache
-from minitransformer.models.one_stack import (
-    OneStackEmbedding,
-    OneStackEmbeddingCache,
-    output_of,
-    positions_of,
-)
+from minitransformer.models.encoder import EncoderCache
+from minitransformer.models.one_stack import OneStack, OneStackEmbeddingCache, positions_of
 from minitransformer.models.recompute import Keep
-from minitransformer.module import Module
-from minitransformer.one_stack_config import OneStackConfig, family_of
 from minitransformer.validation import checked
 from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import doors_open
-from minitransformer.validation.settings import as_integer, require
+from minitransformer.validation.settings import as_integer
 from minitransformer.validation.training import check_kept, decoder_only_inputs, ids_for, next_ids
 
 
@@ -45,7 +33,7 @@ class DecoderOnlyCache(NamedTuple):
     shape: tuple[int, ...]  # of the logits
 
 
-class DecoderOnly(Module):
+class DecoderOnly(OneStack):
     """A language model: from ids to the logits of each next one.
 
     forward   logits = Stack(embed(ids)) Eᵀ,   the stack under the causal mask                 (B, T, V)
@@ -56,18 +44,7 @@ class DecoderOnly(Module):
     `keep`, `seed`, dtype and device are as in Transformer. Raises InputError for ids that it cannot read.
     """
 
-    def __init__(
-        self, config: OneStackConfig, seed: Seed = 0, dtype: DTypeLike = "float32", device: str = "cpu"
-    ) -> None:
-        require(family_of(config) == "decoder-only", "config", "one with family='decoder-only'", config)
-        device_module(device)
-        dtype, rng = dtype_of(dtype), generator(seed)
-        self.config = config
-        self.embedding = OneStackEmbedding(config, rng=rng, dtype=dtype)
-        self.stack = Encoder(config, rng=rng, dtype=dtype)
-        self.output = output_of(config, self.embedding.embedding.E, rng, dtype)
-        self.to(device)
-        self.flatten()
+    family = "decoder-only"
 
     @checked(decoder_only_inputs)
     def forward(

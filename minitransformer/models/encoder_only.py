@@ -6,29 +6,16 @@ from typing import Any, NamedTuple
 
 from minitransformer.backend import (
     Array,
-    DTypeLike,
     Generator,
-    Seed,
     array_module,
-    device_module,
-    dtype_of,
-    generator,
 )
 from minitransformer.layers.masks import padding_mask
 from minitransformer.layers.rotary import PlacedMask
-from minitransformer.models.encoder import Encoder, EncoderCache
-from minitransformer.models.one_stack import (
-    OneStackEmbedding,
-    OneStackEmbeddingCache,
-    output_of,
-    positions_of,
-)
+from minitransformer.models.encoder import EncoderCache
+from minitransformer.models.one_stack import OneStack, OneStackEmbeddingCache, positions_of
 from minitransformer.models.recompute import Keep
-from minitransformer.module import Module
-from minitransformer.one_stack_config import OneStackConfig, family_of
 from minitransformer.validation import checked
 from minitransformer.validation.gradients import gradient_of_shape
-from minitransformer.validation.settings import require
 from minitransformer.validation.training import check_kept, one_stack_inputs
 
 
@@ -40,7 +27,7 @@ class EncoderOnlyCache(NamedTuple):
     shape: tuple[int, ...]  # of the answers
 
 
-class EncoderOnly(Module):
+class EncoderOnly(OneStack):
     """An encoder with a head: an answer at each position, or one for all of them.
 
     forward   x = Encoder(embed(ids)),   x = Σ_t w_t x_t with pooling,   logits = x Eᵀ
@@ -52,18 +39,7 @@ class EncoderOnly(Module):
     `keep`, `seed`, dtype and device are as in Transformer. Raises InputError for ids that it cannot read.
     """
 
-    def __init__(
-        self, config: OneStackConfig, seed: Seed = 0, dtype: DTypeLike = "float32", device: str = "cpu"
-    ) -> None:
-        require(family_of(config) == "encoder-only", "config", "one with family='encoder-only'", config)
-        device_module(device)
-        dtype, rng = dtype_of(dtype), generator(seed)
-        self.config = config
-        self.embedding = OneStackEmbedding(config, rng=rng, dtype=dtype)
-        self.stack = Encoder(config, rng=rng, dtype=dtype)
-        self.output = output_of(config, self.embedding.embedding.E, rng, dtype)
-        self.to(device)
-        self.flatten()
+    family = "encoder-only"
 
     @checked(one_stack_inputs)
     def forward(

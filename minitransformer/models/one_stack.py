@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from minitransformer.backend import Array, DTypeLike, Generator, array_module, zeros
+from minitransformer.backend import (
+    Array,
+    DTypeLike,
+    Generator,
+    Seed,
+    array_module,
+    device_module,
+    dtype_of,
+    generator,
+    zeros,
+)
 from minitransformer.layers.counting import COUNTS, at_places, random_places
 from minitransformer.layers.dropout import Dropout, DropoutCache
 from minitransformer.layers.embedding import Embedding, EmbeddingCache, OutputProjection
 from minitransformer.layers.feed_forward import ACTIVATIONS
 from minitransformer.layers.linear import Linear
+from minitransformer.models.encoder import Encoder
 from minitransformer.models.inputs import positions_layer
 from minitransformer.models.sublayers import layer_norm
 from minitransformer.module import Module, Parameter
-from minitransformer.one_stack_config import OneStackConfig
+from minitransformer.one_stack_config import OneStackConfig, family_of
+from minitransformer.validation.settings import require
 
 
 def positions_of(config: OneStackConfig, ids: Array, rng: Generator | None) -> Array:
@@ -129,3 +141,22 @@ def output_of(config: OneStackConfig, E: Parameter, rng: Generator, dtype: DType
     if config.head == "projection":
         return OutputProjection(config.tgt_vocab_size, config.d_model, E=tied, rng=rng, dtype=dtype)
     return MaskedLMHead(config, tied, rng=rng, dtype=dtype) if config.head == "masked-lm" else None
+
+
+class OneStack(Module):
+    """The parts of a model of one stack: embedding, stack and output. A subclass says how they work together."""
+
+    family: ClassVar[str]
+
+    def __init__(
+        self, config: OneStackConfig, seed: Seed = 0, dtype: DTypeLike = "float32", device: str = "cpu"
+    ) -> None:
+        require(family_of(config) == self.family, "config", f"one with family={self.family!r}", config)
+        device_module(device)
+        dtype, rng = dtype_of(dtype), generator(seed)
+        self.config = config
+        self.embedding = OneStackEmbedding(config, rng=rng, dtype=dtype)
+        self.stack = Encoder(config, rng=rng, dtype=dtype)
+        self.output = output_of(config, self.embedding.embedding.E, rng, dtype)
+        self.to(device)
+        self.flatten()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from minitransformer.backend import Array
+from minitransformer.backend import Array, NoDraws
 from minitransformer.errors import CheckpointError, InputError
 from minitransformer.models.families import Model, build
 from minitransformer.runs.run_folder import RunFolder
@@ -23,7 +23,7 @@ def load_model(run: RunFolder | str | Path, device: str = "cpu", weights: str = 
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
     config, dtype = folder.model_settings()
     arrays, _ = folder.load(weights)
-    model = build(config, 0, dtype, device)
+    model = build(config, NoDraws(), dtype, device)
     model.load_state_dict(below(WEIGHTS_PREFIX, arrays))
     return model
 
