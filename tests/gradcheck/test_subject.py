@@ -682,6 +682,46 @@ def test_a_parameter_in_a_closure_is_not_found_and_told_so() -> None:
         ]
 
 
+def test_a_parameter_in_the_closure_of_a_function_in_a_closure_is_not_found_either() -> None:
+    b = mt.Parameter(x(3))
+
+    def innermost() -> Any:
+        return b
+
+    def inner() -> Any:
+        return innermost() or inner()
+
+    layer = Layer(np.sin, np.cos)
+    layer.outer = lambda: inner()  # type: ignore[attr-defined]
+    assert mt.gradcheck(layer, x(2, 3)).broken == [
+        "b is a Parameter in the closure of a function, and not found: make it an attribute"
+    ]
+
+
+@both_methods
+def test_a_parameter_that_is_an_attribute_may_be_in_a_closure_as_well(method: str) -> None:
+    layer = Affine()
+    W = layer.W
+    layer.shape = lambda: W.shape  # type: ignore[attr-defined]
+    assert mt.gradcheck(layer, x(2, 7, 3), method=method).ok
+
+
+def test_a_parameter_of_a_class_is_not_found_and_told_so() -> None:
+    class Base(Layer):
+        W = mt.Parameter(x(3))
+
+    class Below(Base):
+        b = mt.Parameter(x(3))
+
+    outer = Layer(np.sin, np.cos)
+    outer.inner = Below(np.sin, np.cos)  # type: ignore[attr-defined]
+    for layer in (outer, Below(np.sin, np.cos)):
+        assert mt.gradcheck(layer, x(2, 3)).broken == [
+            f"{name} is a Parameter of a class, and not found: make it in __init__, on self"
+            for name in ("Base.W", "Below.b")
+        ]
+
+
 def test_a_closure_without_parameters_is_no_matter() -> None:
     factor = np.array([2.0])
 
