@@ -45,6 +45,7 @@ def gradcheck_function(
         leaf for name, x in zip(function.arguments, arguments, strict=True) for leaf in leaves_of(name, x)
     ]
     names, inputs = [name for name, _ in leaves], [x for _, x in leaves]
+    check_names(names)
     subject = Subject(function, inputs, None, seed, names)
     rows = compare(subject, method, directional, tolerance)
     notes = ["f holds Parameters: mt.gradcheck(layer, …) checks their gradients, too"]
@@ -128,6 +129,15 @@ def check_call(who: str, function: Any, arguments: Sequence[Any]) -> None:
         raise InputError(
             f"{who}: expected a function of {len(arguments)} argument(s), got {who}{signature}: {error}"
         ) from None
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise InputError if two leaves have one name, as {1: …, "1": …} and {"a.b": …, "a": {"b": …}} have."""
+    shared = sorted({name for name in names if names.count(name) > 1})
+    if shared:
+        raise InputError(
+            f"gradcheck: expected keys that give each leaf its own name, got {', '.join(shared)} more than once"
+        )
 
 
 def tree_of(argument: Any) -> Any:

@@ -684,7 +684,7 @@ def test_a_difference_from_real_steps_of_just_ten_doubts_is_none(monkeypatch: py
     real = Slope(10 * 2.0**-10, 2.0**-10)
     monkeypatch.setattr(check, "slopes", lambda f, noise: Slopes(real, real, real))
     monkeypatch.setattr(check, "central", lambda f: 1.0)
-    subject = Subject(Layer(np.sin, np.cos), (x(2, 3),), None, 0)
+    subject = Subject(Layer(np.zeros_like, np.zeros_like), (x(2, 3),), None, 0)  # nothing is lost to rounding
     check.check_analytic(subject, subject.random_direction(subject.variables), 0.0)
 
 

@@ -303,6 +303,21 @@ def test_options_are_those_of_gradcheck(how: Any, words: str) -> None:
     ).startswith(words)
 
 
+def test_keys_that_give_two_arrays_one_name_are_refused() -> None:
+    def given_back(dy, p):
+        return p
+
+    for p, names in (
+        ({1: W, "1": W, 2: W}, "p.1"),
+        ({"a.b": W, "a": {"b": b}, 3: W, "3": b}, "p.3, p.a.b"),
+    ):
+        message = message_of(mt.InputError, mt.gradcheck_function, lambda p: W, given_back, p)
+        assert (
+            message
+            == f"gradcheck: expected keys that give each leaf its own name, got {names} more than once"
+        )
+
+
 def test_an_error_of_the_function_itself_is_passed_on() -> None:
     def fails(x: Any) -> Any:
         raise KeyError("mine")
