@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from minitransformer.backend import Array, array_module, is_array, is_float, silent_overflow
 from minitransformer.errors import InputError, describe
+from minitransformer.gradcheck.arguments import input_names, signature_of
 from minitransformer.gradcheck.check import checked_tolerance, compare
 from minitransformer.gradcheck.report import GradcheckReport
-from minitransformer.gradcheck.subject import Subject, input_names, signature_of
+from minitransformer.gradcheck.subject import Subject
 
 
 @silent_overflow()
