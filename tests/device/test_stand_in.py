@@ -172,7 +172,7 @@ def one_stack_results(family: str, device: str, keep: Any, **changes: Any) -> li
             found.append(on_host(drawn))
             searched = mt.beam_search(model, prompts, 3, 0.6, bos_id, eos_id, 5)
             found += [np.array([*h.ids, h.score]) for one in searched for h in one]
-        written = islice(continuation(model, sources[0], lambda logits: logits.argmax(-1)), 30)
+        written = islice(continuation(model, sources[0], lambda logits: logits.argmax(-1)), 20)
         found.append(np.array(list(written)))
     return [*found, *model.state_dict().values()]
 
@@ -189,10 +189,9 @@ ONE_STACK: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("family", "changes"), ONE_STACK)
-@pytest.mark.parametrize("keep", ["caches", "inputs"])
-def test_a_device_computes_what_the_cpu_does_with_one_stack(somewhere, family, changes, keep):
-    there = one_stack_results(family, somewhere, keep, **changes)
-    here = one_stack_results(family, "cpu", keep, **changes)
+def test_a_device_computes_what_the_cpu_does_with_one_stack(somewhere, family, changes):
+    there = one_stack_results(family, somewhere, "inputs", **changes)
+    here = one_stack_results(family, "cpu", "caches", **changes)
     for a, b in zip(there, here, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 

@@ -468,15 +468,19 @@ def test_a_wide_beam_finds_the_best_continuation_of_each_prompt(eos_id, alpha, s
 
 
 @pytest.mark.parametrize("name", DECODERS)
-@given(seed=st.integers(0, 2**32 - 1), lengths=st.lists(st.integers(1, 7), min_size=1, max_size=4))
-def test_a_beam_of_one_continues_prompts_as_greedy_decoding_does(name, seed, lengths):
+@given(
+    ends=st.sampled_from([(1, 2), (None, 5), (None, None)]),
+    seed=st.integers(0, 2**32 - 1),
+    lengths=st.lists(st.integers(1, 7), min_size=1, max_size=4),
+)
+def test_a_beam_of_one_continues_prompts_as_greedy_decoding_does(name, ends, seed, lengths):
     model = one_stack_model("decoder-only", seed, **DECODERS[name])
     prompts = random_prompts(seed, lengths)
-    for bos_id, eos_id in ((1, 2), (None, 5)):
-        rows = mt.greedy_decode(model, prompts, bos_id, eos_id, 8).tolist()
-        expected = [row[: row.index(eos_id) + 1] if eos_id in row else row for row in rows]
-        found = mt.beam_search(model, prompts, 1, 0.6, bos_id, eos_id, max_len=8)
-        assert [hypotheses[0].ids for hypotheses in found] == expected
+    bos_id, eos_id = ends
+    rows = mt.greedy_decode(model, prompts, bos_id, eos_id, 6).tolist()
+    expected = [row[: row.index(eos_id) + 1] if eos_id in row else row for row in rows]
+    found = mt.beam_search(model, prompts, 1, 0.6, bos_id, eos_id, max_len=6)
+    assert [hypotheses[0].ids for hypotheses in found] == expected
 
 
 def test_each_prompt_has_a_limit_of_its_own():

@@ -40,14 +40,14 @@ def by_windows(model, prompt, choose, n):
 
 
 @pytest.mark.parametrize("name", DECODERS)
-@pytest.mark.parametrize("max_len", [1, 2, 5, 17])
+@pytest.mark.parametrize("max_len", [1, 2, 5, 11])
 def test_each_token_is_the_one_after_its_window(name, max_len):
-    for length in {1, max_len - 1, max_len, max_len + 1, 3 * max_len} - {0}:
+    for length in {1, max_len - 1, max_len, 2 * max_len + 1} - {0}:
         model = random_model("decoder-only", length, **{**DECODERS[name], "max_len": max_len})
         prompt = random_prompts(length, [length])[0].tolist()
         given = list(prompt)
-        got = list(islice(continuation(model, prompt, words(length)), 30))
-        assert got == by_windows(model, prompt, words(length), 30)
+        got = list(islice(continuation(model, prompt, words(length)), 20))
+        assert got == by_windows(model, prompt, words(length), 20)
         assert len(set(got)) > 4 and prompt == given
 
 

@@ -49,7 +49,7 @@ def test_a_task_has_settings_for_each_family(family):
     settings = mt.RunSettings.of(Sort(), {"family": family})
     assert family_of(settings.model) == family
     assert settings.make_batch is Sort.families[family]
-    for name, value in {**Sort.model, **(Sort.model_of_one_stack if "-only" in family else {})}.items():
+    for name, value in {**Sort.model, **Sort.model_of_family.get(family, {})}.items():
         assert getattr(settings.model, name) == value
     changed = mt.RunSettings.of(Sort(), {"family": family, "d_ff": 100, "norm": "post"}).model
     assert (changed.d_ff, changed.norm) == (100, "post")  # the caller's come last
