@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -81,13 +82,38 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return own
 
 
+def processor() -> str:
+    """The processor's name and the widest of its instruction sets for vectors."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    found = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)
+    about = {name.strip(): value.strip() for name, value in found.items()}
+    flags = about.get("flags", "").split()
+    sets = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX"}
+    widest = next((name for flag, name in sets.items() if flag in flags), "")
+    return f"{about.get('model name', platform.machine())} {widest}".strip()
+
+
+def blas_kernels() -> str | None:
+    """For which processors the loaded BLAS has its kernels; None without threadpoolctl, which knows."""
+    if find_spec("threadpoolctl") is None:
+        return None
+    import numpy  # noqa: F401  loads the BLAS
+    from threadpoolctl import threadpool_info
+
+    found = {pool["architecture"] for pool in threadpool_info() if pool.get("architecture")}
+    return ", ".join(sorted(found)) or None
+
+
 class Table:
     """Rows on the screen as they come, and in the JSON file, if there is one."""
 
     def __init__(self, columns: str, titles: list[str], path: Path | None) -> None:
         self.columns, self.path = columns, path
         self.machine = {
+            "processor": processor(),
             "cores": os.cpu_count(),
+            "BLAS kernels": blas_kernels(),
             "python": sys.version.split()[0],
             "numpy": version("numpy"),
             "torch": version("torch") if TORCH else None,
