@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import count, islice
 from typing import BinaryIO
 
-from minitransformer.commands.common import Answer, Commands, at_work, device, search, trained
+from minitransformer.commands.common import Answer, Commands, at_work, device, integer, search, trained
 from minitransformer.errors import InputError
 from minitransformer.inference.beam import Hypothesis, check_search
 from minitransformer.inference.lines import Translation, translate_lines
@@ -37,7 +37,7 @@ def add(commands: Commands) -> None:
     trained(sub)
     search(sub, 4)
     sub.add_argument(
-        "--n-best", metavar="N", type=int, help="print the N best of each line, with their scores"
+        "--n-best", metavar="N", type=integer, help="print the N best of each line, with their scores"
     )
     device(sub)
 

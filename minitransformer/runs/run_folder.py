@@ -49,6 +49,7 @@ try:
 except ImportError:  # Windows
     lockf = None  # type: ignore[assignment]
 
+FORMAT = 1  # of what a run folder holds; a version raises it if earlier ones would misread its folders
 WEIGHTS = ("last", "best", "average")
 CHECKPOINT = re.compile(r"checkpoint-[0-9]{8,}\.npz")
 # what is written whole, under a temporary name first
@@ -80,8 +81,7 @@ class RunFolder:
             raise ConfigError(f"{self.path} is a file; choose a folder with --out")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            config = settings.as_dict() | {"files": {name: _digest(x) for name, x in files.items()}}
-            write_text(self.path / "config.json", as_json(config, indent=2) + "\n", new=True)
+            self._write_config(settings, {name: _digest(x) for name, x in files.items()}, new=True)
         except FileExistsError:  # of a run that was begun in the same moment
             raise taken from None
         except OSError as error:
@@ -89,11 +89,18 @@ class RunFolder:
         for name, content in files.items():
             write_bytes(self.path / name, content)
 
-    def complete(self, task: Task) -> None:
-        """Write the files of the task that are missing, as after a kill between config.json and them."""
-        for name, content in task.files().items():
+    def complete(self, settings: RunSettings) -> None:
+        """Go on with these settings; write the task's files that are missing, as after a kill before they were made."""
+        config = self._read_config(dict)
+        if not json.loads(json.dumps(settings.as_dict())).items() <= config.items():
+            self._write_config(settings, config.get("files", {}))
+        for name, content in settings.task.files().items():
             if not (self.path / name).exists():
                 write_bytes(self.path / name, content)
+
+    def _write_config(self, settings: RunSettings, digests: dict[str, str], new: bool = False) -> None:
+        config = {"format": FORMAT, **settings.as_dict(), "files": digests}
+        write_text(self.path / "config.json", as_json(config, indent=2) + "\n", new)
 
     def claim(self) -> None:
         """Until `release`, or its end, this process alone trains here. Raises ConfigError if another one does.
@@ -173,7 +180,13 @@ class RunFolder:
     def _read_config(self, parse: Callable[[Any], T]) -> T:
         path = self.path / "config.json"
         try:
-            return parse(json.loads(read_text(path)))
+            config = json.loads(read_text(path))
+            if (found := config.get("format", FORMAT)) not in range(1, FORMAT + 1):
+                raise CheckpointError(
+                    f"format: expected at most {FORMAT}, the newest that this version knows, got {describe(found)}; "
+                    f"install a newer minitransformer"
+                )
+            return parse(config)
         except MinitransformerError as error:
             raise type(error)(f"{path}: {error}") from None
         except (FileNotFoundError, NotADirectoryError):

@@ -621,11 +621,30 @@ def test_a_line_that_is_no_report_is_named(tmp_path, line):
 # --- what is written, byte by byte ----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("written", "reads"), [(None, True), (1, True), (2, False), (0, False), ("1", False)]
+)
+def test_a_folder_of_a_newer_format_is_refused_and_one_without_a_format_is_old(tmp_path, written, reads):
+    folder = mt.RunFolder(tmp_path / "run")
+    folder.create(settings_of())
+    file = tmp_path / "run" / "config.json"
+    config = json.loads(file.read_text())
+    assert config.pop("format") == 1
+    file.write_text(json.dumps(config if written is None else {"format": written, **config}))
+    if reads:
+        assert folder.settings() == settings_of()
+    else:
+        newer = r"config\.json: format: expected at most 1, .*, got .*; install a newer minitransformer"
+        for read in (folder.settings, folder.model_settings):
+            with pytest.raises(mt.CheckpointError, match=newer):
+                read()
+
+
 def test_config_and_result_are_written_for_people_too(tmp_path):
     folder, settings = mt.RunFolder(tmp_path), settings_of()
     folder.create(settings)
     folder.write_result({"steps": 1, "sets": {"test": {"n": 3}}})
-    config = {**settings.as_dict(), "files": {}}
+    config = {"format": 1, **settings.as_dict(), "files": {}}
     assert (tmp_path / "config.json").read_text() == json.dumps(config, indent=2) + "\n"
     expected = '{\n  "steps": 1,\n  "sets": {\n    "test": {\n      "n": 3\n    }\n  }\n}\n'
     assert (tmp_path / "result.json").read_text() == expected
