@@ -14,7 +14,7 @@ from typing import Any
 from minitransformer.commands.common import Answer, Commands, device, example, integer, program, quoted
 from minitransformer.commands.evaluate import summary
 from minitransformer.config import TrainingConfig, TransformerConfig
-from minitransformer.errors import ConfigError
+from minitransformer.errors import ConfigError, InputError
 from minitransformer.files import read_text
 from minitransformer.one_stack_config import OneStackConfig, family_of
 from minitransformer.parallel.ranks import Ranks
@@ -166,6 +166,8 @@ def settings_of(arguments: argparse.Namespace) -> RunSettings:
     if arguments.config is not None:
         try:
             of_file = json.loads(read_text(arguments.config))
+        except InputError as error:
+            raise ConfigError(f"{arguments.config}: {error}") from None
         except (ValueError, RecursionError) as error:  # RecursionError: nested too deep
             raise ConfigError(f"{arguments.config}: not JSON ({error})") from None
         if not isinstance(of_file, dict):

@@ -350,6 +350,9 @@ def test_the_weights_of_no_run_are_refused(capsys, tmp_path):
         (["copy", "--config", "list.json"], ["list.json", "object"]),
         (["copy", "--config", "binary.json"], ["binary.json"]),
         (["copy", "--config", "unknown.json"], ["'d_modle'", "'d_model'"]),
+        (["copy", "--config", "utf-16"], ["utf-16: expected UTF-8, got UTF-16; save it as UTF-8"]),
+        (["chars", "--set", "text=utf-16"], ["utf-16: expected UTF-8, got UTF-16; save it as UTF-8"]),
+        (["chars", "--set", "text=nul"], ["nul: a NUL in it, as UTF-16 has; save it as UTF-8"]),
         (["copy", "--config", "a-folder"], ["a-folder"]),
         (
             ["copy", "--config", "a-pipe"],
@@ -365,6 +368,8 @@ def test_what_train_cannot_use_is_refused(capsys, tmp_path, monkeypatch, argumen
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.json").write_text("d_model = 8\n")
     (tmp_path / "list.json").write_text("[1, 2]")
+    (tmp_path / "utf-16").write_text("{}", "utf-16")
+    (tmp_path / "nul").write_text("a text " * 100, "utf-16-le")
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "unknown.json").write_text('{"d_modle": 8}')
     (tmp_path / "a-folder").mkdir()
