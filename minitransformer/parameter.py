@@ -88,12 +88,22 @@ class Constant:
 
 
 def parameters_of(layer: Any) -> dict[str, Parameter]:
-    """Path -> Parameter for any object with a forward and a backward: see `Module.parameters`."""
+    """Path -> Parameter for any object with a forward and a backward: see `Module.parameters`.
+
+    Raises InputError if two Parameters have one path, as those at 1 and "1" in a dict do.
+    """
     found: dict[int, tuple[str, Parameter]] = {}
     for path, leaf in leaves_of(layer):
         if isinstance(leaf, Parameter):
             found.setdefault(id(leaf), (path, leaf))
-    return dict(found.values())
+    parameters = dict(found.values())
+    if len(parameters) < len(found):
+        paths = [path for path, _ in found.values()]
+        twice = next(path for path in paths if paths.count(path) > 1)
+        raise InputError(
+            f"{type(layer).__name__}: expected one Parameter at {twice!r}, got several; rename a key"
+        )
+    return parameters
 
 
 def arrays_of(layer: Any) -> Iterator[Parameter | Constant]:

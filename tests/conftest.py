@@ -77,3 +77,26 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(trained: Path, tmp_path: Path) -> Path:
     """A copy of the finished run, to damage at will."""
     return shutil.copytree(trained, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def trained_on_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of task chars, beside its text. Not to be written to: see `chars_run`."""
+    from command_line import TINY_CHARS
+
+    from minitransformer.cli import main
+
+    folder = tmp_path_factory.mktemp("chars")
+    (folder / "text.txt").write_bytes("ab cd\r\nefé\n".encode() * 30)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    settings = [*TINY_CHARS, f"text={folder / 'text.txt'}"]
+    assert main(["train", "chars", "--json", "--out", str(folder / "run"), "--set", *settings]) == 0
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    return folder / "run"
+
+
+@pytest.fixture
+def chars_run(trained_on_text: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run of task chars, to damage at will."""
+    return shutil.copytree(trained_on_text, tmp_path / "run")

@@ -42,6 +42,15 @@ def test_assigning_to_a_parameter_writes_into_its_memory():
     np.testing.assert_array_equal(flat.data[15:20], np.arange(5))
 
 
+def test_two_parameters_with_one_path_are_refused():
+    layer = mt.layers.Linear(2, 3)
+    layer.more = {1: mt.Parameter(np.zeros(2)), "1": mt.Parameter(np.ones(2))}
+    with pytest.raises(mt.InputError, match=r"'more\.1'"):
+        layer.parameters()
+    layer.more["1"] = layer.more[1]  # tied: one Parameter
+    assert list(layer.parameters()) == ["W", "b", "more.1"]
+
+
 def test_modules_in_a_dict_are_found():
     model = Pair()
     model.heads = {"a": layers.LayerNorm(3)}

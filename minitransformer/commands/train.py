@@ -111,8 +111,9 @@ def _trial(task: Task, run: str) -> str:
     """The arguments of a command that tries the model."""
     if task.has_answers:
         return f"decode {quoted(run)} {quoted(example(task))}"
-    words = [word for word in example(task).split() if word.isalpha()] or ["a"]
-    return f"sample {quoted(run)} {quoted(max(words, key=len))}"
+    text = example(task)
+    word = max(text.split() or [text], key=lambda word: (word.isalpha(), len(word)))
+    return f"sample {quoted(run)} {quoted(word)}"
 
 
 def _continued(arguments: argparse.Namespace, before: RunSettings, folder: RunFolder) -> RunSettings:

@@ -22,20 +22,21 @@ def training_figure(name: str, metrics: list[dict[str, Any]]) -> Any:
     steps = [record["step"] for record in metrics]
     evaluated = [record["step"] for record in metrics if "valid" in record]
     valid = [record["valid"] for record in metrics if "valid" in record]
+    looked = [
+        (record["step"], record["cross_attention"]) for record in metrics if "cross_attention" in record
+    ]
     figure = new_figure(7, 7.5)
-    loss, rate, sharpness, quality = figure.subplots(4, 1, sharex=True)
+    loss, rate, *between, quality = figure.subplots(4 if looked else 3, 1, sharex=True)
     loss.plot(steps, [record["loss"] for record in metrics], label="training, with label smoothing")
     loss.plot(evaluated, [figures.get("loss", math.nan) for figures in valid], label="validation, without")
     loss.legend(fontsize=8)
     loss.set_ylabel("loss (nats per token)")
     rate.plot(steps, [record["lr"] for record in metrics], color="tab:orange")
     rate.set_ylabel("learning rate")
-    looked = [
-        (record["step"], record["cross_attention"]) for record in metrics if "cross_attention" in record
-    ]
-    sharpness.plot([step for step, _ in looked], [share for _, share in looked], marker="o")
-    sharpness.set_ylim(0, 1)
-    sharpness.set_ylabel("sharpness of\ncross-attention")
+    for sharpness in between:  # none, for a model of one stack: it has no cross-attention
+        sharpness.plot([step for step, _ in looked], [share for _, share in looked], marker="o")
+        sharpness.set_ylim(0, 1)
+        sharpness.set_ylabel("sharpness of\ncross-attention")
     kind, scores, top = quality_of(valid)
     quality.plot(evaluated, scores, marker="o", color="tab:green")
     quality.set_ylim(0, top)

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from minitransformer.backend import Array, array_module, is_array, is_float, silent_overflow
 from minitransformer.errors import InputError, describe
+from minitransformer.gradcheck.arguments import input_names, signature_of
 from minitransformer.gradcheck.check import checked_tolerance, compare
 from minitransformer.gradcheck.report import GradcheckReport
-from minitransformer.gradcheck.subject import Subject, input_names, signature_of
+from minitransformer.gradcheck.subject import Subject
 
 
 @silent_overflow()
@@ -45,6 +46,7 @@ def gradcheck_function(
         leaf for name, x in zip(function.arguments, arguments, strict=True) for leaf in leaves_of(name, x)
     ]
     names, inputs = [name for name, _ in leaves], [x for _, x in leaves]
+    check_names(names)
     subject = Subject(function, inputs, None, seed, names)
     rows = compare(subject, method, directional, tolerance)
     notes = ["f holds Parameters: mt.gradcheck(layer, …) checks their gradients, too"]
@@ -128,6 +130,15 @@ def check_call(who: str, function: Any, arguments: Sequence[Any]) -> None:
         raise InputError(
             f"{who}: expected a function of {len(arguments)} argument(s), got {who}{signature}: {error}"
         ) from None
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise InputError if two leaves have one name, as {1: …, "1": …} and {"a.b": …, "a": {"b": …}} have."""
+    shared = sorted({name for name in names if names.count(name) > 1})
+    if shared:
+        raise InputError(
+            f"gradcheck: expected keys that give each leaf its own name, got {', '.join(shared)} more than once"
+        )
 
 
 def tree_of(argument: Any) -> Any:

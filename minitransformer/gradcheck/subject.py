@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from types import FunctionType, ModuleType
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 from minitransformer.backend import (
@@ -21,9 +20,11 @@ from minitransformer.backend import (
     to_host,
 )
 from minitransformer.errors import InputError, MinitransformerError, describe
+from minitransformer.gradcheck.arguments import check_arguments, check_methods, input_names
 from minitransformer.gradcheck.derivatives import EPS, Function
+from minitransformer.gradcheck.hidden import hidden_parameters
 from minitransformer.memory import converted
-from minitransformer.parameter import Parameter, is_layer, parameters_of, walk
+from minitransformer.parameter import parameters_of, walk
 
 # So small that its square vanishes beside 1; nothing is subtracted, so the step may be that small.
 COMPLEX_STEP = 1e-30
@@ -51,7 +52,6 @@ class Subject:
         names = names or input_names(layer.forward, len(inputs))
         check_arguments(layer, inputs, names, dropout_seed)
         self.broken: list[str] = []
-        self.not_found: list[str] = []  # Parameters that the layer holds where nobody looks for them
         self.evaluated: Callable[[], None] = lambda: None  # is called for each evaluation of L
         self.writes = False  # to its parameters: they are put back after each call
         copied: dict[int, Any] = {}
@@ -59,19 +59,7 @@ class Subject:
         self.inputs = [as_dtype(x, "float64") for x in inputs]
         self.dropout_seed, self.rng = dropout_seed, generator(seed)
         self.parameters = parameters_of(self.layer)
-        found = {id(p) for p in self.parameters.values()}
-        if n_hidden := sum(isinstance(p, Parameter) and id(p) not in found for p in copied.values()):
-            self.not_found.append(
-                f"{n_hidden} Parameter(s) not found: not in an attribute, list or dict of a layer"
-            )
-        for name in parameters_of_classes([layer, *copied.values()]):
-            self.not_found.append(
-                f"{name} is a Parameter of a class, and not found: make it in __init__, on self"
-            )
-        for name in parameters_in_closures(layer):
-            self.not_found.append(
-                f"{name} is a Parameter in the closure of a function, and not found: make it an attribute"
-            )
+        self.not_found = hidden_parameters(layer, copied.values(), self.parameters.values())
         for p in self.parameters.values():
             if p.size and bool((p.data == p.data.ravel()[0]).all()):
                 p.data += array_module(p.data).asarray(self.rng.uniform(-SPREAD, SPREAD, p.shape))
@@ -311,92 +299,6 @@ class Subject:
         return {size: axes for size, axes in found.items() if size > 1}
 
 
-def check_methods(layer: Any) -> None:
-    """Raise InputError for what has no methods forward and backward."""
-    if not is_layer(layer) or not callable(layer.forward) or not callable(layer.backward):
-        raise InputError(f"gradcheck: expected an object with forward and backward, got {describe(layer)}")
-
-
-def check_arguments(
-    layer: Any, inputs: Sequence[Any], names: Sequence[str], dropout_seed: int | None
-) -> None:
-    """Raise InputError for inputs that cannot be checked, or that the layer does not take."""
-    for name, x in zip(names, inputs, strict=True):
-        check_input(name, x)
-    parameters = [p.data for p in parameters_of(layer).values()]
-    if any(is_float(x) and x.dtype.kind == "c" for x in (*inputs, *parameters)):
-        raise InputError("gradcheck: expected real inputs and parameters, got complex ones")
-    forward, backward = inspect.signature(layer.forward), inspect.signature(layer.backward)
-    takes_rng = "rng" in forward.parameters or any(
-        a.kind == a.VAR_KEYWORD for a in forward.parameters.values()
-    )
-    if dropout_seed is not None and not takes_rng:
-        raise InputError("dropout_seed: expected a forward(..., rng=None), got one without rng")
-    try:
-        forward.bind(*inputs, **({} if dropout_seed is None else {"rng": None}))
-        backward.bind("dy", "cache")
-    except TypeError as error:
-        expected = f"a forward of these {len(inputs)} inputs, by position, and backward(dy, cache)"
-        got = f"forward{forward} and backward{backward}"
-        raise InputError(f"gradcheck: expected {expected}, got {got}: {error}") from None
-
-
-def check_input(name: str, x: Any) -> None:
-    """Raise InputError for an input that may hold floats, but is no array, or one of objects."""
-    leaves = [leaf for _, leaf in walk([(name, x)], lambda node: False, set(), plain=set())]
-    odd = any(isinstance(leaf, float | Parameter) or hasattr(leaf, "dtype") for leaf in leaves)
-    if odd and not isinstance(x, float) and not (is_array(x) and x.dtype.kind != "O"):
-        raise InputError(
-            f"gradcheck: {name}: expected an array of numbers, NumPy's or CuPy's, got {type(x).__name__}: "
-            f"{describe(x)}; pass numpy.asarray(…, float), each array as an input of its own, a Parameter's .data"
-        )
-
-
-def parameters_of_classes(objects: Iterable[Any]) -> list[str]:
-    """The names of the Parameters that are attributes of the objects' classes, and so belong to no layer."""
-    classes = {cls for x in objects for cls in type(x).__mro__}
-    found = ((cls, name) for cls in classes for name, x in vars(cls).items() if isinstance(x, Parameter))
-    return sorted(f"{cls.__name__}.{name}" for cls, name in found)
-
-
-def parameters_in_closures(layer: Any) -> list[str]:
-    """The paths of the Parameters in closures: of the methods of all layers, of functions among their attributes.
-
-    Those that are attributes of a layer as well are left out.
-    """
-    layers, found, own = [], set(), {id(p) for p in parameters_of(layer).values()}
-
-    def is_layer_below(node: Any) -> bool:
-        if is_layer(node):
-            layers.append(node)
-        return is_layer(node)
-
-    functions = [leaf for _, leaf in walk([("", layer)], is_layer_below, set()) if is_function(leaf)]
-    classes = {cls for x in layers for cls in type(x).__mro__}
-    functions += [x for cls in classes for x in vars(cls).values() if is_function(x)]
-    for function in functions:  # grows: functions may lie in the closures of others
-        for path, leaf in walk(closure_of(function), is_layer, set()):
-            if isinstance(leaf, Parameter):
-                found |= set() if id(leaf) in own else {path}
-            elif is_function(leaf) and leaf not in functions:
-                functions.append(leaf)
-    return sorted(found)
-
-
-def is_function(x: Any) -> bool:
-    """Whether `x` is a function written in Python, which may have a closure."""
-    return isinstance(x, FunctionType)
-
-
-def closure_of(function: FunctionType) -> list[tuple[str, Any]]:
-    """Name and value of the variables of enclosing functions that `function` uses."""
-    found = []
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        with suppress(ValueError):  # no value has been assigned yet
-            found.append((name, cell.cell_contents))
-    return found
-
-
 def has_attributes(node: Any) -> bool:
     """Whether the walk through a cache looks into `node`, which is no collection."""
     closed = is_array(node) or isinstance(node, type | ModuleType)
@@ -430,19 +332,3 @@ def as_dtype(x: Any, dtype: str) -> Any:
 def same(a: Array, b: Array) -> bool:
     """Whether all entries are equal, NaN to NaN."""
     return bool(((a == b) | ((a != a) & (b != b))).all())
-
-
-def input_names(function: Any, n: int) -> list[str]:
-    """The names of the first `n` arguments of a function, e.g. query, key, value; "input 0" … if it has none."""
-    signature = signature_of(function)
-    arguments = signature.parameters.values() if signature else ()
-    names = [a.name for a in arguments if a.kind in (a.POSITIONAL_ONLY, a.POSITIONAL_OR_KEYWORD)]
-    return [names[i] if i < len(names) else f"input {i}" for i in range(n)]
-
-
-def signature_of(function: Any) -> inspect.Signature | None:
-    """The signature of a function; None for those of NumPy's and others that are written in C and tell nothing."""
-    try:
-        return inspect.signature(function)
-    except ValueError:
-        return None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from minitransformer.backend import Array, padded, silent_overflow, to_host
 from minitransformer.errors import InputError
-from minitransformer.inference.beam import Hypothesis, beam_search, check_search, up_to
+from minitransformer.inference.beam import Hypothesis, beam_search, check_search, likeliest, up_to
 from minitransformer.inference.greedy import greedy_decode
 from minitransformer.models.decoder_only import DecoderOnly
 from minitransformer.models.encoder_only import EncoderOnly
@@ -38,7 +39,7 @@ def decode(
 ) -> list[list[int]]:
     """Translations as in `translate`, but each with its EOS, unless it reached its maximum length first."""
     if isinstance(model, EncoderOnly):
-        return labels(model, sources)
+        return [answer.ids for answer in labels(model, sources)]
     if check_search(beam, alpha) > 1:
         return [found[0].ids for found in n_best(model, sources, beam, alpha)]
     translations: list[list[int]] = [[] for _ in sources]
@@ -51,14 +52,20 @@ def decode(
     return translations
 
 
-def labels(model: EncoderOnly, sources: Sequence[Sequence[int]]) -> list[list[int]]:
-    """The likeliest symbol at each position of each source, or the likeliest one for all of it; then EOS."""
-    answers: list[list[int]] = [[] for _ in sources]
+def labels(model: EncoderOnly, sources: Sequence[Sequence[int]]) -> list[Hypothesis]:
+    """The likeliest symbol at each position of each source, or the likeliest one for all of it; then EOS.
+
+    The score is log P of these symbols, which are independent of one another.
+    """
+    answers = [Hypothesis([], 0.0) for _ in sources]
     for indices in by_length([(source, ()) for source in sources], BATCH_TOKENS):
         with silent_overflow():
             logits, _ = model.forward(padded([sources[i] for i in indices], PAD), keep="nothing")
-        for i, row in zip(indices, to_host(logits.argmax(-1)).tolist(), strict=True):
-            answers[i] = [*row[: len(sources[i])], EOS]
+        B, T, V = logits.shape
+        found = [to_host(x).reshape(B, T).tolist() for x in likeliest(logits.reshape(-1, V), 1)]
+        for i, log_p, symbols in zip(indices, *found, strict=True):
+            n = len(sources[i])
+            answers[i] = Hypothesis([*symbols[:n], EOS], sum(log_p[:n]))
     return answers
 
 
@@ -67,10 +74,10 @@ def n_best(
 ) -> list[list[Hypothesis]]:
     """The hypotheses that beam search finds for sources of any lengths, in their order, the best first.
 
-    Raises InputError for an encoder-only model, which writes nothing.
+    An encoder-only model has one for each source, its `labels`: there is nothing to search.
     """
     if isinstance(model, EncoderOnly):
-        raise InputError("beam: expected 1, as an encoder-only model answers all positions at once")
+        return [[answer] for answer in labels(model, sources)]
     found: list[list[Hypothesis]] = [[] for _ in sources]
     for indices, src_ids, limits in _batches(model, sources, BATCH_TOKENS // check_search(beam, alpha)):
         with silent_overflow():
@@ -84,9 +91,27 @@ def _batches(
     model: Writer, sources: Sequence[Sequence[int]], tokens: int
 ) -> Iterator[tuple[list[int], Array, list[int]]]:
     """The sources in batches by length: their indices, their ids, and the maximum length of each answer."""
-    pairs = [(source, ()) for source in sources]
-    for indices in by_length(pairs, tokens):
-        src_ids = make_batch([pairs[i] for i in indices]).src_ids
-        # a decoder alone has one max_len for what it reads and what it writes
-        room = model.config.max_len - (src_ids.shape[1] if isinstance(model, DecoderOnly) else 0)
-        yield indices, src_ids, [min(len(sources[i]) + 1 + LONGER_THAN_SOURCE, room) for i in indices]
+    pairs, max_len = [(source, ()) for source in sources], model.config.max_len
+    # a decoder alone has one max_len for what it reads and what it writes
+    reads = isinstance(model, DecoderOnly)
+    room = [max_len - (len(source) + 1) * reads for source in sources]
+    if min(room, default=1) < 1:
+        expected = f"at most {max_len - 2} ids, to leave room for an answer (max_len={max_len})"
+        raise InputError(f"sources: expected {expected}, got {max(map(len, sources))}")
+    limits = [min(len(source) + 1 + LONGER_THAN_SOURCE, n) for source, n in zip(sources, room, strict=True)]
+    for batch in by_length(pairs, tokens):
+        for indices in _with_room(batch, room, limits):
+            yield indices, make_batch([pairs[i] for i in indices]).src_ids, [limits[i] for i in indices]
+
+
+def _with_room(batch: list[int], room: list[int], limits: list[int]) -> list[list[int]]:
+    """The batch in parts, in each of which the longest source, the last one, leaves room for every answer."""
+    parts: list[list[int]] = []
+    longest_answer = math.inf
+    for i in batch:
+        if longest_answer > room[i]:
+            parts.append([])
+            longest_answer = 0
+        parts[-1].append(i)
+        longest_answer = max(longest_answer, limits[i])
+    return parts

@@ -13,6 +13,7 @@ from minitransformer.backend import (
     array_module,
     to_host,
 )
+from minitransformer.errors import InputError
 from minitransformer.layers.masks import causal_mask
 from minitransformer.layers.rotary import PlacedMask
 from minitransformer.models.decoder_state import KeysAndValues, PromptState
@@ -100,6 +101,9 @@ class DecoderOnly(OneStack):
         ids = ids_for(self.embedding.embedding.E, prompts, "prompts", self.config.max_len)
         B, T = ids.shape
         most = self.config.max_len - T + unread
+        if most < 1:
+            room = f"at most {self.config.max_len - 1} tokens, to leave room for one (max_len={self.config.max_len})"
+            raise InputError(f"prompts: expected {room}, got {T}")
         expected = f"1 … {most} (the model's max_len={self.config.max_len}, less what the prompts take)"
         max_len = as_integer("max_len", max_len, 1, most, expected)
         xp, host = array_module(ids), to_host(ids)

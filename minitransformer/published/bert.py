@@ -1,4 +1,4 @@
-"""BERT (Devlin et al. 2019) as it is published, all-MiniLM-L6-v2 for example: names and settings."""
+"""BERT (Devlin et al. 2018) as it is published, all-MiniLM-L6-v2 for example: names and settings."""
 
 from __future__ import annotations
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
 from minitransformer.config import TrainingConfig, TransformerConfig
 from minitransformer.one_stack_config import OneStackConfig, config_of, family_of
 from minitransformer.tasks import Task, task_class
-from minitransformer.training.batching import PAD, MakeBatch
+from minitransformer.training.batching import PAD, MakeBatch, Pair
 from minitransformer.validation.settings import from_settings, one_of, require
 
 # settings of the training that may be changed while a run is stopped; all but `steps` move no weight
@@ -51,6 +51,8 @@ class RunSettings:
         family, families = family_of(self.model), self.task.families
         fits = f"{' or '.join(families)}, for task {self.task.name}"
         require(family in families, "family", fits, family)
+        head = getattr(self.model, "head", "projection")
+        require(head != "none", "head", "one that gives logits, which the loss compares with", head)
         answers = self.task.has_answers or self.training.solved_at is None
         require(
             answers, "solved_at", f"None: task {self.task.name} has no exact match", self.training.solved_at
@@ -71,6 +73,19 @@ class RunSettings:
             one_of("setting", name, [*of_model, *TrainingConfig.__annotations__])
             (model if name in of_model else training)[name] = value
         return cls(task, config_of(model), from_settings(TrainingConfig, training), seed)
+
+    def check_answers(self, pairs: Sequence[Pair]) -> None:
+        """Raise ConfigError if the model has one answer for a sequence where these pairs have one a position, or not.
+
+        (One stack can do either, as its setting `pooling` says.)
+        """
+        if isinstance(self.model, OneStackConfig):
+            batch, pooling = self.make_batch(pairs), self.model.pooling
+            single = batch.targets.shape != batch.inputs[0].shape
+            expected = (
+                "'mean' or 'first', for one answer to a sequence" if single else "'none', for one a position"
+            )
+            require((pooling != "none") == single, "pooling", expected, pooling)
 
     @property
     def make_batch(self) -> MakeBatch:

@@ -82,6 +82,7 @@ class Trainer:
         self.stream = BatchStream(settings.task, config.batch_tokens, settings.seed, settings.make_batch)
         self.sets = held_out(settings.task)
         every_pair = [*self.stream.pairs(), *chain(*self.sets.values())]
+        settings.check_answers(self.sets["valid"])
         longest = longest_input(every_pair, settings.make_batch)
         self.about = {"data": digest(every_pair), "settings": settings.as_json()}
         self.ranks.agree({"sentence pairs": len(every_pair), "SHA-256 of their ids": self.about["data"]})

@@ -109,10 +109,9 @@ class Chars(Task):
         """The ids of the text to train on, and of the text to validate with."""
         ids = np.array(self.vocabulary.encode(self._read()), "int32")
         n = len(ids) * 9 // 10
-        shorter, least = min(n, len(ids) - n), self.block + 1
-        require(
-            shorter >= least, "text", f"at least {10 * least:,} characters, for block={self.block}", len(ids)
-        )
+        least = 10 * self.block + 1  # so that the last tenth has a block, and a character after it
+        long_enough = len(ids) >= least
+        require(long_enough, "text", f"at least {least:,} characters, for block={self.block}", len(ids))
         return ids[:n], ids[n:]
 
     def _read(self) -> str:

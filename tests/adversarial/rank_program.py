@@ -38,6 +38,11 @@ SETTINGS = {
 }  # fmt: skip
 
 
+def settings_of(family: str) -> dict[str, Any]:
+    """The settings of a run with a model of this family."""
+    return SETTINGS if family == "encoder-decoder" else {**SETTINGS, "family": family, "max_len": 12}
+
+
 def random_pairs(rng: np.random.Generator, n: int) -> list[Any]:
     """Sentences of random lengths, in two languages of 13 symbols."""
     return [tuple(rng.integers(3, 13, rng.integers(1, 10)).tolist() for _ in range(2)) for _ in range(n)]
@@ -138,10 +143,10 @@ def keep(ranks: Ranks, out: str, **found: Any) -> None:
         Path(out).write_bytes(pickle.dumps(found))
 
 
-def run(path: str, stop: str, resumed: str) -> None:
+def run(path: str, stop: str, resumed: str, family: str = "encoder-decoder") -> None:
     """A run, up to step `stop` (which the last rank alone asks for) or to its end."""
     ranks, folder = Ranks.of_this_job(), mt.RunFolder(path)
-    trainer = mt.Trainer(mt.RunSettings.of(TASK, SETTINGS, 3), folder, ranks=ranks)
+    trainer = mt.Trainer(mt.RunSettings.of(TASK, settings_of(family), 3), folder, ranks=ranks)
     if resumed == "resume":
         trainer.resume()
     try:

@@ -4,18 +4,22 @@ functions that CuPy has, and wait for it once a step. On the stand-in for CuPy o
 from __future__ import annotations
 
 import sys
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pytest
+from one_stack_cases import V, random_prompts
+from one_stack_cases import random_model as one_stack_model
 from small_runs import small_run
 from stand_in import DeviceArray, counts, on_host
 from support import T_K, T_Q, V_SRC, B, random_ids, tiny_config
 
 import minitransformer as mt
+from minitransformer.inference.continuation import continuation
 from minitransformer.inference.greedy import decode
 from minitransformer.runs.weights import load_model
-from minitransformer.training.batching import Batch
+from minitransformer.training.batching import Batch, aligned_batch, joined_batch
 
 # no attention_bias: b_K's gradient is 0 but for rounding, which Adam would magnify
 CHANGES: list[dict[str, Any]] = [{}, {"norm": "pre", "positions": "learned", "activation": "gelu"}]
@@ -136,6 +140,82 @@ def test_a_run_on_a_device_resumes_on_the_cpu(somewhere, tmp_path):
     resumed = mt.Trainer(settings, folder)
     resumed.resume()
     assert resumed.step == 4 and type(resumed.model.flatten().data) is np.ndarray
+
+
+def one_stack_results(family: str, device: str, keep: Any, **changes: Any) -> list[np.ndarray]:
+    """Two steps of a model of one stack; then what it answers, and how it goes on from prompts."""
+    model = one_stack_model(family, 3, dropout=0.0, **changes)
+    model.to(device)
+    loss_fn, adam, replicas = mt.LabelSmoothedCrossEntropy(0.1), mt.Adam(model), mt.Replicas(model, 1, keep)
+    rng = np.random.default_rng(5)
+    sources = [rng.integers(3, V, n).tolist() for n in (2, 6, 4)]
+    batch = {"encoder-only": aligned_batch, "decoder-only": joined_batch}[family](
+        [(s, s[::-1]) for s in sources]
+    )
+    if changes.get("pooling", "none") != "none":
+        batch = aligned_batch([(source, source[:1]) for source in sources])
+    found: list[Any] = []
+    for _ in range(2):
+        waits = counts.waits
+        found += mt.train_step(replicas, loss_fn, adam, [batch], 0.01, 0.5, [rng])
+        if device == "cuda":
+            assert counts.waits == waits + 1
+        assert type(model.flatten().grad) is (DeviceArray if device == "cuda" else np.ndarray)
+        found.append(on_host(model.flatten().grad).copy())
+    for beam in (1, 3):
+        found += [np.array(answer) for answer in mt.translate(model, sources, beam)]
+    if family == "decoder-only":
+        prompts = random_prompts(4, [3, 6, 1])
+        for bos_id, eos_id in ((1, 2), (None, None)):
+            found.append(on_host(mt.greedy_decode(model, prompts, bos_id, eos_id, 5)))
+            drawn = mt.sample(model, prompts, rng, 0.8, top_k=7, bos_id=bos_id, eos_id=eos_id, max_len=5)
+            found.append(on_host(drawn))
+            searched = mt.beam_search(model, prompts, 3, 0.6, bos_id, eos_id, 5)
+            found += [np.array([*h.ids, h.score]) for one in searched for h in one]
+        written = islice(continuation(model, sources[0], lambda logits: logits.argmax(-1)), 20)
+        found.append(np.array(list(written)))
+    return [*found, *model.state_dict().values()]
+
+
+ONE_STACK: list[tuple[str, dict[str, Any]]] = [
+    ("encoder-only", {"n_segments": 2, "embedding_norm": True, "head": "masked-lm", "activation": "gelu"}),
+    ("encoder-only", {"pooling": "mean", "positions": "rotary", "count_source_from": "both"}),
+    (
+        "decoder-only",
+        {"norm": "pre", "positions": "learned", "activation": "gelu_tanh", "scale_embedding": False},
+    ),
+    ("decoder-only", {"positions": "rotary", "d_k": 6}),
+]
+
+
+@pytest.mark.parametrize(("family", "changes"), ONE_STACK)
+def test_a_device_computes_what_the_cpu_does_with_one_stack(somewhere, family, changes):
+    there = one_stack_results(family, somewhere, "inputs", **changes)
+    here = one_stack_results(family, "cpu", "caches", **changes)
+    for a, b in zip(there, here, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("family", ["encoder-only", "decoder-only"])
+def test_a_run_of_one_stack_on_a_device_resumes_on_the_cpu(somewhere, tmp_path, family):
+    settings = small_run(family=family)
+    folder = mt.RunFolder(tmp_path / "run")
+    mt.Trainer(settings, folder, somewhere).run()
+    here, there = load_model(folder), load_model(folder, somewhere)
+    np.testing.assert_array_equal(here.flatten().data, on_host(there.flatten().data))
+    resumed = mt.Trainer(settings, folder)
+    resumed.resume()
+    assert resumed.step == 4 and type(resumed.model.flatten().data) is np.ndarray
+
+
+def test_decoding_after_prompts_waits_a_few_times_a_token(somewhere):
+    model = one_stack_model("decoder-only", 3)
+    model.to(somewhere)
+    prompts = random_prompts(4, [3, 6, 1])
+    for write in (mt.greedy_decode, mt.beam_search):
+        counts.waits = 0
+        write(model, prompts, bos_id=None, max_len=9)
+        assert 0 < counts.waits <= 9 * 4 + 2  # the prompts, once
 
 
 def test_the_first_weights_do_not_depend_on_the_device(device):

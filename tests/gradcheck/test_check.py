@@ -197,6 +197,25 @@ def test_a_forward_that_is_analytic_in_some_of_its_numbers_only_is_found(seed: i
                 mt.gradcheck(layer, x(*shape), method="complex", directional=directional, seed=seed)
 
 
+@both_methods
+def test_a_gradient_far_too_large_hides_no_other_that_is_wrong(method: str) -> None:
+    wrong = Affine(W=lambda g: 1e9 * g, b=lambda g: 1.001 * g)
+    assert mt.gradcheck(wrong, x(2, 7, 3), method=method).verdicts == {"x": "ok", "W": "WRONG", "b": "WRONG"}
+
+
+@both_methods
+def test_where_backward_gives_only_zeros_the_worst_entry_is_one_that_is_not_zero(method: str) -> None:
+    inputs = np.array([0.0, 0.3])
+    (row,) = mt.gradcheck(Layer(np.square, np.zeros_like), inputs, method=method).wrong
+    assert row.index == (1,) and row.relative_error == 1
+
+
+@pytest.mark.parametrize("directional", [False, True])
+def test_a_slope_that_real_steps_cannot_see_is_seen_by_complex_steps(directional: bool) -> None:
+    layer = Layer(lambda x: 1 + 1e-13 * x, np.zeros_like)
+    assert mt.gradcheck(layer, x(3, 4), method="complex", directional=directional).wrong
+
+
 def test_a_check_of_nothing_is_none() -> None:
     for layer in (relu(0.0), relu(0.7)):
         report = mt.gradcheck(layer, np.zeros((4, 5)))
@@ -315,6 +334,13 @@ def test_the_row_of_a_wrong_direction_has_no_kinks_and_says_how_to_go_on(method:
 def test_the_derivative_along_a_direction_has_all_digits_by_complex_steps_even_if_backward_is_wrong() -> None:
     right, wrong = (along(Affine(W=f), x(2, 7, 3), method="complex") for f in (np.asarray, np.negative))
     assert wrong.numeric == right.numeric == pytest.approx(right.analytic, rel=1e-14, abs=0)
+
+
+def test_beside_a_kink_the_derivative_along_a_direction_has_all_digits_by_complex_steps_too() -> None:
+    layer = Layer(lambda x: np.where(x.real > 0, 1, 0.1) * np.sin(20 * x),
+                  lambda x: np.where(x > 0, 20, 2) * np.cos(20 * x))  # fmt: skip
+    row = along(layer, np.zeros((2, 2)), method="complex")
+    assert row.kinks == 1 and row.relative_error < 1e-14
 
 
 @both_methods
@@ -489,6 +515,14 @@ def counted(function: Callable[[Any], Any], derivative: Callable[[Any], Any]) ->
     return Layer(forward, derivative), calls
 
 
+def test_a_direction_that_agrees_to_a_tenth_of_the_tolerance_is_not_looked_at_again() -> None:
+    layer, calls = counted(lambda x: 2 * x, lambda x: 2 * (1 + 1e-6))
+    error, once = along(layer, np.zeros(1), tolerance=0.5).relative_error, len(calls)
+    for tolerance, again in ((10.01 * error, False), (10 * error, False), (9.99 * error, True)):
+        calls.clear()
+        assert along(layer, np.zeros(1), tolerance=tolerance).hint == "" and (len(calls) > once) is again
+
+
 # ---- two directions
 
 
@@ -502,6 +536,17 @@ def test_if_a_direction_is_wrong_each_variable_has_a_verdict(method: str) -> Non
     empty = Affine(W=np.negative)
     empty.more = mt.Parameter(np.zeros((0, 3)))  # type: ignore[attr-defined]
     assert len(mt.gradcheck(empty, x(2, 7, 3), method=method, directional=True).rows) == 4
+
+
+@both_methods
+def test_of_two_variables_each_has_a_verdict_with_all_digits_of_the_method(method: str) -> None:
+    report = mt.gradcheck_function(
+        lambda a, b: np.sin(20 * a) * b,
+        lambda dy, a, b: (dy * 20 * np.cos(20 * a) * b, -dy * np.sin(20 * a)),
+        x(4), x(4, seed=2), method=method, directional=True,
+    )  # fmt: skip
+    assert report.verdicts == {"all, along random directions": "WRONG", "a": "ok", "b": "WRONG"}
+    assert report.rows[1].relative_error < {"complex": 1e-14, "central": 1e-9}[method]
 
 
 def rows_along(monkeypatch: pytest.MonkeyPatch, *rows: Row) -> list[Row]:
@@ -639,8 +684,26 @@ def test_a_difference_from_real_steps_of_just_ten_doubts_is_none(monkeypatch: py
     real = Slope(10 * 2.0**-10, 2.0**-10)
     monkeypatch.setattr(check, "slopes", lambda f, noise: Slopes(real, real, real))
     monkeypatch.setattr(check, "central", lambda f: 1.0)
-    subject = Subject(Layer(np.sin, np.cos), (x(2, 3),), None, 0)
+    subject = Subject(Layer(np.zeros_like, np.zeros_like), (x(2, 3),), None, 0)  # nothing is lost to rounding
     check.check_analytic(subject, subject.random_direction(subject.variables), 0.0)
+
+
+@pytest.mark.parametrize(("share", "analytic"), [(0.99, True), (1.01, False)])
+def test_a_difference_from_real_steps_counts_beyond_the_rounding_of_the_shortest_step(
+    monkeypatch: pytest.MonkeyPatch, share: float, analytic: bool
+) -> None:
+    """x² at a step of 2^-20 is rounded by 2^-92: a slope of less than 2^-72 is not seen."""
+    unseen = Slope(0.0, 0.0)
+    monkeypatch.setattr(check, "slopes", lambda f, noise: Slopes(unseen, unseen, unseen))
+    monkeypatch.setattr(check, "central", lambda f: 1.0)
+    subject = Subject(Layer(np.square, lambda x: 2 * x), (np.zeros(1),), None, 0)
+    subject.dy[...] = 1
+    given = subject, {"x": np.ones(1)}, share * 2.0**-72
+    if analytic:
+        check.check_analytic(*given)
+    else:
+        with pytest.raises(mt.InputError, match="by complex steps, 0 by real ones"):
+            check.check_analytic(*given)
 
 
 @pytest.mark.parametrize(("slope", "kinks"), [(0.005, 0), (0.015, 1)])

@@ -59,6 +59,21 @@ def test_a_function_and_its_backward(method: str, collection: type) -> None:
 
 
 @both_methods
+def test_the_report_names_the_method_and_counts_the_numbers(method: str) -> None:
+    report = mt.gradcheck_function(affine, affine_backward, X, W, b, method=method)
+    assert report.method == method and report.n_numbers == X.size + W.size + b.size
+
+
+def test_an_object_that_can_be_called_is_reported_by_the_name_of_its_class() -> None:
+    class Double:
+        def __call__(self, x):
+            return 2 * x
+
+    report = mt.gradcheck_function(Double(), lambda dy, x: 2 * dy, X)
+    assert report.ok and report.layer == "Double"
+
+
+@both_methods
 def test_the_wrong_one_of_three_gradients_is_named_and_explained(method: str) -> None:
     def wrong(dy, x, W, b):
         return dy @ W.T, x.T @ dy, dy.mean(0)
@@ -253,6 +268,7 @@ def test_the_callers_arrays_and_dictionaries_are_left_alone() -> None:
             "f: expected a loss of one number, got float64 of shape (4, 3): take its sum or mean",
         ),
         (lambda x: ("0.1", x), None, (X,), "f: expected a loss of one number, got '0.1': take"),
+        (lambda x: (x.sum(), None), None, (X,), "backward: expected a gradient for each input of floats"),
         (
             lambda p: (p["W"].sum(), {"V": W}),
             None,
@@ -287,6 +303,21 @@ def test_options_are_those_of_gradcheck(how: Any, words: str) -> None:
     ).startswith(words)
 
 
+def test_keys_that_give_two_arrays_one_name_are_refused() -> None:
+    def given_back(dy, p):
+        return p
+
+    for p, names in (
+        ({1: W, "1": W, 2: W}, "p.1"),
+        ({"a.b": W, "a": {"b": b}, 3: W, "3": b}, "p.3, p.a.b"),
+    ):
+        message = message_of(mt.InputError, mt.gradcheck_function, lambda p: W, given_back, p)
+        assert (
+            message
+            == f"gradcheck: expected keys that give each leaf its own name, got {names} more than once"
+        )
+
+
 def test_an_error_of_the_function_itself_is_passed_on() -> None:
     def fails(x: Any) -> Any:
         raise KeyError("mine")
@@ -303,6 +334,13 @@ def test_seed_and_directional_are_passed_on(directional: bool) -> None:
         return report.rows[0].analytic
 
     assert analytic(1) == analytic(1) != analytic(2)
+
+
+@pytest.mark.parametrize("directional", [False, True])
+def test_the_seed_is_0_unless_one_is_given(directional: bool) -> None:
+    given = affine, affine_backward, X, W, b
+    without = mt.gradcheck_function(*given, directional=directional)
+    assert without.rows == mt.gradcheck_function(*given, directional=directional, seed=0).rows
 
 
 def writes_to_its_input(x: Any) -> Any:

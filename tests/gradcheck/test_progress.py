@@ -50,6 +50,24 @@ def test_a_long_check_says_how_long_it_will_take_and_how_far_it_is(
     assert said(capsys) == ["gradcheck: looks again at numbers in doubt"]
 
 
+def test_what_takes_just_ten_seconds_is_said(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    long = Progress(10, 1.0)
+    assert said(capsys) == ["gradcheck: forward runs about 10 times, in about 10 seconds"]
+    clock[0] += 10
+    long.step()
+    assert said(capsys) == ["gradcheck: 10% done, about 90 seconds left"]
+
+
+def test_after_as_many_evaluations_as_expected_no_time_is_said_to_be_left(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    check = Progress(2, 1.0)
+    for line in ("50% done, about 20 seconds left", *2 * ["looks again at numbers in doubt"]):
+        clock[0] += 20
+        check.step()
+        assert said(capsys) == [f"gradcheck: {line}"]
+
+
 def test_durations_are_rounded_to_their_units() -> None:
     assert [readable(s) for s in (0.4, 119.4, 120, 7199, 7200, 36000)] == [
         "0 seconds", "119 seconds", "2 minutes", "120 minutes", "2 hours", "10 hours"

@@ -105,6 +105,7 @@ def test_a_report_that_is_ok_is_returned_and_another_raised_with_its_table() -> 
     with pytest.raises(AssertionError) as raised:
         wrong.raise_if_wrong()
     assert str(raised.value) == str(wrong)
+    assert raised.traceback[-1].ishidden(raised)  # so pytest shows the line of the test
 
 
 def test_a_row_without_a_comparison_is_neither_right_nor_wrong() -> None:

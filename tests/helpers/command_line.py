@@ -10,6 +10,12 @@ evaluate_every=6 solved_at=none epoch_size=30 test_size=5 n_symbols=6 min_length
 """.split()  # noqa: SIM905
 
 
+TINY_CHARS = """
+n_layers=1 d_model=8 n_heads=2 d_ff=12 max_len=16 block=8 steps=6 batch_tokens=60 warmup_steps=2 log_every=2
+evaluate_every=3 epoch_size=30 processes=1
+""".split()  # noqa: SIM905
+
+
 def contents(path):
     """Every file below `path` with its bytes, and every folder."""
     return {str(p.relative_to(path)): p.read_bytes() if p.is_file() else "folder" for p in path.rglob("*")}

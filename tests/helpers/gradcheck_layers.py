@@ -48,6 +48,19 @@ class Affine:
         return found["x"]
 
 
+class Many:
+    """y = 2 x, of many inputs; backward returns `n` gradients."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def forward(self, x, ids=None, mask=None):
+        return 2 * x, None
+
+    def backward(self, dy, cache):
+        return (2 * dy,) * self.n
+
+
 def x(*shape: int, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape)
 

@@ -4,7 +4,7 @@ import json
 import pathlib
 
 import minitransformer as mt
-from minitransformer.tasks import Sort
+from minitransformer.tasks import Chars, Sort
 
 TASK = Sort(n_symbols=7, min_length=2, max_length=5, epoch_size=23, test_size=4)
 TINY = {
@@ -25,10 +25,29 @@ TINY = {
 }
 
 
-def new_run(path, seed=3, **changes):
+# what the models of one stack need besides
+ONE_STACK = {
+    "encoder-only": {"family": "encoder-only"},
+    "decoder-only": {"family": "decoder-only", "max_len": 12, "norm": "pre"},
+    "chars": {"last_learning_rate": 0.0, "d_k": 3},
+}
+TEXT = "".join(f"{i} and {i * i % 7}\r\n" for i in range(30))
+
+
+def new_run(path, seed=3, task=TASK, **changes):
     """A trainer with its folder, at step 0."""
-    settings = mt.RunSettings.of(TASK, {**TINY, **changes}, seed)
+    settings = mt.RunSettings.of(task, {**TINY, **changes}, seed)
     return mt.Trainer(settings, mt.RunFolder(path))
+
+
+def one_stack_run(path, kind, **changes):
+    """As `new_run`, for one of ONE_STACK; the text of chars lies beside the run."""
+    task = TASK
+    if kind == "chars":
+        text = pathlib.Path(path).parent / "text.txt"
+        text.write_bytes(TEXT.encode())
+        task = Chars(str(text), block=7, epoch_size=23)
+    return new_run(path, task=task, **{**ONE_STACK[kind], **changes})
 
 
 def resumed_run(path):

@@ -9,6 +9,8 @@ import pytest
 from decoding_cases import BOS, CONFIGS, EOS, PAD, random_model, random_sources
 from hypothesis import given
 from hypothesis import strategies as st
+from one_stack_cases import DECODERS, random_prompts
+from one_stack_cases import random_model as one_stack_model
 
 import minitransformer as mt
 from minitransformer.inference.beam import largest, length_penalty, likeliest
@@ -436,3 +438,57 @@ def test_every_sentence_needs_as_many_rows_as_the_others():
 def test_each_sentence_may_have_a_length_of_its_own(limits):
     tree = Tree(0, V=4, towards_end=-9)
     assert [len(found[0].ids) for found in mt.beam_search(tree, [[3], [3]], 2, max_len=limits)] == [2, 5]
+
+
+# ---- a decoder alone: src_ids are prompts
+
+
+@pytest.mark.parametrize(("eos_id", "alpha"), [(2, 1.3), (None, 0.0)])
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_wide_beam_finds_the_best_continuation_of_each_prompt(eos_id, alpha, seed):
+    """Of all there are, for a vocabulary of 4; prompts of unequal length, the last token read first."""
+    model = one_stack_model("decoder-only", seed, src_vocab_size=4, tgt_vocab_size=4, norm="pre")
+    lengths = [3, 1]
+    prompts = random_prompts(seed, lengths, 4)
+    for bos_id in (1, None):
+        found = mt.beam_search(model, prompts, 64, alpha, bos_id, eos_id, max_len=3)
+        for row, n, hypotheses in zip(prompts.tolist(), lengths, found, strict=True):
+            read = row[:n] if bos_id is None else [*row[:n], bos_id]
+            scores, every = {}, list(itertools.product(range(4), repeat=3))
+            log_p = log_softmax(model.forward([[*read, *ids] for ids in every])[0][:, len(read) - 1 : -1])
+            for ids, rows in zip(every, log_p, strict=True):
+                ids = ids[: ids.index(eos_id) + 1] if eos_id in ids else ids
+                scores[ids] = sum(map(float, rows[range(len(ids)), ids])) / ((5 + len(ids)) / 6) ** alpha
+            best = sorted(scores, key=scores.get, reverse=True)
+            assert [tuple(h.ids) for h in hypotheses] == best[: len(hypotheses)]
+            assert len(hypotheses) == min(64, len(scores))
+            np.testing.assert_allclose(
+                [h.score for h in hypotheses], [scores[ids] for ids in best], rtol=1e-9
+            )
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@given(
+    ends=st.sampled_from([(1, 2), (None, 5), (None, None)]),
+    seed=st.integers(0, 2**32 - 1),
+    lengths=st.lists(st.integers(1, 7), min_size=1, max_size=4),
+)
+def test_a_beam_of_one_continues_prompts_as_greedy_decoding_does(name, ends, seed, lengths):
+    model = one_stack_model("decoder-only", seed, **DECODERS[name])
+    prompts = random_prompts(seed, lengths)
+    bos_id, eos_id = ends
+    rows = mt.greedy_decode(model, prompts, bos_id, eos_id, 6).tolist()
+    expected = [row[: row.index(eos_id) + 1] if eos_id in row else row for row in rows]
+    found = mt.beam_search(model, prompts, 1, 0.6, bos_id, eos_id, max_len=6)
+    assert [hypotheses[0].ids for hypotheses in found] == expected
+
+
+def test_each_prompt_has_a_limit_of_its_own():
+    model, prompts = one_stack_model("decoder-only", 3), random_prompts(3, [2, 5, 4])
+    found = mt.beam_search(model, prompts, 3, 0.6, None, None, [1, 7, 3])
+    assert [{len(h.ids) for h in hypotheses} for hypotheses in found] == [{1}, {7}, {3}]
+    for i, n in enumerate((1, 7, 3)):
+        row = prompts[i, : (2, 5, 4)[i]]
+        alone = mt.beam_search(model, [row], 3, 0.6, None, None, n)[0]
+        assert [h.ids for h in alone] == [h.ids for h in found[i]]
+        np.testing.assert_allclose([h.score for h in alone], [h.score for h in found[i]], rtol=1e-9)

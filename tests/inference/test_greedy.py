@@ -5,6 +5,9 @@ import pytest
 from decoding_cases import BOS, CONFIGS, EOS, PAD, naive_greedy, random_model, random_sources
 from hypothesis import given
 from hypothesis import strategies as st
+from one_stack_cases import DECODERS, random_prompts
+from one_stack_cases import naive_greedy as naive_continuation
+from one_stack_cases import random_model as one_stack_model
 
 import minitransformer as mt
 from minitransformer.inference.greedy import decode
@@ -248,3 +251,83 @@ def test_the_first_and_the_last_id_may_start_and_end(symbol):
     for bos_id, eos_id in ((symbol, EOS), (BOS, symbol)):
         ids = mt.greedy_decode(model, src_ids, bos_id, eos_id, 5)
         np.testing.assert_array_equal(ids, naive_greedy(model, src_ids, bos_id, eos_id, 5))
+
+
+# ---- a decoder alone: src_ids are prompts
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    lengths=st.lists(st.integers(1, 7), min_size=1, max_size=3),
+    bos_id=st.sampled_from([None, BOS, 7]),
+    eos_id=st.sampled_from([None, EOS, "frequent"]),
+)
+def test_prompts_of_unequal_length_are_continued_as_each_alone_would_be(name, seed, lengths, bos_id, eos_id):
+    """`frequent`: an end that comes, at different steps."""
+    model = one_stack_model("decoder-only", seed, **DECODERS[name])
+    prompts = random_prompts(seed, lengths)
+    start = [] if bos_id is None else [bos_id]
+    rows = [row[:n].tolist() + start for row, n in zip(prompts, lengths, strict=True)]
+    free = [naive_continuation(model, row, 6) for row in rows]
+    if eos_id == "frequent":
+        eos_id = int(np.bincount(np.ravel(free)[1:]).argmax())
+    expected = [row[: row.index(eos_id) + 1] if eos_id in row else row for row in free]
+    longest = max(map(len, expected))
+    padded = [row + [PAD] * (longest - len(row)) for row in expected]
+    np.testing.assert_array_equal(mt.greedy_decode(model, prompts, bos_id, eos_id, 6), padded)
+
+
+def test_without_an_end_all_of_max_len_is_written():
+    model = one_stack_model("decoder-only", 4)
+    for end in range(13):
+        assert len(mt.greedy_decode(model, [[3, 4]], None, end, 15)[0]) <= 15
+    assert mt.greedy_decode(model, [[3, 4]], None, None, 15).shape == (1, 15)
+    source = random_sources(4, [3, 6])
+    assert mt.greedy_decode(random_model(4), source, BOS, None, 23).shape == (
+        2,
+        23,
+    )  # of an encoder-decoder, too
+
+
+def test_a_prompt_that_fills_max_len_has_one_more_token():
+    model = one_stack_model("decoder-only", 4)
+    prompt = random_prompts(4, [17])
+    expected = model.forward(prompt)[0][:, -1].argmax(-1)
+    assert mt.greedy_decode(model, prompt, None, None, 1).tolist() == [expected.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "options", "message"),
+    [
+        ([[3] * 17], {}, "prompts: expected at most 16 tokens, to leave room for one (max_len=17), got 17"),
+        (
+            [[3] * 17],
+            {"bos_id": None, "max_len": 2},
+            "max_len: expected 1 … 1 (the model's max_len=17, less what the prompts take), got 2",
+        ),
+        (
+            [[3, 4]],
+            {"max_len": 16},
+            "max_len: expected 1 … 15 (the model's max_len=17, less what the prompts take), got 16",
+        ),
+        ([[3, 13]], {"bos_id": None}, "prompts: expected ids 0 … 12, got 13"),
+        ([[]], {"bos_id": None}, "prompts: expected ids of shape (B, T), B and T at least 1, got (1, 0)"),
+        ([[3]], {"bos_id": 13}, "bos_id: expected an id 0 … 12, got 13"),
+        ([[3]], {"eos_id": -1}, "eos_id: expected an id 0 … 12, got -1"),
+    ],
+)
+def test_prompts_that_cannot_be_continued_are_refused(prompts, options, message):
+    for write in (mt.greedy_decode, mt.beam_search):
+        with pytest.raises(mt.InputError) as raised:
+            write(one_stack_model("decoder-only", 8), prompts, **{"max_len": 1, **options})
+        assert str(raised.value) == message
+
+
+def test_an_encoder_decoder_needs_a_start_symbol():
+    with pytest.raises(mt.InputError) as raised:
+        mt.greedy_decode(random_model(8), [[3, 2]], None, EOS, 5)
+    assert (
+        str(raised.value)
+        == "bos_id: expected an id; only a decoder-only model can go on from its prompt (None)"
+    )

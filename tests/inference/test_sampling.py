@@ -9,6 +9,8 @@ from decoding_cases import BOS, CONFIGS, EOS, PAD, naive_greedy, random_model, r
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from one_stack_cases import DECODERS, random_prompts
+from one_stack_cases import random_model as one_stack_model
 
 import minitransformer as mt
 from minitransformer.inference.sampling import draw, probabilities
@@ -311,3 +313,35 @@ def test_top_k_may_be_more_than_there_are():
     for ids in found[1:]:
         np.testing.assert_array_equal(ids, found[0])
     assert (found[0] != PAD).any()
+
+
+# ---- a decoder alone: src_ids are prompts
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@given(
+    ends=st.sampled_from([(1, 2), (None, 5), (None, None)]),
+    few=st.sampled_from([{"top_k": 1}, {"top_p": 1e-9}, {"temperature": 1e-9}]),
+    seed=st.integers(0, 2**32 - 1),
+    lengths=st.lists(st.integers(1, 7), min_size=1, max_size=4),
+)
+def test_the_likeliest_continuation_is_that_of_greedy_decoding(name, ends, few, seed, lengths):
+    model, rng = one_stack_model("decoder-only", seed, **DECODERS[name]), np.random.default_rng(seed)
+    prompts, (bos_id, eos_id) = random_prompts(seed, lengths), ends
+    expected = mt.greedy_decode(model, prompts, bos_id, eos_id, 6)
+    got = mt.sample(model, prompts, rng, bos_id=bos_id, eos_id=eos_id, max_len=6, **few)
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_continuations_are_as_frequent_as_their_probabilities_say():
+    """Of 4 symbols, twice: 16 continuations of a prompt, 8000 of them drawn."""
+    model = one_stack_model("decoder-only", 5, src_vocab_size=4, tgt_vocab_size=4)
+    n, prompt = 8000, [3, 1, 2]
+    drawn = mt.sample(model, [prompt] * n, np.random.default_rng(1), bos_id=None, eos_id=None, max_len=2)
+    for first in range(4):
+        p = softmax(model.forward([prompt])[0][0, -1])[first]
+        of_next = softmax(model.forward([[*prompt, first]])[0][0, -1])
+        for second in range(4):
+            share = ((drawn[:, 0] == first) & (drawn[:, 1] == second)).mean()
+            expected = p * of_next[second]
+            assert abs(share - expected) < 5 * np.sqrt(expected * (1 - expected) / n)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from one_stack_cases import random_model as one_stack_model
 
 import minitransformer as mt
 from minitransformer.inference import translation as translation_module
@@ -122,3 +123,61 @@ def test_sources_that_are_no_lists_of_ids_are_named(sources, message):
 def test_the_first_id_is_a_source_too():
     """Padding inside a sentence is odd, but an id of the model."""
     assert len(mt.translate(random_model(8, max_len=9), [[3, PAD, 4]])) == 1
+
+
+# ---- models of one stack
+
+
+def in_pieces(answer):
+    return answer[:-1] if answer[-1:] == [EOS] else answer
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_a_decoder_alone_answers_after_the_source_its_end_and_a_start(beam):
+    """Each source by itself, whatever is in its batch; at most 50 more than it, or as many as max_len has left."""
+    model = one_stack_model("decoder-only", 5, max_len=70)
+    rng = np.random.default_rng(5)
+    sources = [rng.integers(3, 13, n).tolist() for n in (2, 9, 1, 60, 9)]
+    lengths = []
+    for source, answer in zip(sources, mt.translate(model, sources, beam, 0.6), strict=True):
+        most = min(len(source) + 51, 69 - len(source))
+        found = mt.beam_search(model, [[*source, EOS]], beam, 0.6, BOS, EOS, most)[0][0]
+        assert answer == in_pieces(found.ids)
+        lengths.append(len(answer))
+    assert len(set(lengths)) > 1
+
+
+def test_a_source_that_leaves_a_decoder_alone_no_room_is_refused():
+    """max_len=17: 15 ids, an end, a start."""
+    model = one_stack_model("decoder-only", 5)
+    for beam in (1, 2):
+        assert len(mt.translate(model, [[3] * 15], beam)[0]) <= 1
+        for n in (16, 17, 40):
+            with pytest.raises(mt.InputError) as caught:
+                mt.translate(model, [[3], [4] * n], beam)
+            expected = f"sources: expected at most 15 ids, to leave room for an answer (max_len=17), got {n}"
+            assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize("tokens", [10**6, 12])
+@pytest.mark.parametrize("pooling", ["none", "mean", "first"])
+def test_an_encoder_alone_answers_with_the_likeliest_symbols(monkeypatch, tokens, pooling):
+    """In one batch, or in many: at each position, or one for all; an end follows."""
+    monkeypatch.setattr(translation_module, "BATCH_TOKENS", tokens)
+    model = one_stack_model("encoder-only", 6, pooling=pooling, positions="learned")
+    rng = np.random.default_rng(6)
+    sources = [rng.integers(3, 13, n).tolist() for n in (4, 17, 1, 4, 9)]
+    expected, scores = [], []
+    for source in sources:
+        logits = model.forward([source])[0][0]
+        expected.append(logits.argmax(-1).tolist())
+        p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        scores.append(np.log(p.max(-1)).sum())
+    assert {len(answer) for answer in expected} == ({1} if pooling != "none" else {1, 4, 9, 17})
+    for beam in (1, 4):  # there is nothing to search
+        assert mt.translate(model, sources, beam) == expected
+        found = translation_module.n_best(model, sources, beam)
+        assert [[h.ids for h in one] for one in found] == [[[*answer, EOS]] for answer in expected]
+        np.testing.assert_allclose([one[0].score for one in found], scores, rtol=1e-9)
+    with pytest.raises(mt.InputError, match="expected at most max_len=17 tokens, got 18"):
+        mt.translate(model, [[3] * 18])

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import rank_program
 from mpi_jobs import has_mpi, job, mpi, relative_difference
-from rank_program import SETTINGS, TASK, steps
+from rank_program import SETTINGS, TASK, settings_of, steps
 from training_runs import assert_same_outcome, outcome
 
 import minitransformer as mt
@@ -152,6 +152,17 @@ def test_a_run_goes_from_two_ranks_to_one_and_back_bit_for_bit(tmp_path, alone):
     assert_same_outcome(path, alone)
     assert sorted(file.name for file in path.iterdir()) == sorted(file.name for file in alone.iterdir())
     assert (path / "config.json").read_text() == (alone / "config.json").read_text()
+
+
+@mpi
+@pytest.mark.parametrize("family", ["encoder-only", "decoder-only"])
+def test_a_run_of_one_stack_has_the_bits_of_one_process_too(tmp_path, family):
+    mt.Trainer(
+        mt.RunSettings.of(TASK, settings_of(family), 3), mt.RunFolder(tmp_path / "alone"), ranks=ALONE
+    ).run()
+    status, _, err = job(2, "run", tmp_path / "run", -1, "new", family)
+    assert status == 0, err
+    assert_same_outcome(tmp_path / "run", tmp_path / "alone")
 
 
 @mpi

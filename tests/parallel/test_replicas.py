@@ -11,12 +11,14 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from messages import message_of
+from one_stack_cases import random_model as one_stack_model
 from replica_cases import LOSS, model_and_batches, rngs
 from support import V_SRC, randomise, tiny_config
 
 import minitransformer as mt
 from minitransformer.inference.translation import decode
 from minitransformer.parallel import default_processes
+from minitransformer.training.batching import aligned_batch, joined_batch
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -354,3 +356,27 @@ def test_replicas_notice_that_their_weights_have_moved(move, inside):
             mt.InputError, match=r"^Replicas: expected the weights where they were, .*; make new ones$"
         ):
             replicas.loss_and_gradients(LOSS, batches, [None, None])
+
+
+# ---- models of one stack
+
+
+@pytest.mark.parametrize("family", ["encoder-only", "decoder-only"])
+@pytest.mark.parametrize("n", [2, 3])
+def test_replicas_of_one_stack_find_its_gradient_and_its_answers(family, n):
+    """Batches of other sizes, with dropout, in processes of their own; then what each family answers."""
+    make_batch = {"encoder-only": aligned_batch, "decoder-only": joined_batch}[family]
+    rng, found = np.random.default_rng(3), []
+    pairs = [
+        (rng.integers(3, 13, k).tolist(), rng.integers(3, 13, k).tolist()) for k in (1, 6, 2, 4, 7, 3, 3, 5)
+    ]
+    batches = [make_batch(pairs[:2]), make_batch(pairs[2:5]), make_batch(pairs[5:])]
+    for replicas in (mt.Replicas(one_stack_model(family, 3, dropout=0.3), m) for m in (1, n)):
+        with replicas.processes() if len(replicas.models) > 1 else nullcontext():
+            loss = replicas.loss_and_gradients(LOSS, batches, rngs(3))
+            answers = replicas.in_shares(decode, [source for source, _ in pairs])
+        found.append((loss, replicas.models[0].flatten().grad.copy(), answers))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-13) and found[1][2] == found[0][2]
+    expected = found[0][1]
+    assert expected.any()
+    np.testing.assert_allclose(found[1][1], expected, rtol=1e-11, atol=1e-14 * abs(expected).max())

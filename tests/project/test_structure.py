@@ -66,7 +66,7 @@ ABOUT_THE_WHOLE = {
 # Files of tests in mirrored folders that test no file of the same name, and why.
 WITHOUT_A_SOURCE = {
     "runs/test_older_runs.py": "the runs that earlier versions wrote, which lie in fixtures/",
-    "gradcheck/test_doors.py": "layers and inputs that nobody expected, through check.py, subject.py and report.py",
+    "gradcheck/test_doors.py": "layers and inputs that nobody expected, through check.py, subject.py and others",
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from messages import message_of
+from one_stack_cases import random_model as one_stack_model
 from support import V_SRC, V_TGT, randomise, tiny_config
 
 import minitransformer as mt
@@ -262,3 +263,59 @@ def test_sharpness_is_one_minus_entropy_over_its_largest_value():
                 p = weights[b, h, t][weights[b, h, t] > 0]
                 found.append(1 + (p * np.log(p)).sum() / np.log((batch.src_ids[b] != 0).sum()))
     assert 0.01 < got == pytest.approx(np.mean(found), rel=1e-12)
+
+
+# ---- models of one stack
+
+
+def one_stack_figures(family, pairs, n=1, **changes):
+    model = one_stack_model(family, 3, **changes)
+    replicas = mt.Replicas(model, n)
+    with replicas.processes():
+        return model, evaluation.measure(replicas, mt.tasks.Sort(), "valid", pairs)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_figures_of_a_decoder_alone(n):
+    rng = np.random.default_rng(4)
+    pairs = [tuple(rng.integers(3, 13, rng.integers(1, 7)).tolist() for _ in range(2)) for _ in range(9)]
+    model, figures = one_stack_figures("decoder-only", pairs, n)
+    nats = n_tokens = n_right = 0
+    for source, target in pairs:
+        read = [*source, EOS, BOS]
+        logits = model.forward([[*read, *target]])[0][0, len(read) - 1 :]
+        p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        nats -= np.log(p[range(len(p)), [*target, EOS]]).sum()
+        n_tokens += len(target) + 1
+        n_right += mt.translate(model, [source])[0] == target
+    assert figures["loss"] == pytest.approx(nats / n_tokens, rel=1e-10)
+    assert figures["exact_match"] == n_right / 9 and figures["n"] == 9
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_figures_of_an_encoder_alone(n):
+    """Answers are right by construction, but for one symbol in each of some."""
+    rng = np.random.default_rng(4)
+    sources = [rng.integers(3, 13, length).tolist() for length in (1, 4, 4, 9, 16, 2)]
+    model = one_stack_model("encoder-only", 3)
+    pairs, nats, wrong = [], 0.0, {1, 3}
+    for i, source in enumerate(sources):
+        logits = model.forward([source])[0][0]
+        target = np.where(logits.argmax(-1) == 0, 5, logits.argmax(-1)).tolist()
+        if i in wrong:
+            target[-1] = 3 + target[-1] % 10
+        p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        nats -= np.log(p[range(len(p)), target]).sum()
+        pairs.append((source, target))
+    _, figures = one_stack_figures("encoder-only", pairs, n)
+    answers = mt.translate(model, sources)
+    right = [answer == target for answer, (_, target) in zip(answers, pairs, strict=True)]
+    assert 0 < sum(right) <= 4
+    assert figures["exact_match"] == sum(right) / 6
+    assert figures["loss"] == pytest.approx(nats / 36, rel=1e-10)
+    equal = sum(
+        a == b
+        for answer, (_, target) in zip(answers, pairs, strict=True)
+        for a, b in zip(answer, target, strict=True)
+    )
+    assert figures["token_accuracy"] == (equal + 6) / (36 + 6)  # each end is right

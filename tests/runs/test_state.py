@@ -6,11 +6,12 @@ import re
 import numpy as np
 import pytest
 from learning_runs import TASK, trained
-from training_runs import new_run, resumed_run
+from training_runs import TEXT, new_run, one_stack_run, resumed_run
 
 import minitransformer as mt
 from minitransformer.runs.checkpoint import load_checkpoint
 from minitransformer.runs.interrupt import Interrupted
+from minitransformer.runs.state import RunState
 from minitransformer.tasks import Sort
 
 
@@ -206,3 +207,73 @@ def test_the_best_and_the_patience_outlive_a_stop(tmp_path):
     again.run()
     assert (again.step, again.state.best) == (whole.step, whole.state.best)
     assert (tmp_path / "cut" / "best.npz").read_bytes() == (tmp_path / "whole" / "best.npz").read_bytes()
+
+
+@pytest.mark.parametrize("larger", [True, False])
+def test_the_best_value_is_the_largest_or_the_smallest_and_between_equals_the_loss_decides(larger):
+    state = RunState()
+    for value in (0.0, -3.0, 5.0):
+        assert state.is_better(value, 9.0, larger)  # the first of all is the best so far
+    state.best = {"step": 3, "value": 0.5, "loss": 2.0}
+    assert state.is_better(0.6, 9.0, larger) == larger and state.is_better(0.4, 9.0, larger) != larger
+    assert state.is_better(0.5, 1.9, larger) and not state.is_better(0.5, 2.0, larger)
+    assert not state.is_better(0.5, 2.1, larger)
+    assert state.is_better(0.6, 9.0) and not state.is_better(0.4, 9.0)
+
+
+def test_a_task_without_answers_keeps_the_weights_of_least_loss(tmp_path, monkeypatch):
+    """Losses of 3, 2.5, 2.7, 2.6, 2: patience ends with the third that is no better, or here with the second."""
+    losses = iter([3.0, 2.5, 2.7, 2.6, 2.0])
+    real = mt.runs.trainer.measure
+    told = []
+
+    def measure(replicas, task, name, pairs):
+        figures = real(replicas, task, name, pairs)
+        assert figures.keys() == {"loss", "n"}
+        told.append(figures)
+        return {**figures, "loss": next(losses)}
+
+    monkeypatch.setattr("minitransformer.runs.trainer.measure", measure)
+    trainer = one_stack_run(
+        tmp_path / "run", "chars", steps=50, evaluate_every=3, patience=2, keep_checkpoints=9
+    )
+    result = trainer.run()
+    assert trainer.step == 12 and trainer.state.best == {"step": 6, "value": 2.5, "loss": 2.5}
+    assert (
+        result["loss"] == 2.0 and result["sets"]["valid"]["n"] == told[0]["n"]
+    )  # the fifth: of the final weights
+    arrays, _ = load_checkpoint(tmp_path / "run" / "checkpoint-00000006.npz")
+    for name, p in mt.load_model(tmp_path / "run", weights="best").parameters().items():
+        np.testing.assert_array_equal(p.data, arrays[f"model.{name}"])
+
+
+def test_a_text_that_has_changed_since_is_not_learned_on(tmp_path):
+    trainer = one_stack_run(tmp_path / "run", "chars")
+    with pytest.raises(Interrupted):
+        trainer.run(stop_requested=lambda: trainer.step == 3)
+    (tmp_path / "text.txt").write_bytes(TEXT[::-1].encode())
+    with pytest.raises(mt.CheckpointError, match="the sentence pairs that this run began with, got others"):
+        resumed_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"),
+    [
+        ("family", "encoder-only", mt.CheckpointError, "family: expected 'decoder-only', with which"),
+        ("scale_embedding", False, mt.CheckpointError, "scale_embedding: expected True, with which"),
+        ("family", None, mt.ConfigError, "config.json: "),
+    ],
+)
+def test_weights_of_another_family_or_with_another_embedding_are_refused(
+    tmp_path, name, value, error, message
+):
+    """None: a config.json without the setting, which is then the paper's model."""
+    one_stack_run(tmp_path / "run", "decoder-only").run()
+    file = tmp_path / "run" / "config.json"
+    config = json.loads(file.read_text())
+    config["model"].update({name: value}) if value is not None else config["model"].pop(name)
+    file.write_text(json.dumps(config))
+    for load in (mt.load_model, resumed_run):
+        with pytest.raises(error) as raised:
+            load(tmp_path / "run")
+        assert message in str(raised.value) and "\n" not in str(raised.value)

@@ -5,15 +5,27 @@ import json
 import os
 import pathlib
 import re
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import rank_program
-from training_runs import TASK, TINY, assert_same_outcome, new_run, outcome, resumed_run, without_times
+from training_runs import (
+    ONE_STACK,
+    TASK,
+    TINY,
+    assert_same_outcome,
+    new_run,
+    one_stack_run,
+    outcome,
+    resumed_run,
+    without_times,
+)
 
 import minitransformer as mt
 from minitransformer.runs.interrupt import Interrupted
-from minitransformer.tasks import Copy, Reverse, Sort
+from minitransformer.tasks import Chars, Copy, Reverse, Sort
 
 # --- a run ----------------------------------------------------------------------------------------------
 
@@ -308,3 +320,130 @@ def test_fewer_cores_and_much_memory_are_no_reason_for_more_replicas(monkeypatch
     trainer = mt.Trainer(settings)
     assert len(trainer.replicas.models) == trainer.ranks.n_cores < 64
     assert trainer.settings.training.processes == 64
+
+
+# --- models of one stack ----------------------------------------------------------------------------------
+
+REGULARISED = {
+    "dropout": 0.3, "dropout_on": ("embedding", "residual", "attention", "relu"), "accumulate": 2, "processes": 2,
+    "weight_decay": 0.3, "clip_norm": 0.5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ONE_STACK)
+def test_a_run_of_one_stack_that_was_stopped_continues_bit_for_bit(tmp_path, kind):
+    for name in ("whole", "cut"):
+        trainer = one_stack_run(tmp_path / name, kind, **REGULARISED)
+        for stop in (4, 10) if name == "cut" else ():
+            with pytest.raises(Interrupted):
+                trainer.run(stop_requested=lambda trainer=trainer, stop=stop: trainer.step == stop)
+            trainer = resumed_run(tmp_path / name)
+            assert trainer.step == stop
+        result = trainer.run()
+    assert_same_outcome(tmp_path / "cut", tmp_path / "whole")
+    assert {path.name for path in (tmp_path / "cut").iterdir()} == {
+        path.name for path in (tmp_path / "whole").iterdir()
+    }
+    folder = mt.RunFolder(tmp_path / "cut")
+    model = mt.load_model(folder)
+    assert type(model) is type(trainer.model)
+    np.testing.assert_array_equal(model.flatten().data, trainer.model.flatten().data)
+    assert ("exact_match" in result) == (kind != "chars")
+    assert not any("cross_attention" in record for record in folder.metrics())
+
+
+@pytest.mark.parametrize("kind", ONE_STACK)
+def test_recomputed_layers_and_processes_move_no_weight_of_one_stack(tmp_path, monkeypatch, kind):
+    """Two replicas, in this process and in one of their own; layers with their caches, and run again."""
+    one_stack_run(tmp_path / "run", kind, **REGULARISED).run()
+    one_stack_run(tmp_path / "recomputed", kind, **REGULARISED, recompute=True).run()
+    monkeypatch.setattr("minitransformer.parallel.replicas.can_fork", lambda *x: False)
+    one_stack_run(tmp_path / "alone", kind, **REGULARISED).run()
+    for other in ("recomputed", "alone"):
+        for got, expected in list(zip(outcome(tmp_path / other), outcome(tmp_path / "run"), strict=True))[
+            ::2
+        ]:
+            assert got == expected  # weights, moments, metrics; not config's recompute
+
+
+def learned(task, family, **changes):
+    """Exact match on the validation set before training, and the result."""
+    settings = {
+        "family": family,
+        "n_layers": 1,
+        "d_model": 32,
+        "d_ff": 64,
+        "batch_tokens": 300,
+        "processes": 1,
+    }
+    settings |= {"warmup_steps": 10, "learning_rate": 1e-2, "schedule": "cosine", "evaluate_every": 50}
+    trainer = mt.Trainer(mt.RunSettings.of(task, {**settings, "max_len": 8, "solved_at": 0.9, **changes}))
+    before = mt.evaluate(trainer.model, trainer.sets["valid"]).get("exact_match")
+    return before, trainer.run()
+
+
+def test_an_encoder_alone_learns():
+    task = Sort(n_symbols=6, min_length=3, max_length=4, epoch_size=500, test_size=50)
+    before, result = learned(task, "encoder-only", steps=120)
+    assert before < 0.2 and result["exact_match"] > 0.4
+
+
+def test_a_decoder_alone_learns():
+    task = Copy(n_symbols=6, min_length=2, max_length=2, epoch_size=500, test_size=50)
+    before, result = learned(task, "decoder-only", steps=150)
+    assert before < 0.05 and result["exact_match"] > 0.2
+
+
+def test_a_text_that_repeats_itself_is_learned_and_written_on(tmp_path):
+    (tmp_path / "text.txt").write_text("the cat sat on the mat.\n" * 40)
+    task = Chars(str(tmp_path / "text.txt"), block=16, epoch_size=100)
+    settings = {"n_layers": 1, "d_model": 32, "d_ff": 64, "batch_tokens": 300, "max_len": 16, "processes": 1}
+    settings |= {"steps": 100, "warmup_steps": 10, "learning_rate": 1e-2, "evaluate_every": 50}
+    trainer = mt.Trainer(mt.RunSettings.of(task, settings))
+    assert trainer.run()["loss"] < 0.3
+    vocabulary, prompt = task.vocabulary, "the cat sat on"
+    ids = mt.greedy_decode(trainer.model, [vocabulary.encode(prompt)], None, None, 3)[0]
+    assert vocabulary.decode(ids.tolist()) == " th"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"family": "encoder-only", "pooling": "mean"},
+            "pooling: expected 'none', for one a position, got 'mean'",
+        ),
+        (
+            {"family": "encoder-only", "head": "none"},
+            "head: expected one that gives logits, which the loss compares with, got 'none'",
+        ),
+        ({"family": "decoder-only"}, "max_len: expected at least 12 for the sequences of this task, got 11"),
+    ],
+)
+def test_a_model_of_one_stack_that_does_not_fit_is_refused_before_there_is_a_folder(
+    tmp_path, changes, message
+):
+    with pytest.raises(mt.ConfigError) as raised:
+        new_run(tmp_path / "run", **changes).run()
+    assert str(raised.value) == message and not (tmp_path / "run").exists()
+
+
+@dataclass(frozen=True)
+class Largest(Sort):
+    """One answer to a sequence: its largest number."""
+
+    name: ClassVar[str] = "largest"
+
+    def answer(self, sequence):
+        return sequence.max(keepdims=True)
+
+
+def test_one_answer_to_a_sequence_needs_a_model_that_pools():
+    task = Largest(n_symbols=4, min_length=3, max_length=5, epoch_size=300, test_size=40)
+    with pytest.raises(mt.ConfigError) as raised:
+        learned(task, "encoder-only")
+    assert (
+        str(raised.value) == "pooling: expected 'mean' or 'first', for one answer to a sequence, got 'none'"
+    )
+    _, result = learned(task, "encoder-only", pooling="first", steps=60)
+    assert result["exact_match"] >= 0.8

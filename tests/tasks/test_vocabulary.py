@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 import minitransformer as mt
 from minitransformer.tasks import BOS, EOS, PAD, Vocabulary
+from minitransformer.tasks.vocabulary import Characters
 
 SYMBOLS = st.lists(
     st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=4),
@@ -52,3 +53,36 @@ def test_an_unknown_symbol_is_named_with_the_nearest():
 def test_several_symbols_that_are_near_are_all_named_the_nearest_first():
     with pytest.raises(mt.InputError, match=r"'hous' \(did you mean 'house' or 'houses' or 'mouse'\?\)"):
         Vocabulary(["mouse", "houses", "tree", "house"]).encode("hous")
+
+
+@given(st.text("ab <>\n\r\té☃\u2028😀", min_size=1, max_size=30))
+def test_characters_are_each_an_id(text):
+    """Line ends and blanks, too, which Vocabulary takes for separators."""
+    vocabulary = Characters(sorted(set(text)))
+    ids = vocabulary.encode(text)
+    assert len(ids) == len(text) and vocabulary.decode(ids) == text and min(ids) >= 3
+    assert vocabulary.decode([*ids, EOS, *ids]) == text
+    assert [vocabulary.symbols[i] for i in ids] == list(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected a text, got ''"),
+        (None, "expected a text, got None"),
+        (["a"], "expected a text, got ['a']"),
+        ("abda", "unknown character 'd'; the text that was learned has none"),
+        ("a\n", r"unknown character '\n'; the text that was learned has none"),
+        ("a\udcff", r"unknown character '\udcff'; the text that was learned has none"),
+    ],
+)
+def test_messages_of_characters(text, message):
+    with pytest.raises(mt.InputError) as raised:
+        Characters("abc").encode(text)
+    assert str(raised.value) == message
+
+
+def test_the_specials_are_no_characters():
+    """Nor can they be written: a text that says <s> is three characters."""
+    vocabulary = Characters("<>s")
+    assert vocabulary.encode("<s>") == [3, 5, 4]

@@ -6,12 +6,13 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import minitransformer as mt
 from minitransformer.tasks import BOS, EOS, PAD, SequenceTask
 from minitransformer.training import BatchStream, by_length, make_batch, split_batch
+from minitransformer.training.batching import OneStackBatch, aligned_batch, joined_batch, longest_input
 
 SYMBOLS = st.lists(st.integers(3, 99), max_size=13)
 PAIRS = st.lists(st.tuples(SYMBOLS, SYMBOLS), min_size=1, max_size=40)
@@ -143,3 +144,112 @@ def test_parts_of_a_batch_are_its_sentences(pairs, n):
     for name in ("src_ids", "tgt_in", "tgt_out"):
         rows = sorted(row.tolist() for part in found for row in getattr(part, name))
         assert rows == sorted(getattr(batch, name).tolist())
+
+
+# ---- batches for models of one stack
+
+
+def test_a_decoder_alone_reads_source_and_target_as_one_text():
+    batch = joined_batch([([7, 8, 9], [5]), ([6], [4, 3, 10, 11])])
+    assert batch.ids.tolist() == [[7, 8, 9, EOS, BOS, 5, PAD], [6, EOS, BOS, 4, 3, 10, 11]]
+    assert batch.answers.tolist() == [[PAD, PAD, PAD, PAD, 5, EOS, PAD], [PAD, PAD, 4, 3, 10, 11, EOS]]
+    assert batch.n_tokens == 7 == make_batch([([7, 8, 9], [5]), ([6], [4, 3, 10, 11])]).n_tokens
+
+
+@given(PAIRS)
+def test_each_answer_of_a_joined_batch_follows_what_has_been_read(pairs):
+    """As in a language model: the id to answer with is the next one read; nothing is asked within the source."""
+    batch = joined_batch(pairs)
+    assert batch.ids.shape == batch.answers.shape
+    assert batch.n_tokens == np.count_nonzero(batch.answers != PAD) == make_batch(pairs).n_tokens
+    assert batch.inputs == (batch.ids,) and batch.targets is batch.answers
+    for (source, target), ids, answers in zip(pairs, batch.ids.tolist(), batch.answers.tolist(), strict=True):
+        n = len(source) + 2 + len(target)
+        assert ids[:n] == [*source, EOS, BOS, *target] and not any(ids[n:]) and not any(answers[n:])
+        assert answers[:n] == [*[PAD] * (len(source) + 1), *ids[len(source) + 2 : n], EOS]
+
+
+@given(
+    st.lists(
+        st.integers(1, 9).flatmap(
+            lambda n: st.tuples(*[st.lists(st.integers(3, 99), min_size=n, max_size=n)] * 2)
+        ),
+        min_size=1,
+        max_size=9,
+    )
+)
+def test_an_aligned_batch_has_an_answer_at_each_position(pairs):
+    batch = aligned_batch(pairs)
+    assert batch.ids.shape == batch.answers.shape and batch.n_tokens == sum(
+        len(target) for _, target in pairs
+    )
+    for (source, target), ids, answers in zip(pairs, batch.ids.tolist(), batch.answers.tolist(), strict=True):
+        n = len(source)
+        assert ids[:n] == source and answers[:n] == target and not any(ids[n:]) and not any(answers[n:])
+
+
+def test_or_one_answer_for_all_of_them():
+    batch = aligned_batch([([7, 8, 9], [5]), ([6], [4])])
+    assert batch.ids.tolist() == [[7, 8, 9], [6, PAD, PAD]] and batch.answers.tolist() == [[5], [4]]
+    assert batch.n_tokens == 2
+
+
+def test_padding_among_the_answers_is_not_counted():
+    """A task may leave a position without an answer."""
+    assert aligned_batch([([7, 8, 9], [PAD, 5, PAD]), ([6, 3], [4, PAD])]).n_tokens == 2
+
+
+@pytest.mark.parametrize("pairs", [[([7, 8], [5, 6, 4])], [([7, 8], [5]), ([7, 8], [5, 6])], [([7, 8], [])]])
+def test_answers_that_are_not_aligned_are_refused(pairs):
+    n = len(pairs[0][1])
+    with pytest.raises(mt.InputError) as raised:
+        aligned_batch(pairs)
+    expected = "encoder-only: expected a target as long as its source, 2 symbols, or of one symbol, got"
+    assert str(raised.value) == f"{expected} {n}"
+
+
+@pytest.mark.parametrize("make", [joined_batch, aligned_batch])
+def test_a_batch_of_no_pairs_is_refused(make):
+    with pytest.raises(mt.InputError, match="expected at least one pair to make a batch of, got none"):
+        make([])
+
+
+@given(PAIRS, st.integers(1, 9))
+def test_parts_of_a_joined_batch_are_its_rows(pairs, n):
+    batch = joined_batch(pairs)
+    found = split_batch(batch, n)
+    assert {type(part) for part in found} == {OneStackBatch} and len(found) == min(n, len(pairs))
+    assert [part.n_tokens for part in found] == [int((part.answers != PAD).sum()) for part in found]
+    rows = [
+        [*ids, *answers]
+        for part in found
+        for ids, answers in zip(*map(np.ndarray.tolist, part[:2]), strict=True)
+    ]
+    expected = [
+        [*ids, *answers] for ids, answers in zip(batch.ids.tolist(), batch.answers.tolist(), strict=True)
+    ]
+    assert sorted(rows) == sorted(expected)
+
+
+@given(PAIRS)
+@example(
+    [([3] * 5, [4]), ([3], [4] * 9), ([3] * 6, [4] * 5)]
+)  # the longest source, target, and both together
+def test_the_longest_input_is_that_of_any_batch(pairs):
+    for make in (make_batch, joined_batch):
+        expected = max(ids.shape[1] for pair in pairs for ids in make([pair]).inputs)
+        assert longest_input(pairs, make) == expected
+    same = [(source, source) for source, _ in pairs if source]
+    if same:
+        assert longest_input(same, aligned_batch) == max(len(source) for source, _ in same)
+
+
+def test_a_stream_makes_the_batches_that_it_is_told_to():
+    stream, plain = BatchStream(Shift(), 64, 5, joined_batch), BatchStream(Shift(), 64, 5)
+    for _ in range(12):
+        batch, other = stream.next(), plain.next()
+        assert isinstance(batch, OneStackBatch) and batch.n_tokens == other.n_tokens
+        assert (batch.ids == EOS).sum() == len(batch.ids) == len(other.src_ids)
+        assert [row[row != PAD].tolist() for row in batch.answers] == [
+            row[row != PAD].tolist() for row in other.tgt_out
+        ]

@@ -1,0 +1,72 @@
+"""The Parameters that a layer holds where nobody looks for them: their gradients would go unchecked in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from types import FunctionType
+from typing import Any
+
+from minitransformer.parameter import Parameter, is_layer, parameters_of, walk
+
+
+def hidden_parameters(layer: Any, objects: Iterable[Any], found: Iterable[Parameter]) -> list[str]:
+    """A sentence for each Parameter of a class or in a closure, and one for all others that are not among `found`.
+
+    `objects` are all objects in a copy of the layer, and `found` its parameters.
+    """
+    told, objects, known = [], list(objects), {id(p) for p in found}
+    if n_others := sum(isinstance(x, Parameter) and id(x) not in known for x in objects):
+        told.append(f"{n_others} Parameter(s) not found: not in an attribute, list or dict of a layer")
+    for name in parameters_of_classes([layer, *objects]):
+        told.append(f"{name} is a Parameter of a class, and not found: make it in __init__, on self")
+    for name in parameters_in_closures(layer):
+        told.append(
+            f"{name} is a Parameter in the closure of a function, and not found: make it an attribute"
+        )
+    return told
+
+
+def parameters_of_classes(objects: Iterable[Any]) -> list[str]:
+    """The names of the Parameters that are attributes of the objects' classes, and so belong to no layer."""
+    classes = {cls for x in objects for cls in type(x).__mro__}
+    found = ((cls, name) for cls in classes for name, x in vars(cls).items() if isinstance(x, Parameter))
+    return sorted(f"{cls.__name__}.{name}" for cls, name in found)
+
+
+def parameters_in_closures(layer: Any) -> list[str]:
+    """The paths of the Parameters in closures: of the methods of all layers, of functions among their attributes.
+
+    Those that are attributes of a layer as well are left out.
+    """
+    layers, found, own = [], set(), {id(p) for p in parameters_of(layer).values()}
+
+    def is_layer_below(node: Any) -> bool:
+        if is_layer(node):
+            layers.append(node)
+        return is_layer(node)
+
+    functions = [leaf for _, leaf in walk([("", layer)], is_layer_below, set()) if is_function(leaf)]
+    classes = {cls for x in layers for cls in type(x).__mro__}
+    functions += [x for cls in classes for x in vars(cls).values() if is_function(x)]
+    for function in functions:  # grows: functions may lie in the closures of others
+        for path, leaf in walk(closure_of(function), is_layer, set()):
+            if isinstance(leaf, Parameter):
+                found |= set() if id(leaf) in own else {path}
+            elif is_function(leaf) and leaf not in functions:
+                functions.append(leaf)
+    return sorted(found)
+
+
+def is_function(x: Any) -> bool:
+    """Whether `x` is a function written in Python, which may have a closure."""
+    return isinstance(x, FunctionType)
+
+
+def closure_of(function: FunctionType) -> list[tuple[str, Any]]:
+    """Name and value of the variables of enclosing functions that `function` uses."""
+    found = []
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # no value has been assigned yet
+            found.append((name, cell.cell_contents))
+    return found
