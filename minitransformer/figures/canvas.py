@@ -43,7 +43,7 @@ def _take_fonts(figure: Any) -> list[str]:
 
     usual, *others = [findfont(FontProperties()), *sorted({font.fname for font in fontManager.ttflist})]
     texts = figure.findobj(Text)
-    missing = {c for text in texts for c in text.get_text() if c.isprintable() and c != " "}
+    missing = {c for text in texts for c in text.get_text() if c > " " and not c.isspace()}
     missing -= set(map(chr, FT2Font(usual).get_charmap()))
     families: list[str] = []
     for path in others if missing else ():
