@@ -46,8 +46,12 @@ def _take_fonts(figure: Any) -> list[str]:
     missing = {c for text in texts for c in text.get_text() if c > " " and not c.isspace()}
     missing -= set(map(chr, FT2Font(usual).get_charmap()))
     families: list[str] = []
-    for path in others if missing else ():
+    for path in others:
+        if not missing:
+            break
         font = FT2Font(path)
+        if font.family_name.startswith("Last Resort"):  # it has a box for each
+            continue
         if found := missing & set(map(chr, font.get_charmap())):
             families.append(font.family_name)
             missing -= found
