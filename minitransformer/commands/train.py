@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass, replace
 from itertools import count
@@ -26,6 +27,8 @@ from minitransformer.runs.trainer import Trainer
 from minitransformer.tasks import TASKS, Task, task_class
 from minitransformer.training.schedule import learning_rate
 from minitransformer.validation.settings import from_settings, one_of
+
+RUNS = Path("runs")
 
 
 def add(commands: Commands) -> None:
@@ -80,9 +83,8 @@ def train(arguments: argparse.Namespace) -> Answer:
     if arguments.out == "":
         raise ConfigError("--out: expected a folder, got an empty name")
     out = None if arguments.out is None else Path(arguments.out)
-    folder = RunFolder(
-        ranks.broadcast_from_root(lambda: out or _default_folder(arguments.task, arguments.resume))
-    )
+    path = ranks.broadcast_from_root(lambda: out or _default_folder(arguments.task, arguments.resume))
+    folder = RunFolder(path, _free_folders(arguments.task) if out is None else ())
     remark = ""
     if arguments.resume:
         before = ranks.broadcast_from_root(folder.settings)
@@ -243,9 +245,13 @@ def _value(text: str, kind: object) -> Any:
 
 def _default_folder(task: str, resume: bool) -> Path:
     """The first free one of runs/TASK, runs/TASK-2, …, or, to resume, the one that was begun last."""
-    runs = Path("runs")
-    names = (runs / (f"{task}-{n}" if n > 1 else task) for n in count(1))
     if not resume:
-        return next(path for path in names if not RunFolder(path).exists())
-    begun = [path for pattern in (task, f"{task}-*") for path in runs.glob(f"{pattern}/config.json")]
-    return max(begun, key=lambda path: path.stat().st_mtime_ns).parent if begun else next(names)
+        return next(_free_folders(task))
+    begun = [path for pattern in (task, f"{task}-*") for path in RUNS.glob(f"{pattern}/config.json")]
+    return max(begun, key=lambda path: path.stat().st_mtime_ns).parent if begun else RUNS / task
+
+
+def _free_folders(task: str) -> Iterator[Path]:
+    """Those of runs/TASK, runs/TASK-2, … that hold no run when it is their turn."""
+    names = (RUNS / (f"{task}-{n}" if n > 1 else task) for n in count(1))
+    return (path for path in names if not RunFolder(path).exists())

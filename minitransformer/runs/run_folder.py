@@ -20,14 +20,15 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from minitransformer.backend import Array
 from minitransformer.config import TrainingConfig, TransformerConfig
-from minitransformer.errors import CheckpointError, ConfigError, MinitransformerError, describe
+from minitransformer.errors import CheckpointError, ConfigError, InputError, MinitransformerError, describe
 from minitransformer.files import (
     append_line,
     as_json,
@@ -63,17 +64,30 @@ T = TypeVar("T")
 class RunFolder:
     """Reads and writes the files of one run."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, others: Iterable[Path] = ()) -> None:
+        self.path, self._others = (
+            Path(path),
+            others,
+        )  # where to begin a run if one has been begun in `path` meanwhile
         self._claimed: IO[bytes] | None = None
 
     def create(self, settings: RunSettings) -> None:
-        """Begin a run. Raises ConfigError, and touches nothing, if the folder holds one already."""
+        """Begin a run. Raises ConfigError, and touches nothing, if the folder holds one, and there are no others."""
         taken = ConfigError(
             f"{self.path} already holds a run; continue it with --resume, or choose another folder with --out"
         )
+        for path in chain([self.path], self._others):
+            self.path = path
+            try:
+                return self._create(settings)
+            except FileExistsError:  # perhaps of a run that was begun in the same moment
+                pass
+        raise taken
+
+    def _create(self, settings: RunSettings) -> None:
+        """Begin a run here. Raises FileExistsError, and touches nothing, if the folder holds one."""
         if self.exists():
-            raise taken
+            raise FileExistsError
         files = settings.task.files()
         if self.path.is_symlink() and not self.path.exists():
             raise ConfigError(f"{self.path} is a link that leads nowhere; choose another folder with --out")
@@ -82,8 +96,8 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._write_config(settings, {name: _digest(x) for name, x in files.items()}, new=True)
-        except FileExistsError:  # of a run that was begun in the same moment
-            raise taken from None
+        except FileExistsError:
+            raise
         except OSError as error:
             raise ConfigError(f"cannot make the run folder {self.path}: {error.strerror}") from None
         for name, content in files.items():
@@ -187,6 +201,8 @@ class RunFolder:
                     f"install a newer minitransformer"
                 )
             return parse(config)
+        except InputError as error:
+            raise CheckpointError(f"{path}: damaged ({error})") from None
         except MinitransformerError as error:
             raise type(error)(f"{path}: {error}") from None
         except (FileNotFoundError, NotADirectoryError):

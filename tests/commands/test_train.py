@@ -115,6 +115,13 @@ def test_the_default_folder_is_a_free_one(capsys, tmp_path, monkeypatch):
     assert (tmp_path / "runs" / "copy" / "config.json").stat().st_mtime_ns == before
 
 
+def test_runs_that_are_begun_at_once_have_folders_of_their_own(tmp_path):
+    command = [sys.executable, "-m", "minitransformer", "train", "copy", "--json", "--set", *TINY]
+    started = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) for _ in range(3)]
+    folders = {json.loads(process.communicate(timeout=60)[0])["run"] for process in started}
+    assert folders == {os.path.join("runs", name) for name in ("copy", "copy-2", "copy-3")}
+
+
 def test_the_run_that_was_begun_last_is_resumed(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(3):

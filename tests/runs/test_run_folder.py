@@ -681,6 +681,16 @@ def test_a_link_to_a_folder_may_become_a_run_and_a_link_to_nowhere_may_not(tmp_p
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_of_runs_begun_in_the_same_moment_the_next_takes_the_next_name(tmp_path):
+    names = [tmp_path / name for name in "abc"]
+    folders = [mt.RunFolder(names[0], iter(names[1:])) for _ in range(4)]
+    for folder in folders[:3]:
+        folder.create(settings_of())
+    assert [folder.path for folder in folders[:3]] == names
+    with pytest.raises(mt.ConfigError, match="already holds a run"):
+        folders[3].create(settings_of())
+
+
 def test_a_run_that_was_begun_in_the_same_moment_is_refused_and_intact(tmp_path, monkeypatch):
     folder = mt.RunFolder(tmp_path)
     folder.create(settings_of())
