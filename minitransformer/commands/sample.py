@@ -14,6 +14,7 @@ from minitransformer.models.decoder_only import DecoderOnly
 from minitransformer.runs.run_folder import RunFolder
 from minitransformer.runs.weights import load_model
 from minitransformer.streams import write
+from minitransformer.system import single_blas_thread
 from minitransformer.tasks.vocabulary import SPECIALS
 from minitransformer.validation.settings import require
 
@@ -55,8 +56,9 @@ def sample(arguments: argparse.Namespace) -> Answer:
     prompt = task.vocabulary.encode(text)
     if not arguments.json:
         write(text, end="")
-    for i in islice(continuation(model, prompt, choose), arguments.length):
-        text += task.vocabulary.symbols[i]
-        if not arguments.json:
-            write(text[-1], end="")
+    with single_blas_thread():  # the products of one character are too small to share
+        for i in islice(continuation(model, prompt, choose), arguments.length):
+            text += task.vocabulary.symbols[i]
+            if not arguments.json:
+                write(text[-1], end="")
     return {"prompt": arguments.prompt, "text": text}, ""

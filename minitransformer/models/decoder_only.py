@@ -21,10 +21,9 @@ from minitransformer.models.encoder import EncoderCache
 from minitransformer.models.one_stack import OneStack, OneStackEmbeddingCache, positions_of
 from minitransformer.models.recompute import Keep
 from minitransformer.validation import checked
-from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import doors_open
 from minitransformer.validation.settings import as_integer
-from minitransformer.validation.training import check_kept, decoder_only_inputs, ids_for, next_ids
+from minitransformer.validation.training import decoder_only_inputs, gradient_of_answers, ids_for, next_ids
 
 
 class DecoderOnlyCache(NamedTuple):
@@ -57,10 +56,9 @@ class DecoderOnly(OneStack):
         logits, cache_output = self.output.forward(x)
         return logits, DecoderOnlyCache(cache_embedding, cache_stack, cache_output, logits.shape)
 
-    @gradient_of_shape(lambda model, cache: cache.shape)
-    def backward(self, dlogits: Array, cache: DecoderOnlyCache) -> None:
-        check_kept(cache.stack.layers)
-        dx = self.output.backward(dlogits, cache.output)
+    @checked(gradient_of_answers)
+    def backward(self, dy: Array, cache: DecoderOnlyCache) -> None:
+        dx = self.output.backward(dy, cache.output)
         dx = self.stack.backward(dx, cache.stack)
         self.embedding.backward(dx, cache.embedding)
 

@@ -15,8 +15,7 @@ from minitransformer.models.encoder import EncoderCache
 from minitransformer.models.one_stack import OneStack, OneStackEmbeddingCache, positions_of
 from minitransformer.models.recompute import Keep
 from minitransformer.validation import checked
-from minitransformer.validation.gradients import gradient_of_shape
-from minitransformer.validation.training import check_kept, one_stack_inputs
+from minitransformer.validation.training import gradient_of_answers, one_stack_inputs
 
 
 class EncoderOnlyCache(NamedTuple):
@@ -63,9 +62,8 @@ class EncoderOnly(OneStack):
             x, cache_output = self.output.forward(x)
         return x, EncoderOnlyCache(cache_embedding, cache_stack, w, cache_output, x.shape)
 
-    @gradient_of_shape(lambda model, cache: cache.shape)
+    @checked(gradient_of_answers)
     def backward(self, dy: Array, cache: EncoderOnlyCache) -> None:
-        check_kept(cache.stack.layers)
         dx = dy if self.output is None else self.output.backward(dy, cache.output)
         if cache.pooling is not None:
             dx = cache.pooling * dx

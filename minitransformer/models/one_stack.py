@@ -25,6 +25,7 @@ from minitransformer.models.inputs import positions_layer
 from minitransformer.models.sublayers import layer_norm
 from minitransformer.module import Module, Parameter
 from minitransformer.one_stack_config import OneStackConfig, family_of
+from minitransformer.validation.layers import layer_inputs
 from minitransformer.validation.settings import require
 
 
@@ -118,6 +119,7 @@ class MaskedLMHead(Module):
         self.projection = OutputProjection(config.tgt_vocab_size, config.d_model, E=E, rng=rng, dtype=dtype)
         self.b_V = Parameter(zeros((config.tgt_vocab_size,), dtype))
 
+    @layer_inputs
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, tuple[Any, ...]]:
         h, cache_linear = self.linear.forward(x)
         h, cache_activation = self.activation.forward(h)

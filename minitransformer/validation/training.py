@@ -83,12 +83,21 @@ def next_ids(E: Any, ids: Array, state: Any) -> Array:
 def gradient_of_logits(model: Any, dlogits: Array, cache: Any) -> tuple[Any, ...]:
     """Check the arguments of Transformer.backward; return them, dlogits in the model's dtype. Raises InputError."""
     check_kept(cache.decoder.layers)
-    E, shape = model.output.E, (*cache.output.x.shape[:-1], model.config.tgt_vocab_size)
-    if getattr(dlogits, "shape", None) != shape or not castable(dlogits, E.data):
-        raise InputError(
-            f"dlogits: expected numbers of shape {shape}, like the logits, got {describe(dlogits)}"
-        )
-    return model, beside(dlogits, "dlogits", E.data).astype(E.data.dtype, copy=False), cache
+    shape = (*cache.output.x.shape[:-1], model.config.tgt_vocab_size)
+    return model, gradient_like("dlogits", dlogits, shape, model.output.E.data), cache
+
+
+def gradient_of_answers(model: Any, dy: Array, cache: Any) -> tuple[Any, ...]:
+    """Check the arguments of the backward of a model of one stack, as `gradient_of_logits` does."""
+    check_kept(cache.stack.layers)
+    return model, gradient_like("dy", dy, cache.shape, model.embedding.embedding.E.data), cache
+
+
+def gradient_like(name: str, dy: Array, shape: tuple[int, ...], weights: Array) -> Array:
+    """`dy` on the device and in the dtype of `weights`. Raises InputError unless it has the answers' shape."""
+    if getattr(dy, "shape", None) != shape or not castable(dy, weights):
+        raise InputError(f"{name}: expected numbers of shape {shape}, like the logits, got {describe(dy)}")
+    return beside(dy, name, weights).astype(weights.dtype, copy=False)
 
 
 def check_kept(kept_of_layers: list[Any]) -> None:

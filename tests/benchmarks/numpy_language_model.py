@@ -14,7 +14,7 @@ from minitransformer.inference.sampling import sampler
 from minitransformer.models import DecoderOnly
 from minitransformer.one_stack_config import OneStackConfig
 from minitransformer.parallel.replicas import default_processes
-from minitransformer.system import keep_freed_memory
+from minitransformer.system import keep_freed_memory, single_blas_thread
 from minitransformer.tasks import Chars
 from minitransformer.training import split_batch
 from minitransformer.training.batching import OneStackBatch
@@ -49,9 +49,11 @@ class Step:
 
 
 class Sample:
-    """Characters after a prompt, one sequence, each drawn from its distribution."""
+    """Characters after a prompt, one sequence, each drawn from its distribution, on one thread as in the command."""
 
     def __init__(self, shape: Shape, n: int) -> None:
+        self.running = ExitStack()
+        self.running.enter_context(single_blas_thread())
         self.model, self.n = model_of(shape), n
         self.prompt = blocks(shape)[0][0, :16].tolist()
 

@@ -178,7 +178,7 @@ def test_messages_of_forward_and_backward():
     expected = "backward: this forward kept nothing (keep='nothing'); use 'caches' or 'inputs'"
     assert message_of(model.backward, logits, cache) == expected
     logits, cache = model.forward([[3, 4]])
-    expected = "dlogits: expected the output's shape, (1, 2, 13), got (1, 1, 13)"
+    expected = "dy: expected numbers of shape (1, 2, 13), like the logits, got float64 of shape (1, 1, 13)"
     assert message_of(model.backward, logits[:, :1], cache) == expected
 
 

@@ -131,7 +131,7 @@ def test_messages():
     assert message_of(model.forward, [[3, 4]], [[0, 0]]) == expected
     assert message_of(model.forward, [[3] * 18]) == "ids: expected at most max_len=17 tokens, got 18"
     y, cache = model.forward([[3, 4], [5, 0]])
-    expected = "dy: expected the output's shape, (2, 1, 13), got (2, 2, 13)"
+    expected = "dy: expected numbers of shape (2, 1, 13), like the logits, got float64 of shape (2, 2, 13)"
     assert message_of(model.backward, np.zeros((2, 2, V)), cache) == expected
     y, cache = model.forward([[3, 4]], keep="nothing")
     expected = "backward: this forward kept nothing (keep='nothing'); use 'caches' or 'inputs'"

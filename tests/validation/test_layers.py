@@ -16,7 +16,14 @@ from minitransformer.module import Module
 LAYERS = [
     cls for cls in CASES if cls.__module__.startswith(("minitransformer.layers", "minitransformer.models"))
 ]
-OF_IDS = (layers.Embedding, models.InputEmbedding, models.Transformer)
+OF_IDS = (
+    layers.Embedding,
+    models.InputEmbedding,
+    models.Transformer,
+    models.OneStackEmbedding,
+    models.EncoderOnly,
+    models.DecoderOnly,
+)
 FLOATS = "expected an array of floating-point numbers, got "
 GENERATOR = (
     "rng: expected a random generator, as numpy.random.default_rng(0) is, or None for evaluation, got "
