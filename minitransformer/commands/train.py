@@ -252,6 +252,6 @@ def _default_folder(task: str, resume: bool) -> Path:
 
 
 def _free_folders(task: str) -> Iterator[Path]:
-    """Those of runs/TASK, runs/TASK-2, … that hold no run when it is their turn."""
+    """The folders runs/TASK, runs/TASK-2, … that hold no run when it is their turn."""
     names = (RUNS / (f"{task}-{n}" if n > 1 else task) for n in count(1))
     return (path for path in names if not RunFolder(path).exists())

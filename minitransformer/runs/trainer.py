@@ -17,6 +17,7 @@ from minitransformer.parallel.ranks import Ranks
 from minitransformer.parallel.replicas import GRADIENTS, Replicas, default_processes
 from minitransformer.parallel.sharded_adam import ShardedAdam
 from minitransformer.parallel.training_step import train_step
+from minitransformer.runs.estimate import in_words, require_memory, training_mb
 from minitransformer.runs.evaluation import cross_attention_sharpness, final_sets, held_out, measure
 from minitransformer.runs.interrupt import Interrupted
 from minitransformer.runs.progress import Progress
@@ -31,7 +32,7 @@ from minitransformer.runs.state import (
     save_state,
     saved_weights,
 )
-from minitransformer.system import can_fork, keep_freed_memory
+from minitransformer.system import can_fork, keep_freed_memory, memory_mb
 from minitransformer.training.batching import Batch, BatchStream, longest_input, split_batch
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.training.schedule import learning_rate
@@ -66,6 +67,8 @@ class Trainer:
         self.folder = folder if self.ranks.rank == 0 else None
         if device == "cuda" and self.ranks.n > 1:
             use_gpu(self.ranks.on_machine)
+        if device == "cpu":
+            require_memory(settings.model, config)
         self.model = build(settings.model, settings.seed, config.dtype, device)
         # Another processor may round the first weights differently.
         self.ranks.all_gather(self.model.flatten().data)
@@ -135,10 +138,18 @@ class Trainer:
     def _run(self, progress: Progress, stop_requested: Callable[[], bool]) -> dict[str, Any]:
         config = self.settings.training
         where = f", run folder {self.folder.path}" if self.folder is not None else ""
+        on_gpu = self._gpu_memory()
+        mb = training_mb(self.settings.model, config, len(self.replicas.models))
         progress.say(
-            f"{self.settings.task.name}: {self.model.n_parameters():,} parameters, "
-            f"at most {config.steps} steps{where}" + f", {self.ranks.n} ranks" * (self.ranks.n > 1)
+            f"{self.settings.task.name}: {self.model.n_parameters():,} parameters, at most {config.steps} steps"
+            + f", about {in_words(mb)} of memory" * (not on_gpu)
+            + where
+            + f", {self.ranks.n} ranks" * (self.ranks.n > 1)
         )
+        if not on_gpu and (there := memory_mb()) is not None and mb > there:
+            progress.say(
+                f"this machine has {in_words(there)}; a smaller batch_tokens, or recompute=true, takes less"
+            )
         for remark in self.settings.task.remarks():
             progress.say(remark)
         if self.state.ended or self.step >= config.steps:

@@ -88,7 +88,7 @@ def test_a_signal_saves_and_the_run_resumes_bit_for_bit(tmp_path, whole_process,
 def test_a_second_signal_ends_a_step_that_never_ends(tmp_path, second, processes):
     """And its workers, too."""
     path = tmp_path / "run"
-    more = ["accumulate=400000", "batch_tokens=20", f"processes={processes}"]
+    more = ["accumulate=60000", "batch_tokens=20", f"processes={processes}"]
     process = start("train", "copy", "--out", path, "--set", *SETTINGS, *more)
     wait_until(process, lambda: (path / "lock").exists())
     time.sleep(1)  # into the step
