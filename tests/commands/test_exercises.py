@@ -97,8 +97,10 @@ def test_a_command_that_is_none_is_status_2(capsys, arguments):
 
 
 def test_ctrl_c_ends_a_check_without_a_traceback(folder):
-    """A terminal sends it to all processes of the command, at any moment."""
-    (folder / "dropout.py").write_text("import sys\nprint('begun', flush=True)\nwhile True:\n    pass\n")
+    """A terminal sends it to all processes of the command; the one that runs a file does not hear it."""
+    heard = "signal.signal(signal.SIGINT, lambda *_: print('heard', flush=True))"
+    source = f"import signal\n{heard}\nprint('begun', flush=True)\nwhile True:\n    pass\n"
+    (folder / "dropout.py").write_text(source)
     command = [sys.executable, "-m", "minitransformer", "exercises", "check", str(folder), "dropout"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
