@@ -25,6 +25,8 @@ from minitransformer.validation.settings import (
 
 DROPOUT_PLACES = ("embedding", "residual", "attention", "relu")
 POSITIONS = (*TABLES, "learned", "rotary")
+# no model and no machine has more; with far more, nothing would end
+MOST_LAYERS, MOST_PROCESSES, MOST_BATCHES = 1_000, 1_024, 65_536
 TIES = (True, "source_target", "target_output", False)
 
 
@@ -65,6 +67,7 @@ class TransformerConfig:
         for name in ("d_k", "d_v"):
             if getattr(self, name) is not None:
                 check_size(name, getattr(self, name))
+        require(self.n_layers <= MOST_LAYERS, "n_layers", f"at most {MOST_LAYERS:,}", self.n_layers)
         head_widths(self.d_model, self.n_heads, self.d_k, self.d_v)
         require(0 <= self.dropout < 1, "dropout", "a probability 0 <= p < 1", self.dropout)
         require(between(self.eps, *FLOAT32), "eps", "a number above 0 that float32 can hold", self.eps)
@@ -217,6 +220,9 @@ class TrainingConfig:
         require(falls, "last_learning_rate", "0, or at most the learning_rate of 'cosine'", last)
         solved = self.solved_at is None or 0 <= self.solved_at <= 1
         require(solved, "solved_at", "a share 0 <= x <= 1, or None", self.solved_at)
+        most = {"processes": MOST_PROCESSES, "accumulate": MOST_BATCHES}
+        for name, n in most.items():
+            require((getattr(self, name) or 1) <= n, name, f"at most {n:,}", getattr(self, name))
         for name in ("processes", "patience"):
             counts = getattr(self, name) is None or getattr(self, name) >= 1
             require(counts, name, "at least 1, or None", getattr(self, name))

@@ -17,8 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from minitransformer.errors import InputError
+
 # NAME.PID.tmp: a file that process PID is writing
 TEMPORARY = re.compile(r"(.+)\.([0-9]{1,9})\.tmp", re.DOTALL)
+# the byte order marks with which text in UTF-16 begins, as some Windows programs write it
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -99,8 +103,19 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, with or without a byte order mark. Raises OSError as `open_regular` does."""
-    return read_bytes(path).decode("utf-8-sig")
+    """The text of a file in UTF-8, with or without a byte order mark.
+
+    Raises InputError for one in UTF-16, UnicodeDecodeError for other bytes, OSError as `open_regular` does.
+    """
+    content = read_bytes(path)
+    refuse_utf_16(content)
+    return content.decode("utf-8-sig")
+
+
+def refuse_utf_16(content: bytes) -> None:
+    """Raise InputError for text in UTF-16, if its byte order mark shows it."""
+    if content.startswith(UTF_16):
+        raise InputError("expected UTF-8, got UTF-16; save it as UTF-8")
 
 
 def as_json(record: dict[str, Any], indent: int | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Names from earlier versions, which still work, with a warning, until the next version."""
+"""Names from earlier versions, which still work, with a warning, as docs/stability.md promises."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 def warn_renamed(old: str, new: str, stacklevel: int = 3) -> None:
     """Warn the caller's caller that `old` is now called `new`."""
     warnings.warn(
-        f"{old} is now {new}; the old name goes with the next version", DeprecationWarning, stacklevel
+        f"{old} is now {new}; the old name goes with the next minor version", DeprecationWarning, stacklevel
     )
 
 

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.util import find_spec
 
 from minitransformer.backend import Array, on_gpu
@@ -83,6 +83,21 @@ def peak_memory_mb(forks: Sequence[int] = ()) -> float | None:
         return own + sum(map(_private_memory_mb, forks))
     except OSError:  # kernels before 4.14, and some sandboxes, do not report it
         return None
+
+
+def memory_mb() -> float | None:
+    """Memory that this process may use, in MB (10^6 bytes): the machine's, or its control group's if that is less.
+
+    None where the system does not say.
+    """
+    try:
+        sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    except (AttributeError, ValueError, OSError):  # Windows
+        return None
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError), open(limit) as file:  # ValueError: "max"
+            sizes.append(int(file.read()))
+    return min(sizes) / 1e6
 
 
 def _private_memory_mb(pid: int) -> float:

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+import minitransformer as mt
 from minitransformer.files import (
     append_line,
     as_json,
@@ -106,6 +107,13 @@ def test_what_dead_processes_left_is_swept_and_nothing_else(tmp_path):
 def test_a_byte_order_mark_is_no_text(tmp_path):
     write_bytes(tmp_path / "x", "\ufeffÄ".encode())
     assert read_text(tmp_path / "x") == "Ä"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_is_called_so(tmp_path, encoding):
+    write_bytes(tmp_path / "x", "\ufeff{}".encode(encoding))
+    with pytest.raises(mt.InputError, match="expected UTF-8, got UTF-16; save it as UTF-8"):
+        read_text(tmp_path / "x")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder"])

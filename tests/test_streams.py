@@ -73,7 +73,7 @@ def test_a_full_disk_at_the_other_end_of_standard_output_is_said(run):
 
 
 @pytest.mark.parametrize("command", ["bench", "train", "translate", "gradcheck"])
-@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-16"])
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp437", "cp874", "cp1252", "utf-16"])
 def test_help_is_written_whatever_the_encoding(command, encoding):
     done = subprocess.run(
         [*COMMAND, command, "--help"], capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding}

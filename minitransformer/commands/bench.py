@@ -7,7 +7,7 @@ import textwrap
 from typing import Any
 
 from minitransformer.bench import bench
-from minitransformer.commands.common import Answer, Commands
+from minitransformer.commands.common import Answer, Commands, integer
 from minitransformer.config import PRESETS
 from minitransformer.streams import say
 
@@ -16,19 +16,24 @@ def add(commands: Commands) -> None:
     """Add the command `bench`."""
     sub = commands.add("bench", time_steps, "measure the speed of a training step on this machine", _epilog())
     sub.add_argument("--preset", metavar="NAME", default="toy", help="the model, see below (default: toy)")
-    sub.add_argument("--batch", metavar="N", type=int, default=32, help="sentences per step (default: 32)")
     sub.add_argument(
-        "--length", metavar="N", type=int, default=24, help="tokens of the longest sentence (default: 24)"
+        "--batch", metavar="N", type=integer, default=32, help="sentences per step (default: 32)"
+    )
+    sub.add_argument(
+        "--length", metavar="N", type=integer, default=24, help="tokens of the longest sentence (default: 24)"
     )
     sub.add_argument(
         "--steps",
         metavar="N",
-        type=int,
+        type=integer,
         help="how many steps to time, in each of two rounds (default: about 4 s)",
     )
     sub.add_argument("--dropout", metavar="P", type=float, help="P_drop, in place of the preset's")
     sub.add_argument(
-        "--processes", metavar="N", type=int, help="how many share the batch (default: as many as pay off)"
+        "--processes",
+        metavar="N",
+        type=integer,
+        help="how many share the batch (default: as many as pay off)",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -53,6 +54,17 @@ class Commands:
         return Commands(self._parsers.add_parser(name, help=help), metavar)
 
 
+def integer(text: str) -> int:
+    """The whole number that a text is, as Python reads numbers: 1e4 is one, too. Raises ValueError for any other."""
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+        if not number.is_integer():
+            raise
+        return int(number)
+
+
 def device(sub: argparse.ArgumentParser) -> None:
     """Add the argument --device."""
     sub.add_argument("--device", default="cpu", help="cpu (default) or cuda")
@@ -72,7 +84,9 @@ def trained(sub: argparse.ArgumentParser) -> None:
 def search(sub: argparse.ArgumentParser, beam: int) -> None:
     """Add the arguments of beam search; `beam` is the default width."""
     how = "1 is greedy" + ", the default" * (beam == 1)
-    sub.add_argument("--beam", metavar="K", type=int, default=beam, help=f"width of the beam search ({how})")
+    sub.add_argument(
+        "--beam", metavar="K", type=integer, default=beam, help=f"width of the beam search ({how})"
+    )
     sub.add_argument(
         "--alpha",
         metavar="A",
@@ -107,9 +121,9 @@ def at_work(model: Model) -> Iterator[Replicas]:
 
 def quoted(text: str) -> str:
     """`text` as an argument on a command line."""
-    if not set(text) & set('"$`\\!'):
-        return f'"{text}"' if " " in text else text or '""'
-    return shlex.quote(text)
+    if re.fullmatch(r"[\w@%+=:,./-]+", text):
+        return text
+    return shlex.quote(text) if set(text) & set('"$`\\!') else f'"{text}"'
 
 
 def program() -> str:

@@ -12,6 +12,7 @@ from minitransformer.commands.common import (
     Commands,
     at_work,
     device,
+    integer,
     program,
     quoted,
     search,
@@ -38,7 +39,7 @@ def add(commands: Commands) -> None:
         makes_files=True,
     )
     sub.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
-    sub.add_argument("--last", metavar="N", type=int, help="how many (default: 5, or all if fewer)")
+    sub.add_argument("--last", metavar="N", type=integer, help="how many (default: 5, or all if fewer)")
 
 
 def _average_epilog() -> str:

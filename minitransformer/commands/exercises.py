@@ -17,7 +17,7 @@ def add(commands: Commands) -> None:
     actions.add("list", list_exercises, "say what the ten files are about")
     sub = actions.add("start", start_exercises, "write the ten files into a folder", makes_files=True)
     sub.add_argument("folder", metavar="FOLDER", type=Path, help="where none of these files exists yet")
-    sub = actions.add("check", check_exercises, "say which faults are fixed", _epilog())
+    sub = actions.add("check", check_exercises, "run the files, and say which faults are fixed", _epilog())
     sub.add_argument("folder", metavar="FOLDER", type=Path, help="where the files are")
     sub.add_argument("names", metavar="NAME", nargs="*", help="which to check (default: all ten)")
 
@@ -26,7 +26,8 @@ def _epilog() -> str:
     names = textwrap.fill(", ".join(EXERCISES), 100, initial_indent="  ", subsequent_indent="  ")
     return (
         f"exercises:\n{names}\n"
-        "Exit status 1 if one of them is still wrong. What a file prints goes to standard error.\n "
+        "Each file is run, as a Python program of yours: check none that you would not run. What it prints goes to\n"
+        "standard error. Exit status 1 if one of them is still wrong.\n "
     )
 
 

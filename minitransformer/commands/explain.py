@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from minitransformer.commands.common import Answer, Commands, encoder_decoder, example, trained
+from minitransformer.commands.common import Answer, Commands, encoder_decoder, example, integer, trained
 from minitransformer.figures import explain
 from minitransformer.runs.run_folder import RunFolder
 from minitransformer.runs.weights import load_model
@@ -23,7 +23,9 @@ def add(commands: Commands) -> None:
     trained(sub)
     sub.add_argument("--input", metavar="SEQUENCE", help="the source (default: a held-out one)")
     sub.add_argument("--target", metavar="SEQUENCE", help="what the loss compares with (default: the answer)")
-    sub.add_argument("--layers", metavar="N", type=int, nargs="+", help="show these layers (default: all)")
+    sub.add_argument(
+        "--layers", metavar="N", type=integer, nargs="+", help="show these layers (default: all)"
+    )
     sub.add_argument("--check", action="store_true", help="check the gradient of every parameter, too")
     sub.add_argument("--out", metavar="FILE", type=Path, help="the page (default: explain.html in RUN)")
 

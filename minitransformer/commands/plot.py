@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from minitransformer.commands.common import Answer, Commands, encoder_decoder, example, trained
+from minitransformer.commands.common import Answer, Commands, encoder_decoder, example, integer, trained
 from minitransformer.models import Transformer
 from minitransformer.runs.run_folder import RunFolder
 from minitransformer.runs.weights import load_model
@@ -25,6 +25,8 @@ def add(commands: Commands) -> None:
     sub.add_argument(
         "--attention", nargs="+", choices=("encoder", "decoder", "cross"), help="which to draw (default: all)"
     )
+    sub.add_argument("--layer", metavar="N", type=integer, nargs="+", help="draw these layers (default: all)")
+    sub.add_argument("--head", metavar="N", type=integer, nargs="+", help="draw these heads (default: all)")
 
 
 def plot(arguments: argparse.Namespace) -> Answer:
@@ -34,8 +36,11 @@ def plot(arguments: argparse.Namespace) -> Answer:
     folder = RunFolder(arguments.folder)
     task, model = folder.settings().task, load_model(folder, weights=arguments.weights)
     figures = {"training": training_figure(folder.path.name, folder.metrics())}
-    if arguments.input or arguments.attention or isinstance(model, Transformer):
+    asked = arguments.input or arguments.attention or arguments.layer or arguments.head
+    if asked or isinstance(model, Transformer):
         text, kinds = arguments.input or example(task), arguments.attention or KINDS
-        figures["attention"] = attention_figure(encoder_decoder(model), task.vocabulary, text, kinds)
+        figures["attention"] = attention_figure(
+            encoder_decoder(model), task.vocabulary, text, kinds, arguments.layer, arguments.head
+        )
     paths = {name: str(save(figure, folder.path / f"{name}.png")) for name, figure in figures.items()}
     return paths, "\n".join(paths.values())

@@ -6,7 +6,7 @@ import argparse
 from itertools import islice
 
 from minitransformer.backend import Array, generator
-from minitransformer.commands.common import Answer, Commands, device, trained
+from minitransformer.commands.common import Answer, Commands, device, integer, trained
 from minitransformer.errors import InputError
 from minitransformer.inference.continuation import continuation
 from minitransformer.inference.sampling import sampler
@@ -24,15 +24,17 @@ def add(commands: Commands) -> None:
     sub = commands.add("sample", sample, "write a text on, with a model that was trained on task chars")
     trained(sub)
     sub.add_argument("prompt", metavar="PROMPT", help="how the text begins")
-    sub.add_argument("--length", metavar="N", type=int, default=500, help="how many characters (default 500)")
+    sub.add_argument(
+        "--length", metavar="N", type=integer, default=500, help="how many characters (default 500)"
+    )
     sub.add_argument(
         "--temperature", metavar="T", type=float, default=1.0, help="below 1, likely ones more often"
     )
-    sub.add_argument("--top-k", metavar="K", type=int, help="draw from the K likeliest characters alone")
+    sub.add_argument("--top-k", metavar="K", type=integer, help="draw from the K likeliest characters alone")
     sub.add_argument(
         "--top-p", metavar="P", type=float, help="draw from the likeliest, of probability P in all"
     )
-    sub.add_argument("--seed", type=int, default=0, help="seed of the draws (default 0)")
+    sub.add_argument("--seed", type=integer, default=0, help="seed of the draws (default 0)")
     device(sub)
 
 

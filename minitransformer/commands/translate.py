@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from itertools import count, islice
-from typing import BinaryIO
+from typing import Any
 
-from minitransformer.commands.common import Answer, Commands, at_work, device, search, trained
+from minitransformer.commands.common import Answer, Commands, at_work, device, integer, search, trained
 from minitransformer.errors import InputError
+from minitransformer.files import refuse_utf_16
 from minitransformer.inference.beam import Hypothesis, check_search
 from minitransformer.inference.lines import Translation, translate_lines
 from minitransformer.inference.translation import n_best, translate
@@ -18,6 +18,8 @@ from minitransformer.runs.weights import load_model
 from minitransformer.streams import say, standard_input, write
 from minitransformer.tasks import Task
 from minitransformer.validation.settings import require
+
+CHUNK = 1 << 18  # the most bytes that are read at a time
 
 
 def add(commands: Commands) -> None:
@@ -31,21 +33,28 @@ def add(commands: Commands) -> None:
     sub = commands.add(
         "translate",
         translate_input,
-        "translate standard input, line by line, with a trained model",
+        "translate standard input with a trained model, line by line",
         _translate_epilog(),
     )
     trained(sub)
     search(sub, 4)
     sub.add_argument(
-        "--n-best", metavar="N", type=int, help="print the N best of each line, with their scores"
+        "--bad-lines",
+        choices=("stop", "skip"),
+        default="stop",
+        help="at a line that cannot be translated, stop (default), or leave the line of output empty and say so",
+    )
+    sub.add_argument(
+        "--n-best", metavar="N", type=integer, help="print the N best of each line, with their scores"
     )
     device(sub)
 
 
 def _translate_epilog() -> str:
     return (
-        "A line of input, as the task's source files have it, becomes a line of output; --n-best prints lines of\n"
-        "number, score and translation, with tabs between them.\n"
+        "A line of input, as the task's source files have it, becomes a line of output. Lines that come slowly are\n"
+        "answered one by one, lines that come together in batches. --n-best prints lines of number, score and\n"
+        "translation, with tabs between them.\n"
         "example:\n  minitransformer translate runs/text --weights average < new.en > new.de\n "
     )
 
@@ -70,33 +79,37 @@ def answering(folder: RunFolder) -> Task:
 
 
 def translate_input(arguments: argparse.Namespace) -> Answer:
-    """Translate standard input; each translation is printed as soon as its part of the input is done."""
+    """Translate standard input; each translation is printed as soon as the lines that came with it are done."""
     folder, n, beam, alpha = RunFolder(arguments.folder), arguments.n_best, arguments.beam, arguments.alpha
     check_search(beam, alpha)
     require(n is None or 1 <= n <= beam, "n-best", f"1 … {beam}, the beam", n)
     vocabulary = answering(folder).vocabulary
     model = load_model(folder, arguments.device, arguments.weights)
-    source, answers = standard_input(), list[list[Translation]]()
+    source, answers, left_out = standard_input(), list[list[Translation]](), dict[int, str]()
     first = 1  # the number of the next line
     with at_work(model) as replicas:
 
         def search(sources: list[list[int]]) -> list[list[Hypothesis]]:
             return replicas.in_shares(n_best, sources, beam, alpha)
 
-        for lines in _parts_of(source, 1 if source.isatty() else 1000):
-            found = translate_lines(search, vocabulary, lines, model.config.max_len, first)
-            best = [translations[: n or 1] for translations in found]
-            if arguments.json:
-                answers += best
-            else:
-                printed = [
-                    line for i, x in enumerate(best, first) for line in _translated(i, x, n is not None)
-                ]
+        for lines in _parts_of(source):
+            found, bad = translate_lines(search, vocabulary, lines, model.config.max_len)
+            stop = min(bad, default=None) if arguments.bad_lines == "stop" else None
+            best = [translations[: n or 1] for translations in found[:stop]]
+            answers += best if arguments.json else []
+            printed = [line for i, x in enumerate(best, first) for line in _translated(i, x, n is not None)]
+            if printed and not arguments.json:
                 write("\n".join(printed), utf8=True)
+            if stop is not None:
+                raise InputError(f"line {first + stop}: {bad[stop]} (--bad-lines skip goes on)")
+            for i, fault in bad.items():
+                left_out[first + i] = fault
+                say(f"left out, line {first + i}: {fault}")
             first += len(lines)
             if sys.stderr.isatty() and not (sys.stdout and sys.stdout.isatty()):
                 say(f"{first - 1:,} lines translated")
-    return {"run": str(folder.path), "lines": [[x._asdict() for x in best] for best in answers]}, None
+    listed = [[x._asdict() for x in best] for best in answers]
+    return {"run": str(folder.path), "lines": listed, "left_out": left_out}, None
 
 
 def _translated(number: int, translations: list[Translation], n_best: bool) -> list[str]:
@@ -106,15 +119,27 @@ def _translated(number: int, translations: list[Translation], n_best: bool) -> l
     return [translations[0].text if translations else ""]
 
 
-def _parts_of(file: BinaryIO, n: int = 1000) -> Iterator[list[str]]:
-    """The lines of a file, up to `n` at a time. Raises InputError for one that is not UTF-8."""
-    for first in count(1, n):
-        lines: list[str] = []
-        for line in islice(file, n):
-            try:
-                lines.append(line.decode("utf-8" if lines or first > 1 else "utf-8-sig").rstrip("\r\n"))
-            except UnicodeDecodeError:
-                raise InputError(f"line {first + len(lines)}: not UTF-8") from None
-        if not lines:
-            return
-        yield lines
+def _parts_of(file: Any, n: int = 1000) -> Iterator[list[str]]:
+    """The lines of a file as they come, up to `n` that are there together at a time.
+
+    What is not UTF-8 in a line becomes surrogates. Raises InputError for a file in UTF-16.
+    """
+    rest, first = b"", True
+    while chunk := file.read1(CHUNK):  # what is there; it waits only if there is nothing
+        *lines, rest = (rest + chunk).split(b"\n")
+        if lines and first:
+            lines[0], first = _without_mark(lines[0]), False
+        for i in range(0, len(lines), n):
+            yield [_as_text(line) for line in lines[i : i + n]]
+    if rest:
+        yield [_as_text(_without_mark(rest) if first else rest)]
+
+
+def _without_mark(line: bytes) -> bytes:
+    """The first line of a file without UTF-8's byte order mark. Raises InputError for UTF-16's."""
+    refuse_utf_16(line)
+    return line.removeprefix(b"\xef\xbb\xbf")
+
+
+def _as_text(line: bytes) -> str:
+    return line.decode("utf-8", "surrogateescape").rstrip("\r")

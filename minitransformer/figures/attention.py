@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from minitransformer.backend import to_host
+from minitransformer.errors import InputError
 from minitransformer.figures.canvas import new_figure
 from minitransformer.inference.translation import translate
 from minitransformer.models.transformer import Transformer
 from minitransformer.tasks.vocabulary import Symbols
 from minitransformer.training.batching import BOS, EOS
+from minitransformer.validation.settings import as_integer, as_list
 
 KINDS = ("encoder", "decoder", "cross")  # self-attention of the encoder, of the decoder, and cross-attention
+PANEL = 2.0  # inches, the longer side of a panel
 
 
 def attention_weights(model: Transformer, source: list[int], target: list[int]) -> dict[str, np.ndarray]:
@@ -32,34 +35,83 @@ def attention_weights(model: Transformer, source: list[int], target: list[int]) 
     }
 
 
-def attention_figure(model: Transformer, vocabulary: Symbols, text: str, kinds: Sequence[str] = KINDS) -> Any:
-    """The attention behind the model's own answer to `text`: a row of panels for each layer, a column for each head."""
+def attention_figure(
+    model: Transformer,
+    vocabulary: Symbols,
+    text: str,
+    kinds: Sequence[str] = KINDS,
+    layers: Iterable[int] | None = None,
+    heads: Iterable[int] | None = None,
+) -> Any:
+    """The attention behind the model's own answer to `text`: a row for each layer, a panel in it for each head.
+
+    `layers` and `heads` are the numbers of those to show, from 1 on; by default all.
+    """
     source = vocabulary.encode(text)
+    shown = numbers_to_show("layers", layers, model.config.n_layers)
+    shown_heads = numbers_to_show("heads", heads, model.config.n_heads)
     target = translate(model, [source])[0]
     weights = attention_weights(model, source, target)
-    source_symbols = [*(vocabulary.symbols[i] for i in source), "</s>"]
-    target_symbols = ["<s>", *(vocabulary.symbols[i] for i in target)][: model.config.max_len]
-    queries_and_keys = {
-        "encoder": (source_symbols, source_symbols),
-        "decoder": (target_symbols, target_symbols),
-        "cross": (target_symbols, source_symbols),
-    }
-    rows = [(kind, layer) for kind in kinds for layer in range(model.config.n_layers)]
-    n_heads = model.config.n_heads
-    figure = new_figure(2.4 * n_heads + 0.6, 2.4 * len(rows) + 0.8)
-    panels = figure.subplots(len(rows), n_heads, squeeze=False)
-    for row, (kind, layer) in zip(panels, rows, strict=True):
-        for head, panel in enumerate(row):
-            _draw(panel, weights[kind][layer, head], *queries_and_keys[kind])
-            panel.set_title(f"head {head + 1}", fontsize=8)
-        attention = "cross-attention" if kind == "cross" else f"{kind} self-attention"
-        row[0].set_ylabel(f"{attention}\nlayer {layer + 1}", fontsize=8)
+    read = [*(vocabulary.symbols[i] for i in source), "</s>"]
+    written = ["<s>", *(vocabulary.symbols[i] for i in target)][: model.config.max_len]
+    queries_and_keys = {"encoder": (read, read), "decoder": (written, written), "cross": (written, read)}
+    # In inches. One image for a row, and labels of its keys in the last row of a kind alone: with axes and
+    # labels for each head, and a layout that measures them all, a hundred panels take a minute.
+    cell = PANEL / max(len(read), len(written))
+    font_size = min(6, 60 * cell)
+    label = 0.1 + 0.011 * font_size * max(map(len, [*read, *written]))
+    widest = max(len(queries_and_keys[kind][1]) for kind in kinds)
+    width = max(4.0, 0.5 + label + len(shown_heads) * (widest + 1) * cell)  # at least the title's
+    heights = {kind: len(queries_and_keys[kind][0]) * cell + 0.1 for kind in kinds}
+    height = 0.7 + sum(len(shown) * heights[kind] + 0.4 + label for kind in kinds)
+    figure = new_figure(width, height, layout=None)
+    top = height - 0.7
+    for kind in kinds:
+        queries, keys = queries_and_keys[kind]
+        top -= 0.4
+        for layer in shown:
+            picture = [weights[kind][layer, head] for head in shown_heads]
+            size = (len(shown_heads) * (len(keys) + 1) - 1) * cell, len(queries) * cell
+            place = 0.5 + label, top - size[1], *size
+            row = figure.add_axes([x / whole for x, whole in zip(place, (width, height) * 2, strict=True)])
+            _draw(row, picture, queries, keys, font_size, label_keys=layer == shown[-1])
+            row.set_ylabel(f"layer {layer + 1}", fontsize=8)
+            if layer == shown[0]:
+                attention = "cross-attention" if kind == "cross" else f"{kind} self-attention"
+                row.text(-0.5, -0.8 - 0.2 / cell, attention, fontsize=8)
+                for i, head in enumerate(shown_heads):
+                    middle = i * (len(keys) + 1) + (len(keys) - 1) / 2
+                    row.text(middle, -0.8, f"head {head + 1}", fontsize=8, ha="center")
+            top -= heights[kind]
+        top -= label
     answer = vocabulary.decode(target)
-    figure.suptitle(f"{text}\n→  {answer}\nwho (row) looks at whom (column)", fontsize=9, parse_math=False)
+    title = f"{text}\n→  {answer}\nwho (row) looks at whom (column)"
+    figure.suptitle(title, y=1 - 0.1 / height, fontsize=9, parse_math=False)
     return figure
 
 
-def _draw(panel: Any, weights: np.ndarray, queries: list[str], keys: list[str]) -> None:
-    panel.imshow(weights, cmap="Blues", vmin=0, vmax=1)
-    panel.set_xticks(range(len(keys)), keys, fontsize=6, rotation=90, parse_math=False)
-    panel.set_yticks(range(len(queries)), queries, fontsize=6, parse_math=False)
+def numbers_to_show(what: str, chosen: Iterable[int] | None, n: int) -> list[int]:
+    """The chosen ones of n layers or heads in order, counted from 0. Raises InputError for a number that none has."""
+    expected = f"numbers of {what}, 1 … {n}"
+    numbers = range(1, n + 1) if chosen is None else as_list(what, chosen, expected)
+    shown = sorted({as_integer(what, i, 1, n, expected) - 1 for i in numbers})
+    if not shown:
+        raise InputError(f"{what}: expected {expected}, got none")
+    return shown
+
+
+def _draw(
+    row: Any, heads: list[np.ndarray], queries: list[str], keys: list[str], font_size: float, label_keys: bool
+) -> None:
+    """Draw the weights of all heads side by side, an empty column between two of them."""
+    gap = np.full((len(queries), 1), np.nan)
+    picture = np.concatenate([part for weights in heads for part in (gap, weights)][1:], axis=1)
+    row.imshow(picture, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    places = (
+        [i * (len(keys) + 1) + k for i in range(len(heads)) for k in range(len(keys))] if label_keys else []
+    )
+    row.set_xticks(
+        places, keys * len(heads) if label_keys else [], fontsize=font_size, rotation=90, parse_math=False
+    )
+    row.set_yticks(range(len(queries)), queries, fontsize=font_size, parse_math=False)
+    row.spines[:].set_visible(False)

@@ -9,6 +9,7 @@ import numpy as np
 
 from minitransformer.backend import Array, generator, silent_overflow, to_host
 from minitransformer.errors import InputError, describe
+from minitransformer.figures.attention import numbers_to_show
 from minitransformer.figures.boxes import SIDES, Box, boxes_of, steps_of
 from minitransformer.figures.page import Arrays, Page
 from minitransformer.figures.recording import Recording, record
@@ -47,7 +48,7 @@ def explain(
         raise InputError(f"model: expected a Transformer, got {describe(model)}")
     config = model.config
     name = name_of(symbols, max(config.src_vocab_size, config.tgt_vocab_size))
-    shown = layers_to_show(layers, config.n_layers)
+    shown = numbers_to_show("layers", layers, config.n_layers)
     sentence = sentence_of(model, src_ids, tgt_ids)
     recording = record(model, sentence.src_ids, sentence.tgt_in, sentence.tgt_out)
     errors = gradient_errors(model, sentence) if check else {}
@@ -115,16 +116,6 @@ def symbols_only(name: str, ids: Sequence[int], vocab_size: int, pad_id: int) ->
             f"{name}: expected symbols alone, got {added[0]}; start and end are added, nothing is padded"
         )
     return ids
-
-
-def layers_to_show(layers: Iterable[int] | None, n_layers: int) -> list[int]:
-    """The chosen layers in order, counted from 0. Raises InputError for a number that no layer has."""
-    expected = f"numbers of layers, 1 … {n_layers}"
-    chosen = range(1, n_layers + 1) if layers is None else as_list("layers", layers, expected)
-    shown = sorted({as_integer("layers", i, 1, n_layers, expected) - 1 for i in chosen})
-    if not shown:
-        raise InputError(f"layers: expected {expected}, got none")
-    return shown
 
 
 def strip(recording: Recording) -> Iterator[dict[str, Any]]:

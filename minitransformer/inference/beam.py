@@ -11,7 +11,9 @@ from minitransformer.errors import InputError
 from minitransformer.inference.greedy import begin, end_of
 from minitransformer.models.families import Writer
 from minitransformer.validation.layers import as_array
-from minitransformer.validation.settings import SIZES_BELOW, as_integer, as_list, between, require
+from minitransformer.validation.settings import as_integer, as_list, between, require
+
+WIDEST = 1_024  # beam
 
 
 class Hypothesis(NamedTuple):
@@ -92,7 +94,7 @@ def beam_search(
 def check_search(beam: int, alpha: float) -> int:
     """`beam` as an int. Raises InputError unless it is 1 or more, ConfigError unless `alpha` is between 0 and 10."""
     require(between(alpha, 0, 10), "alpha", "a number 0 <= alpha < 10", alpha)
-    return as_integer("beam", beam, 1, SIZES_BELOW - 1, f"1 … {SIZES_BELOW - 1}")
+    return as_integer("beam", beam, 1, WIDEST, f"1 … {WIDEST:,}")
 
 
 def limits_of(max_len: int | Sequence[int], B: int, most: int) -> list[int]:

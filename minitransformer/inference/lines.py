@@ -22,26 +22,33 @@ def translate_lines(
     vocabulary: Symbols,
     lines: Sequence[str],
     max_len: int,
-    first: int = 1,
-) -> list[list[Translation]]:
-    """The translations that `search` finds for each line, the best first; none for a line without words.
+) -> tuple[list[list[Translation]], dict[int, str]]:
+    """The translations that `search` finds for each line, the best first, and what is wrong with bad lines, by index.
 
-    `search` is `n_best` of a model, and `max_len` the model's. Raises InputError for a line that the model cannot read
-    or that is too long, with its number, counted from `first`.
+    A line without words, or a bad one, has no translations. `search` is `n_best` of a model, and `max_len` the model's.
+    Bytes that are not UTF-8 are surrogates in a line, as of `decode(errors="surrogateescape")`.
     """
     sources: dict[int, list[int]] = {}
+    bad: dict[int, str] = {}
     for i, line in enumerate(lines):
-        if not line.strip():
-            continue
         try:
-            sources[i] = vocabulary.encode(line)
+            if line.strip():
+                sources[i] = _encoded(vocabulary, line, max_len)
         except InputError as error:
-            raise InputError(f"line {first + i}: {error}") from None
-        if len(sources[i]) >= max_len:
-            raise InputError(
-                f"line {first + i}: expected less than {max_len} symbols (the model's max_len), got {len(sources[i])}"
-            )
+            bad[i] = str(error)
     translations: list[list[Translation]] = [[] for _ in lines]
     for i, found in zip(sources, search(list(sources.values())), strict=True):
         translations[i] = [Translation(vocabulary.decode(ids), score) for ids, score in found]
-    return translations
+    return translations, bad
+
+
+def _encoded(vocabulary: Symbols, line: str, max_len: int) -> list[int]:
+    """The ids of a line. Raises InputError if it is bad."""
+    try:
+        line.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError("not UTF-8") from None
+    ids = vocabulary.encode(line)
+    if len(ids) >= max_len:
+        raise InputError(f"expected less than {max_len} symbols (the model's max_len), got {len(ids)}")
+    return ids

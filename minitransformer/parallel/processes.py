@@ -18,8 +18,8 @@ from typing import Any
 
 from minitransformer.errors import MinitransformerError
 
-# A terminal sends these to all processes, but only the first one obeys.
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# These may be sent to all processes, as by a terminal, but only the first one obeys. (Windows has no SIGHUP.)
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Processes:

@@ -5,6 +5,7 @@ settings.py     the settings of a run: its task, model and training
 state.py        the state of a run, as a checkpoint holds it
 run_folder.py   the files of a run
 checkpoint.py   files that are either whole or not there
+estimate.py     how much memory a training will take
 weights.py      a model from a run, and the mean of several checkpoints
 evaluation.py   loss and score of a model on held-out pairs
 progress.py     lines and a bar on the terminal

@@ -20,14 +20,15 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from minitransformer.backend import Array
 from minitransformer.config import TrainingConfig, TransformerConfig
-from minitransformer.errors import CheckpointError, ConfigError, MinitransformerError, describe
+from minitransformer.errors import CheckpointError, ConfigError, InputError, MinitransformerError, describe
 from minitransformer.files import (
     append_line,
     as_json,
@@ -49,6 +50,7 @@ try:
 except ImportError:  # Windows
     lockf = None  # type: ignore[assignment]
 
+FORMAT = 1  # of what a run folder holds; a version raises it if earlier ones would misread its folders
 WEIGHTS = ("last", "best", "average")
 CHECKPOINT = re.compile(r"checkpoint-[0-9]{8,}\.npz")
 # what is written whole, under a temporary name first
@@ -62,17 +64,30 @@ T = TypeVar("T")
 class RunFolder:
     """Reads and writes the files of one run."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, others: Iterable[Path] = ()) -> None:
+        self.path, self._others = (
+            Path(path),
+            others,
+        )  # where to begin a run if one has been begun in `path` meanwhile
         self._claimed: IO[bytes] | None = None
 
     def create(self, settings: RunSettings) -> None:
-        """Begin a run. Raises ConfigError, and touches nothing, if the folder holds one already."""
+        """Begin a run. Raises ConfigError, and touches nothing, if the folder holds one, and there are no others."""
         taken = ConfigError(
             f"{self.path} already holds a run; continue it with --resume, or choose another folder with --out"
         )
+        for path in chain([self.path], self._others):
+            self.path = path
+            try:
+                return self._create(settings)
+            except FileExistsError:  # perhaps of a run that was begun in the same moment
+                pass
+        raise taken
+
+    def _create(self, settings: RunSettings) -> None:
+        """Begin a run here. Raises FileExistsError, and touches nothing, if the folder holds one."""
         if self.exists():
-            raise taken
+            raise FileExistsError
         files = settings.task.files()
         if self.path.is_symlink() and not self.path.exists():
             raise ConfigError(f"{self.path} is a link that leads nowhere; choose another folder with --out")
@@ -80,20 +95,26 @@ class RunFolder:
             raise ConfigError(f"{self.path} is a file; choose a folder with --out")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            config = settings.as_dict() | {"files": {name: _digest(x) for name, x in files.items()}}
-            write_text(self.path / "config.json", as_json(config, indent=2) + "\n", new=True)
-        except FileExistsError:  # of a run that was begun in the same moment
-            raise taken from None
+            self._write_config(settings, {name: _digest(x) for name, x in files.items()}, new=True)
+        except FileExistsError:
+            raise
         except OSError as error:
             raise ConfigError(f"cannot make the run folder {self.path}: {error.strerror}") from None
         for name, content in files.items():
             write_bytes(self.path / name, content)
 
-    def complete(self, task: Task) -> None:
-        """Write the files of the task that are missing, as after a kill between config.json and them."""
-        for name, content in task.files().items():
+    def complete(self, settings: RunSettings) -> None:
+        """Go on with these settings; write the task's files that are missing, as after a kill before they were made."""
+        config = self._read_config(dict)
+        if not json.loads(json.dumps(settings.as_dict())).items() <= config.items():
+            self._write_config(settings, config.get("files", {}))
+        for name, content in settings.task.files().items():
             if not (self.path / name).exists():
                 write_bytes(self.path / name, content)
+
+    def _write_config(self, settings: RunSettings, digests: dict[str, str], new: bool = False) -> None:
+        config = {"format": FORMAT, **settings.as_dict(), "files": digests}
+        write_text(self.path / "config.json", as_json(config, indent=2) + "\n", new)
 
     def claim(self) -> None:
         """Until `release`, or its end, this process alone trains here. Raises ConfigError if another one does.
@@ -173,7 +194,15 @@ class RunFolder:
     def _read_config(self, parse: Callable[[Any], T]) -> T:
         path = self.path / "config.json"
         try:
-            return parse(json.loads(read_text(path)))
+            config = json.loads(read_text(path))
+            if (found := config.get("format", FORMAT)) not in range(1, FORMAT + 1):
+                raise CheckpointError(
+                    f"format: expected at most {FORMAT}, the newest that this version knows, got {describe(found)}; "
+                    f"install a newer minitransformer"
+                )
+            return parse(config)
+        except InputError as error:
+            raise CheckpointError(f"{path}: damaged ({error})") from None
         except MinitransformerError as error:
             raise type(error)(f"{path}: {error}") from None
         except (FileNotFoundError, NotADirectoryError):

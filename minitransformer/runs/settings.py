@@ -13,10 +13,19 @@ from minitransformer.tasks import Task, task_class
 from minitransformer.training.batching import PAD, MakeBatch, Pair
 from minitransformer.validation.settings import from_settings, one_of, require
 
-# settings of the training that may be changed in config.json while a run is stopped: they move no weight
-MAY_CHANGE = frozenset(
-    ("processes", "recompute", "log_every", "evaluate_every", "keep_checkpoints", "solved_at", "patience")
+# settings of the training that may be changed while a run is stopped; all but `steps` move no weight
+MAY_CHANGE = (
+    "steps",
+    "processes",
+    "recompute",
+    "log_every",
+    "evaluate_every",
+    "keep_checkpoints",
+    "solved_at",
+    "patience",
 )
+# settings of the model that may be others where a run begins with another run's weights: they have no part in them
+MAY_DIFFER = ("dropout", "dropout_on", "max_len", "random_start", "random_gaps")
 
 
 def weights_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,6 +44,7 @@ class RunSettings:
     model: TransformerConfig
     training: TrainingConfig
     seed: int = 0
+    init: str = ""  # the run whose weights this one began with
 
     def __post_init__(self) -> None:
         require(type(self.seed) is int and self.seed >= 0, "seed", "a whole number, 0 or more", self.seed)
@@ -90,13 +100,12 @@ class RunSettings:
             "model": asdict(self.model),
             "training": asdict(self.training),
             "seed": self.seed,
-        }
+        } | ({"init": self.init} if self.init else {})
 
     def as_json(self) -> dict[str, Any]:
         """The settings that a resumed run must share, as JSON gives them back: those that decide its weights."""
         settings: dict[str, Any] = json.loads(json.dumps(self.as_dict()))
-        free = MAY_CHANGE if self.training.schedule == "cosine" else MAY_CHANGE | {"steps"}
-        training = {name: x for name, x in settings["training"].items() if name not in free}
+        training = {name: x for name, x in settings["training"].items() if name not in MAY_CHANGE}
         return weights_settings(settings) | {"training": training}
 
     @classmethod
@@ -107,4 +116,5 @@ class RunSettings:
             config_of(config["model"]),
             from_settings(TrainingConfig, config["training"]),
             config["seed"],
+            str(config.get("init", "")),
         )

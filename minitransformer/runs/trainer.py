@@ -5,25 +5,34 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain
 from typing import Any
 
 from minitransformer.backend import generator, gpu_memory_mb, silent_overflow, to_floats, use_gpu
-from minitransformer.errors import MinitransformerError
+from minitransformer.errors import CheckpointError, MinitransformerError
 from minitransformer.models.families import build
 from minitransformer.models.recompute import Keep
 from minitransformer.parallel.ranks import Ranks
 from minitransformer.parallel.replicas import GRADIENTS, Replicas, default_processes
 from minitransformer.parallel.sharded_adam import ShardedAdam
 from minitransformer.parallel.training_step import train_step
+from minitransformer.runs.estimate import in_words, require_memory, training_mb
 from minitransformer.runs.evaluation import cross_attention_sharpness, final_sets, held_out, measure
 from minitransformer.runs.interrupt import Interrupted
 from minitransformer.runs.progress import Progress
 from minitransformer.runs.run_folder import RunFolder
-from minitransformer.runs.settings import RunSettings
-from minitransformer.runs.state import RunState, digest, newest_state, save_state, saved_weights
-from minitransformer.system import can_fork, keep_freed_memory
+from minitransformer.runs.settings import MAY_DIFFER, RunSettings
+from minitransformer.runs.state import (
+    WEIGHTS_PREFIX,
+    RunState,
+    below,
+    digest,
+    newest_state,
+    save_state,
+    saved_weights,
+)
+from minitransformer.system import can_fork, keep_freed_memory, memory_mb
 from minitransformer.training.batching import Batch, BatchStream, longest_input, split_batch
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.training.schedule import learning_rate
@@ -58,6 +67,8 @@ class Trainer:
         self.folder = folder if self.ranks.rank == 0 else None
         if device == "cuda" and self.ranks.n > 1:
             use_gpu(self.ranks.on_machine)
+        if device == "cpu":
+            require_memory(settings.model, config)
         self.model = build(settings.model, settings.seed, config.dtype, device)
         # Another processor may round the first weights differently.
         self.ranks.all_gather(self.model.flatten().data)
@@ -82,6 +93,7 @@ class Trainer:
         require(fits, "max_len", f"at least {longest} for the sequences of this task", settings.model.max_len)
         self.state = RunState()
         self.resumed = False
+        self._begun_from_another = False
 
     @property
     def step(self) -> int:
@@ -114,6 +126,8 @@ class Trainer:
         keep_freed_memory()
         try:
             self.ranks.broadcast_from_root(self._begin_folder)
+            if self._begun_from_another and not self.resumed:
+                self.save()  # the other run may be gone when this one is resumed
             quiet = self.ranks.rank > 0
             progress = progress or Progress(self.settings.training.steps, self.step, quiet)
             return self._run(progress, stop_requested)
@@ -124,12 +138,25 @@ class Trainer:
     def _run(self, progress: Progress, stop_requested: Callable[[], bool]) -> dict[str, Any]:
         config = self.settings.training
         where = f", run folder {self.folder.path}" if self.folder is not None else ""
+        on_gpu = self._gpu_memory()
+        mb = training_mb(self.settings.model, config, len(self.replicas.models))
         progress.say(
-            f"{self.settings.task.name}: {self.model.n_parameters():,} parameters, "
-            f"at most {config.steps} steps{where}" + f", {self.ranks.n} ranks" * (self.ranks.n > 1)
+            f"{self.settings.task.name}: {self.model.n_parameters():,} parameters, at most {config.steps} steps"
+            + f", about {in_words(mb)} of memory" * (not on_gpu)
+            + where
+            + f", {self.ranks.n} ranks" * (self.ranks.n > 1)
         )
+        if not on_gpu and (there := memory_mb()) is not None and mb > there:
+            progress.say(
+                f"this machine has {in_words(there)}; a smaller batch_tokens, or recompute=true, takes less"
+            )
         for remark in self.settings.task.remarks():
             progress.say(remark)
+        if self.state.ended or self.step >= config.steps:
+            early = ", as it was solved, or grew no better" * self.state.ended
+            progress.say(
+                f"this run has ended, at step {self.step}{early}; --resume --set steps=N trains it longer"
+            )
         with self.replicas.processes():
             if len(self.replicas.models) > 1 and not can_fork():
                 progress.say("in one process only; for more, on Linux: pip install threadpoolctl")
@@ -144,7 +171,7 @@ class Trainer:
             self.folder.create(self.settings)
         self.folder.claim()
         if self.resumed:
-            self.folder.complete(self.settings.task)
+            self.folder.complete(self.settings)
             self.folder.forget_after(self.step)
 
     def _train(self, progress: Progress, stop_requested: Callable[[], bool]) -> None:
@@ -275,6 +302,25 @@ class Trainer:
         # Nobody ends the job while rank 0 writes.
         self.ranks.wait()
 
+    def begin_with(self, run: RunFolder) -> None:
+        """Begin with the last weights of another run, in place of random ones.
+
+        Raises ConfigError, naming the setting, unless both models compute alike, but for dropout, max_len and the
+        random positions of training.
+        """
+        model, _ = self.ranks.broadcast_from_root(run.model_settings)
+        mine = asdict(self.settings.model)
+        for name, x in asdict(model).items():
+            same = name in MAY_DIFFER or mine.get(name) == x
+            require(same, name, f"{x!r}, as in {run.path}, whose weights are to be used", mine.get(name))
+        weights, _ = self.ranks.broadcast_from_root(run.load)
+        try:
+            self.model.load_state_dict(below(WEIGHTS_PREFIX, weights))
+        except CheckpointError as error:
+            raise CheckpointError(f"{run.path}: {error}") from None
+        self.settings = replace(self.settings, init=str(run.path.absolute()))
+        self._begun_from_another = True
+
     def resume(self) -> None:
         """Continue from the folder's newest checkpoint; from the start if there is none yet."""
         steps = self.settings.training.steps
@@ -283,6 +329,10 @@ class Trainer:
                 (False, None) if self.folder is None else (True, newest_state(self.folder, self.about, steps))
             )
         )
+        if self.resumed and found is None and self.settings.init:
+            raise CheckpointError(
+                f"{self.settings.init}: this run was stopped before it had saved the weights of that one; begin it anew"
+            )
         if found is not None:
             self.state, weights, moments = found
             self.model.load_state_dict(weights)

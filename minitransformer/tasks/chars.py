@@ -122,6 +122,10 @@ class Chars(Task):
             text = read_text(Path(self.text))
         except UnicodeDecodeError as error:
             raise InputError(f"{self.text}: not UTF-8, at byte {error.start:,}") from None
+        except InputError as error:
+            raise InputError(f"{self.text}: {error}") from None
+        if "\0" in text:
+            raise InputError(f"{self.text}: a NUL in it, as UTF-16 has; save it as UTF-8")
         if not text:
             raise InputError(f"{self.text}: expected a text, got an empty file")
         return text

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from minitransformer.errors import InputError
-from minitransformer.files import open_regular
+from minitransformer.files import open_regular, refuse_utf_16
 
+BLANK = "▁"  # how SentencePiece writes a blank: another one in the text would come back as a blank
 SHOWN = 5  # how many bad lines a message names
 
 
@@ -37,8 +38,8 @@ def read_parallel(src: str, tgt: str) -> tuple[list[SentencePair], list[BadLine]
     """The pairs of sentences in two files, and the bad lines, which are in no pair.
 
     Files are UTF-8, plain or gzipped (.gz). Several blanks count as one, those at the ends of a line are dropped. A
-    line is bad if it is empty, not UTF-8, or missing at the end of the shorter file. Raises InputError for a file that
-    cannot be read, and if both are empty.
+    line is bad if it is empty, not UTF-8, or missing at the end of the shorter file, and if it holds a NUL or U+2581.
+    Raises InputError for a file that cannot be read or is in UTF-16, and if both are empty.
     """
     pairs: list[SentencePair] = []
     bad: list[BadLine] = []
@@ -62,7 +63,11 @@ def read_lines(path: str) -> list[bytes]:
             open_regular(Path(path)) as opened,
             gzip.open(opened) if path.endswith(".gz") else opened as file,
         ):
-            lines = file.read().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+            content = file.read()
+            refuse_utf_16(content)
+            lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path}: damaged, or not gzipped ({error})") from None
     except OSError as error:
@@ -78,7 +83,17 @@ def as_text(line: bytes | None) -> tuple[str, str]:
         text = " ".join(line.decode("utf-8").split())
     except UnicodeDecodeError as error:
         return "", f"not UTF-8 (byte {error.start + 1} of the line)"
-    return text, "" if text else "empty"
+    fault = fault_of(text)
+    return "" if fault else text, fault
+
+
+def fault_of(text: str) -> str:
+    """Why a line of text cannot be used; "" if it can."""
+    if not text:
+        return "empty"
+    if "\0" in text:
+        return "a NUL in it, as UTF-16 has; save the file as UTF-8"
+    return f"a {BLANK} (U+2581) in it, which stands for a blank in subwords" if BLANK in text else ""
 
 
 def first_of(bad: list[BadLine]) -> str:

@@ -67,6 +67,8 @@ class SequenceTask(Task):
         require(1 <= self.min_length <= self.max_length, "min_length", "1 … max_length", self.min_length)
         for name in ("n_symbols", "max_length", "epoch_size", "test_size"):
             check_size(name, getattr(self, name))
+        most = SIZES_BELOW - len(SPECIALS) - 1  # of a vocabulary
+        require(self.n_symbols <= most, "n_symbols", f"at most {most:,}", self.n_symbols)
         check_size("longest", self.longest or 1)
         longer = self.longest == 0 or self.longest > self.max_length
         require(longer, "longest", f"0, or more than max_length={self.max_length}", self.longest)

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from minitransformer.errors import CheckpointError, ConfigError, InputError, describe
+from minitransformer.tasks.parallel_text import fault_of
 from minitransformer.tasks.vocabulary import SPECIALS
 from minitransformer.training.batching import BOS, EOS, PAD
 from minitransformer.validation.settings import as_integer, as_list
@@ -68,13 +69,18 @@ class Subwords:
         return int(self._pieces.get_piece_size())
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the pieces of `text`; an unknown character is UNKNOWN. Raises InputError unless it is a text."""
+        """Ids of the pieces of `text`; an unknown character is UNKNOWN.
+
+        Raises InputError unless it is a text, without NUL and U+2581, which would not come back.
+        """
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"expected a text, got {describe(text)}")
         try:
             text.encode("utf-8")
         except UnicodeEncodeError:  # half of a surrogate pair
             raise InputError(f"expected a text that UTF-8 can write, got {describe(text)}") from None
+        if fault := fault_of(text):
+            raise InputError(f"expected a text, got one with {fault}")
         return self.encode_all([text])[0]
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:

@@ -100,7 +100,8 @@ class Text(Task):
         vocabulary = Subwords(path.read_bytes())
         if len(vocabulary) != self.vocab_size:
             raise CheckpointError(
-                f"{path}: damaged; move it away, and it is learned again from {self.train_src}"
+                f"{path}: damaged, or another one: expected vocab_size={self.vocab_size} subwords, got "
+                f"{len(vocabulary)}; move it away, and they are learned again from {self.train_src}"
             )
         self.__dict__["vocabulary"] = vocabulary  # where cached_property would put it
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,3 +94,24 @@ def test_a_command_that_is_none_is_status_2(capsys, arguments):
     with pytest.raises(SystemExit) as stop:
         main(["exercises", *arguments])
     assert stop.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+
+
+def test_ctrl_c_ends_a_check_without_a_traceback(folder):
+    """A terminal sends it to all processes of the command; the one that runs a file does not hear it."""
+    heard = "signal.signal(signal.SIGINT, lambda *_: print('heard', flush=True))"
+    source = f"import signal\n{heard}\nprint('begun', flush=True)\nwhile True:\n    pass\n"
+    (folder / "dropout.py").write_text(source)
+    command = [sys.executable, "-m", "minitransformer", "exercises", "check", str(folder), "dropout"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+    )
+    assert process.stderr.readline() == "begun\n"
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (130, "", "")
+
+
+def test_help_says_that_the_files_are_run(capsys):
+    with pytest.raises(SystemExit):
+        main(["exercises", "check", "--help"])
+    assert "file is run" in capsys.readouterr().out

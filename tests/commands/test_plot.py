@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from command_line import assert_refused, call, the_object
+from drawn_models import size_of_png
 
 
 def test_plot_draws_into_the_run(capsys, run):
@@ -24,6 +25,21 @@ def test_plot_draws_into_the_run(capsys, run):
 def test_what_plot_cannot_use_is_refused_before_anything_is_drawn(capsys, run, tmp_path, text):
     pytest.importorskip("matplotlib")
     assert_refused(capsys, tmp_path, ["plot", run, "--input", text])
+
+
+def test_some_layers_and_heads_alone_make_a_smaller_picture(capsys, run):
+    pytest.importorskip("matplotlib")
+    sizes = []
+    for chosen in ([], ["--attention", "cross", "--layer", "1", "--head", "2"]):
+        assert call("plot", run, *chosen) == 0
+        sizes.append(size_of_png(run / "attention.png"))
+    assert sizes[1] < sizes[0]
+
+
+@pytest.mark.parametrize("chosen", ["--layer", "--head"])
+def test_a_layer_or_a_head_that_is_not_there_is_refused(capsys, run, tmp_path, chosen):
+    pytest.importorskip("matplotlib")
+    assert_refused(capsys, tmp_path, ["plot", run, chosen, "3"], f"{chosen[2:]}s", "got 3")
 
 
 def test_an_unknown_kind_of_attention_is_refused(capsys, run, tmp_path):

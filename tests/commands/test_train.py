@@ -11,6 +11,7 @@ import pytest
 from command_line import TINY, assert_refused, call, contents, the_object
 
 import minitransformer as mt
+from minitransformer.commands.common import quoted
 
 pytestmark = pytest.mark.usefixtures("signal_handlers")
 
@@ -66,6 +67,14 @@ def test_the_command_that_train_suggests_works(capsys, monkeypatch, tmp_path, ca
     assert call(*words[len(suggested) :]) == 0
 
 
+@pytest.mark.parametrize(
+    "name", ["a;b(1)&c", "it's", "two  words", "a*b?", "x>y", "#1", "a'$b", 'say "a"', "~me", "é"]
+)
+def test_a_folder_can_be_pasted_into_a_shell(name):
+    printed = subprocess.run(["sh", "-c", f"printf %s {quoted(name)}"], capture_output=True, text=True)
+    assert (printed.returncode, printed.stdout) == (0, name)
+
+
 # --- settings -------------------------------------------------------------------------------------------
 
 
@@ -106,6 +115,13 @@ def test_the_default_folder_is_a_free_one(capsys, tmp_path, monkeypatch):
     assert (tmp_path / "runs" / "copy" / "config.json").stat().st_mtime_ns == before
 
 
+def test_runs_that_are_begun_at_once_have_folders_of_their_own(tmp_path):
+    command = [sys.executable, "-m", "minitransformer", "train", "copy", "--json", "--set", *TINY]
+    started = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) for _ in range(3)]
+    folders = {json.loads(process.communicate(timeout=60)[0])["run"] for process in started}
+    assert folders == {os.path.join("runs", name) for name in ("copy", "copy-2", "copy-3")}
+
+
 def test_the_run_that_was_begun_last_is_resumed(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(3):
@@ -122,12 +138,87 @@ def test_the_run_that_was_begun_last_is_resumed(capsys, tmp_path, monkeypatch):
     ] * 2
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("learning_rate", ".01", 0.01),
+        ("learning_rate", "1_0e-3", 0.01),
+        ("learning_rate", "+1E-2", 0.01),
+        ("steps", "1.2e1", 12),
+        ("steps", "1_2", 12),
+        ("steps", "012", 12),
+        ("keep_checkpoints", "2.", 2),
+        ("patience", "1e1", 10),
+    ],
+)
+def test_a_number_is_what_python_takes_for_one(capsys, tmp_path, name, text, value):
+    assert call("train", "copy", "--json", "--out", tmp_path / "run", "--set", *TINY, f"{name}={text}") == 0
+    found = getattr(mt.RunFolder(tmp_path / "run").settings().training, name)
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_a_whole_number_may_have_an_exponent_in_a_file_too(capsys, tmp_path):
+    file = tmp_path / "settings.json"
+    file.write_text('{"epoch_size": 4e1}')
+    assert call("train", "copy", "--json", "--out", tmp_path / "run", "--set", *TINY, "--config", file) == 0
+    assert mt.RunFolder(tmp_path / "run").settings().task.epoch_size == 30  # --set comes last
+    assert (
+        call("train", "copy", "--json", "--out", tmp_path / "b", "--config", file, "--set", *TINY[:-5]) == 0
+    )
+    assert mt.RunFolder(tmp_path / "b").settings().task.epoch_size == 40
+
+
 # --- --out and --resume ---------------------------------------------------------------------------------
 
 
 def test_the_folder_of_another_run_is_refused_and_the_run_intact(capsys, run, tmp_path):
     arguments = ["train", "copy", "--out", run, "--set", *TINY]
     assert_refused(capsys, tmp_path, arguments, "already holds a run", "--resume", "--out")
+
+
+@pytest.mark.parametrize("schedule", ["noam", "cosine"])
+def test_a_run_is_trained_longer(capsys, tmp_path, schedule):
+    """With the paper's schedule as if it had been meant to be so long; a cosine has a new end."""
+    settings = [*TINY, f"schedule={schedule}"]
+    for name, steps in (("short", 12), ("long", 20)):
+        more = ["--seed", 5, "--set", *settings, f"steps={steps}"]
+        assert call("train", "copy", "--json", "--out", tmp_path / name, *more) == 0
+    capsys.readouterr()
+    longer = ["train", "copy", "--out", tmp_path / "short", "--resume", "--set"]
+    assert call(*longer, "steps=2e1", "log_every=2") == 0
+    said = capsys.readouterr().err.splitlines()[0]
+    short, long = (mt.RunFolder(tmp_path / name) for name in ("short", "long"))
+    assert short.settings().training.log_every == 2
+    assert [folder.load()[1]["step"] for folder in (short, long)] == [20, 20]
+    weights, expected = (folder.load()[0] for folder in (short, long))
+    same = all((weights[name] == x).all() for name, x in expected.items())
+    assert same == (schedule == "noam")
+    assert short.metrics()[-1]["lr"] == long.metrics()[-1]["lr"]  # both follow the curve of 20 steps
+    assert said.startswith("20 steps instead of 12")
+    assert ("cosine that ends at 0.0e+00" in said) == (schedule == "cosine")
+    # it is resumed as it is now
+    assert call("train", "copy", "--out", tmp_path / "short", "--resume") == 0
+    assert "ended, at step 20; --resume --set steps=N" in capsys.readouterr().err
+
+
+def test_a_run_that_ended_early_needs_another_reason_to_end(capsys, tmp_path):
+    path = tmp_path / "run"
+    assert call("train", "copy", "--json", "--out", path, "--set", *TINY, "solved_at=0") == 0
+    assert the_object(capsys)["steps"] == 6
+    go_on = ["train", "copy", "--json", "--out", path, "--resume", "--set"]
+    assert_refused(capsys, tmp_path, [*go_on, "steps=20"], "ended early", "step 6", "solved_at=0")
+    assert call(*go_on, "solved_at=none") == 0
+    assert the_object(capsys)["steps"] == 12
+
+
+def test_steps_that_have_been_done_are_not_undone(capsys, run, tmp_path):
+    arguments = ["train", "copy", "--out", run, "--resume", "--set", "steps=9"]
+    assert_refused(capsys, tmp_path, arguments, "step 12", "beyond", "9")
+
+
+def test_an_empty_name_is_no_folder(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert_refused(capsys, tmp_path, ["train", "copy", "--out", "", "--set", *TINY], "--out")
 
 
 def test_a_finished_run_may_be_resumed(capsys, run):
@@ -150,9 +241,71 @@ def test_resume_of_another_task_is_refused(capsys, run, tmp_path):
     assert_refused(capsys, tmp_path, ["train", "sort", "--out", run, "--resume"], "'copy'", "'sort'")
 
 
-@pytest.mark.parametrize("more", [["--set", "steps=20"], ["--seed", "1"], ["--config", "x.json"]])
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--set", "learning_rate=1"],
+        ["--set", "d_ff=20"],
+        ["--set", "n_symbols=9"],
+        ["--seed", "1"],
+        ["--config", "x.json"],
+        ["--init", "run"],
+    ],
+)
 def test_resume_with_other_settings_is_refused(capsys, run, tmp_path, more):
     assert_refused(capsys, tmp_path, ["train", "copy", "--out", run, "--resume", *more], "--resume", more[0])
+
+
+# --- --init ---------------------------------------------------------------------------------------------
+
+TRAINING = [pair for pair in TINY if pair.split("=")[0] not in ("n_layers", "d_model", "d_ff", "n_symbols")]
+
+
+def test_a_run_begins_with_the_weights_and_settings_of_another(capsys, run, tmp_path):
+    out = tmp_path / "new"
+    arguments = ["train", "copy", "--json", "--out", out, "--init", run]
+    assert call(*arguments, "--set", *TRAINING, "steps=5", "dropout=.2", "keep_checkpoints=9") == 0
+    settings = mt.RunFolder(out).settings()
+    assert (settings.model.d_ff, settings.task.n_symbols, settings.model.dropout) == (12, 6, 0.2)
+    assert settings.init == str(run)
+    (begun, _), (other, _) = (
+        mt.RunFolder(out).read(out / "checkpoint-00000000.npz"),
+        mt.RunFolder(run).load(),
+    )
+    weights = [name for name in begun if name.startswith("model.")]
+    assert weights and all((begun[name] == other[name]).all() for name in weights)
+    assert not begun["adam.m"].any()
+    # what was killed before its first evaluation goes on from there, even if the other run has gone
+    whole = mt.RunFolder(out).load()[0]
+    (out / "checkpoint-00000005.npz").unlink()
+    shutil.rmtree(run)
+    assert call("train", "copy", "--json", "--out", out, "--resume") == 0
+    assert all((x == whole[name]).all() for name, x in mt.RunFolder(out).load()[0].items())
+    # and what was killed before these weights were saved does not begin with random ones
+    for path in out.glob("checkpoint-*.npz"):
+        path.unlink()
+    assert_refused(capsys, tmp_path, ["train", "copy", "--out", out, "--resume"], "begin it anew")
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "parts"),
+    [
+        ("copy", "d_ff=16", ["d_ff", "12", "16"]),
+        ("copy", "n_heads=1", ["n_heads", "2", "1"]),
+        ("copy", "norm=pre", ["norm", "post", "pre"]),
+        ("copy", "n_symbols=7", ["vocabulary", "9 symbols", "10"]),
+        ("copy", "first_symbol=2", ["vocabulary", "'1'", "'2'"]),
+        ("sort", "n_symbols=6", ["vocabulary", "'1'", "'0'"]),
+    ],
+)
+def test_weights_that_would_mean_something_else_are_refused(capsys, run, tmp_path, task, change, parts):
+    arguments = ["train", task, "--out", tmp_path / "new", "--init", run, "--set", *TRAINING, change]
+    assert_refused(capsys, tmp_path, arguments, str(run), *parts)
+
+
+def test_the_weights_of_no_run_are_refused(capsys, tmp_path):
+    arguments = ["train", "copy", "--out", tmp_path / "new", "--init", tmp_path / "nowhere"]
+    assert_refused(capsys, tmp_path, arguments, "nowhere", "config.json")
 
 
 # --- bad input ------------------------------------------------------------------------------------------
@@ -173,6 +326,10 @@ def test_resume_with_other_settings_is_refused(capsys, run, tmp_path, more):
         (["copy", "--set", "steps=1.5"], ["steps", "1.5"]),
         (["copy", "--set", "steps=0"], ["steps", "0"]),
         (["copy", "--set", "steps=true"], ["steps", "True"]),
+        (["copy", "--set", "processes=1025"], ["processes", "1,024", "1025"]),
+        (["copy", "--set", "accumulate=1e9"], ["accumulate", "65,536", "1000000000"]),
+        (["copy", "--set", "n_layers=1001"], ["n_layers", "1,000", "1001"]),
+        (["copy", "--set", "n_symbols=1048575"], ["n_symbols", "1,048,572", "1048575"]),
         (["copy", "--set", "d_model=33", "n_heads=3"], ["d_k", "multiple of 4", "11"]),
         (["copy", "--set", "d_model=32", "n_heads=3"], ["n_heads", "32", "3"]),
         (["copy", "--set", "dropout=1"], ["dropout", "1"]),
@@ -204,6 +361,9 @@ def test_resume_with_other_settings_is_refused(capsys, run, tmp_path, more):
         (["copy", "--config", "list.json"], ["list.json", "object"]),
         (["copy", "--config", "binary.json"], ["binary.json"]),
         (["copy", "--config", "unknown.json"], ["'d_modle'", "'d_model'"]),
+        (["copy", "--config", "utf-16"], ["utf-16: expected UTF-8, got UTF-16; save it as UTF-8"]),
+        (["chars", "--set", "text=utf-16"], ["utf-16: expected UTF-8, got UTF-16; save it as UTF-8"]),
+        (["chars", "--set", "text=nul"], ["nul: a NUL in it, as UTF-16 has; save it as UTF-8"]),
         (["copy", "--config", "a-folder"], ["a-folder"]),
         (
             ["copy", "--config", "a-pipe"],
@@ -219,6 +379,8 @@ def test_what_train_cannot_use_is_refused(capsys, tmp_path, monkeypatch, argumen
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.json").write_text("d_model = 8\n")
     (tmp_path / "list.json").write_text("[1, 2]")
+    (tmp_path / "utf-16").write_text("{}", "utf-16")
+    (tmp_path / "nul").write_text("a text " * 100, "utf-16-le")
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "unknown.json").write_text('{"d_modle": 8}')
     (tmp_path / "a-folder").mkdir()

@@ -76,7 +76,7 @@ def test_every_line_is_answered_in_its_place(translate_run, translate, beam, alp
 
 def test_many_lines_come_out_in_parts_as_they_went_in(translate_run, translate, monkeypatch):
     parts = command._parts_of
-    monkeypatch.setattr(command, "_parts_of", lambda file, n: parts(file, 2))
+    monkeypatch.setattr(command, "_parts_of", lambda file: parts(file, 2))
     status, out, _ = translate("\n".join(LINES * 3).encode())
     expected = [searched(translate_run, line, 4)[0][1] if line.strip() else "" for line in LINES]
     assert status == 0 and out.split("\n")[:-1] == expected * 3
@@ -84,7 +84,7 @@ def test_many_lines_come_out_in_parts_as_they_went_in(translate_run, translate, 
 
 def test_a_terminal_is_told_how_far_a_file_has_come(translate, monkeypatch):
     parts = command._parts_of
-    monkeypatch.setattr(command, "_parts_of", lambda file, n: parts(file, 2))
+    monkeypatch.setattr(command, "_parts_of", lambda file: parts(file, 2))
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     _, out, err = translate("\n".join(LINES).encode())
     assert len(out.splitlines()) == 5
@@ -133,7 +133,7 @@ def test_output_is_utf_8_where_the_terminal_lacks_a_letter(translate_run, monkey
 
 def test_output_is_utf_8_whatever_the_terminal_says(translate, monkeypatch):
     said = [[Translation("la casa pequeña", -1.0)]]
-    monkeypatch.setattr(command, "translate_lines", lambda *arguments: said)
+    monkeypatch.setattr(command, "translate_lines", lambda *arguments: (said, {}))
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     with contextlib.suppress(ValueError):  # of capsys, which looks for its own
         translate(b"the small house\n")
@@ -160,8 +160,54 @@ def test_a_reader_that_has_seen_enough_is_no_error(translate_run, tmp_path, how)
     ids=["not UTF-8", "unknown", "too long"],
 )
 def test_a_line_that_cannot_be_read_is_named(translate, data, what):
+    """The lines before it are answered, and those after it, if it may be left out."""
+    bad, data = int(what.split()[1].strip(":")), data.rstrip(b"\n") + b"\nthe house falls\n"
+    answer = translate(b"the house falls")[1]
+    expected = [answer if line == b"the house falls" else "\n" for line in data.splitlines()]
     status, out, err = translate(data)
-    assert (status, out) == (2, "") and what in err and err.count("\n") == 1
+    assert (status, out) == (2, "".join(expected[: bad - 1])) and what in err and err.count("\n") == 1
+    status, out, err = translate(data, "--bad-lines", "skip")
+    assert (status, out, err.count("\n")) == (0, "".join(expected), 1) and f"left out, {what}" in err
+
+
+def test_json_says_what_was_left_out(translate):
+    status, out, _ = translate(b"the house falls\nthe houze\na dog\n", "--json", "--bad-lines", "skip")
+    answer = json.loads(out)
+    assert status == 0 and [len(best) for best in answer["lines"]] == [1, 0, 1]
+    assert list(answer["left_out"]) == ["2"] and "'houze'" in answer["left_out"]["2"]
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_called_so(translate_run, translate, encoding, end):
+    data = f"\ufeffthe house falls{end}".encode(encoding)
+    status, out, err = translate(data)
+    assert (status, out) == (2, "") and "expected UTF-8, got UTF-16; save it as UTF-8" in err
+
+
+def test_lines_that_come_slowly_are_answered_at_once(translate_run):
+    """Each answer comes while the pipe is open; the rest, written at once, and a last line without an end, too."""
+    command = [sys.executable, "-m", "minitransformer", "translate", str(translate_run), "--beam", "1"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        answers = []
+        for line in (b"the house falls\n", b"a dog sleeps\n"):
+            process.stdin.write(line)
+            process.stdin.flush()
+            answers.append(process.stdout.readline())  # for ever, if it waited for more lines
+        out, _ = process.communicate(b"the house falls\n" * 1500 + b"a dog sleeps", timeout=60)
+    assert out.splitlines(keepends=True) == answers[:1] * 1500 + answers[1:] and process.returncode == 0
+
+
+def test_what_is_there_is_taken_together_up_to_a_number():
+    class Pipe(io.BytesIO):
+        """What was written to it, a piece a read."""
+
+        def __init__(self, *pieces):
+            left = iter(pieces)
+            self.read1 = lambda n: next(left, b"")
+
+    parts = list(command._parts_of(Pipe(b"\xef\xbb\xbfa\nb\nc", b"\nd\r\ne\nf\n", b"\n", b"\xffg"), 2))
+    assert parts == [["a", "b"], ["c", "d"], ["e", "f"], [""], ["\udcffg"]]
 
 
 @pytest.mark.parametrize(

@@ -246,6 +246,15 @@ def test_an_exception_in_a_layer_names_the_line_of_the_file(tmp_path: Path) -> N
     assert verdict.found.startswith(f"line {line}: TypeError: ") and "\n" not in str(verdict)
 
 
+def test_what_lies_in_the_current_folder_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "numpy.py", "raise SystemExit(7)\n")
+    (tmp_path / "files").mkdir()
+    write(tmp_path / "files" / "dropout.py", (FIXED / "dropout.py").read_text(encoding="utf-8"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    assert list(exercises.check(tmp_path / "files", ["dropout"])) == [Verdict("dropout", True)]
+
+
 def test_an_endless_loop_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exercises, "TIME_LIMIT", 1.0)
     write(tmp_path / "dropout.py", "while True:\n    pass\n")

@@ -59,31 +59,71 @@ def test_the_attention_figure_has_a_panel_for_every_layer_and_head(tmp_path, nor
     source = TASK.vocabulary.encode("3 1 4")
     target = mt.translate(model, [source])[0]
     weights = attention_weights(model, source, target)
-    panels = figure.axes
-    assert len(panels) == 3 * 2 * 3
-    pictures = iter(panels)
+    rows = iter(figure.axes)
+    assert len(figure.axes) == 3 * 2
+    read, written = ["3", "1", "4", "</s>"], ["<s>", *TASK.vocabulary.decode(target).split()]
     for kind in KINDS:
         for layer in range(2):
-            for head in range(3):
-                panel = next(pictures)
-                np.testing.assert_array_equal(panel.images[0].get_array(), weights[kind][layer, head])
-                assert panel.images[0].get_clim() == (0, 1)
-                queries = [label.get_text() for label in panel.get_yticklabels()]
-                keys = [label.get_text() for label in panel.get_xticklabels()]
-                read, written = ["3", "1", "4", "</s>"], ["<s>", *TASK.vocabulary.decode(target).split()]
-                assert queries == (read if kind == KINDS[0] else written)
-                assert keys == (written if kind == KINDS[1] else read)
+            row = next(rows)
+            assert_heads(row, weights[kind][layer])
+            assert row.images[0].get_clim() == (0, 1) and row.get_ylabel() == f"layer {layer + 1}"
+            assert [label.get_text() for label in row.get_yticklabels()] == (
+                read if kind == KINDS[0] else written
+            )
+            keys = [label.get_text() for label in row.get_xticklabels()]
+            assert keys == [[], 3 * (written if kind == KINDS[1] else read)][layer]  # below the last row
+            places = row.get_xticks().tolist()
+            T_k = weights[kind].shape[-1]
+            assert places == [[], [h * (T_k + 1) + k for h in range(3) for k in range(T_k)]][layer]
 
 
-def test_the_attention_figure_may_show_some_kinds_only():
+def assert_heads(row, weights):
+    """The row's image has these weights (h, T_q, T_k), the heads side by side with an empty column between them."""
+    picture = row.images[0].get_array().filled(np.nan)
+    h, T_q, T_k = weights.shape
+    assert picture.shape == (T_q, h * (T_k + 1) - 1)
+    for head in range(h):
+        start = head * (T_k + 1)
+        np.testing.assert_array_equal(picture[:, start : start + T_k], weights[head])
+        assert np.isnan(picture[:, start + T_k : start + T_k + 1]).all()
+
+
+def test_the_attention_figure_may_show_some_kinds_layers_and_heads_only():
     model = model_that_ends("3 1 4")
-    figure = figures.attention_figure(model, TASK.vocabulary, "3 1 4", ["cross"])
     source = TASK.vocabulary.encode("3 1 4")
     weights = attention_weights(model, source, mt.translate(model, [source])[0])["cross"]
-    shown = [panel.images[0].get_array() for panel in figure.axes]
-    assert len(shown) == 2 * 3
-    for i, picture in enumerate(shown):
-        np.testing.assert_array_equal(picture, weights[i // 3, i % 3])
+    figure = figures.attention_figure(model, TASK.vocabulary, "3 1 4", ["cross"])
+    for row, expected in zip(figure.axes, weights, strict=True):
+        assert_heads(row, expected)
+    figure = figures.attention_figure(model, TASK.vocabulary, "3 1 4", ["cross"], layers=[2], heads=[3, 1])
+    (row,) = figure.axes
+    assert_heads(row, weights[1, [0, 2]])
+    assert row.get_ylabel() == "layer 2"
+    assert [text.get_text() for text in row.texts] == ["cross-attention", "head 1", "head 3"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "what"),
+    [
+        ({"layers": [3]}, "layers, 1 … 2, got 3"),
+        ({"heads": [0]}, "heads, 1 … 3, got 0"),
+        ({"heads": []}, "got none"),
+        ({"layers": 1}, "got 1"),
+    ],
+)
+def test_a_layer_or_a_head_that_is_not_there_is_refused(chosen, what):
+    with pytest.raises(mt.InputError, match=what):
+        figures.attention_figure(model_that_ends("3 1 4"), TASK.vocabulary, "3 1 4", **chosen)
+
+
+def test_many_panels_have_few_things_to_draw():
+    """What takes the time is axes and labels: one axes for a row, and keys below the last row of a kind alone."""
+    model = random_model(0, n_layers=6, n_heads=4, d_model=8)
+    figure = figures.attention_figure(model, TASK.vocabulary, "3 1 4")
+    labels = [label for row in figure.axes for label in (*row.get_xticklabels(), *row.get_yticklabels())]
+    n_written = len(figure.axes[6].get_yticklabels())
+    assert len(figure.axes) == 18
+    assert len(labels) == 4 * (2 * 4 + n_written) + 6 * (4 + 2 * n_written)
 
 
 def test_the_attention_figure_of_an_input_that_does_not_fit_is_refused():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-import minitransformer as mt
 from minitransformer.inference.beam import Hypothesis
 from minitransformer.inference.lines import Translation, translate_lines
 from minitransformer.tasks import Vocabulary
@@ -18,23 +17,25 @@ def backwards(sources: list[list[int]]) -> list[list[Hypothesis]]:
 
 
 def test_each_line_has_what_was_found_for_it_and_a_line_without_words_has_nothing():
-    found = translate_lines(backwards, WORDS, ["a b c", "", "c", " \t "], max_len=4)
-    assert found == [
+    found, bad = translate_lines(backwards, WORDS, ["a b c", "", "c", " \t "], max_len=4)
+    assert bad == {} and found == [
         [Translation("c b a", -3), Translation("a b c", -9)],
         [],
         [Translation("c", -1), Translation("c", -9)],
         [],
     ]
-    assert translate_lines(backwards, WORDS, [], max_len=4) == []
+    assert translate_lines(backwards, WORDS, [], max_len=4) == ([], {})
 
 
 @pytest.mark.parametrize(
     ("line", "what"),
     [
         ("a d", "unknown symbol 'd'"),
-        ("a b c a", r"expected less than 4 symbols \(the model's max_len\), got 4"),
+        ("a b c a", "expected less than 4 symbols (the model's max_len), got 4"),
+        ("a \udcff b", "not UTF-8"),
     ],
 )
-def test_lines_are_counted_from_the_first_one_of_the_file(line, what):
-    with pytest.raises(mt.InputError, match=f"^line 12: {what}"):
-        translate_lines(backwards, WORDS, ["a", "", line], max_len=4, first=10)
+def test_a_bad_line_has_nothing_and_the_others_what_was_found(line, what):
+    found, bad = translate_lines(backwards, WORDS, ["a", line, "b"], max_len=4)
+    assert list(bad) == [1] and bad[1].startswith(what)
+    assert [[x.text for x in best] for best in found] == [["a", "a"], [], ["b", "b"]]

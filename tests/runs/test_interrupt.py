@@ -64,7 +64,7 @@ def test_a_process_killed_twice_resumes_bit_for_bit(tmp_path, whole_process):
     assert_same_outcome(path, whole_process)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_the_run_resumes_bit_for_bit(tmp_path, whole_process, number):
     path = tmp_path / "run"
     process = start("train", "copy", "--out", path, "--seed", 5, "--set", *SETTINGS)
@@ -73,6 +73,7 @@ def test_a_signal_saves_and_the_run_resumes_bit_for_bit(tmp_path, whole_process,
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr and "--resume" in stderr
+    assert "a second signal ends at once" in stderr
     _, meta = mt.RunFolder(path).load()
     assert 3 <= meta["step"] < 240
 
@@ -80,3 +81,52 @@ def test_a_signal_saves_and_the_run_resumes_bit_for_bit(tmp_path, whole_process,
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
     assert_same_outcome(path, whole_process)
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_second_signal_ends_a_step_that_never_ends(tmp_path, second, processes):
+    """And its workers, too."""
+    path = tmp_path / "run"
+    more = ["accumulate=60000", "batch_tokens=20", f"processes={processes}"]
+    process = start("train", "copy", "--out", path, "--set", *SETTINGS, *more)
+    wait_until(process, lambda: (path / "lock").exists())
+    time.sleep(1)  # into the step
+    process.send_signal(signal.SIGTERM)
+    assert "a second signal ends at once" in next(line for line in process.stderr if "stopping" in line)
+    assert process.poll() is None
+    began = time.monotonic()
+    process.send_signal(second)
+    out, err = process.communicate(timeout=60)  # which ends when no worker holds the pipes open
+    assert time.monotonic() - began < 10 and process.returncode == 128 + second
+    assert (out, err) == ("", "") and not list(path.glob("checkpoint-*"))
+
+
+def test_a_signal_that_is_ignored_stays_so(tmp_path, whole_process):
+    """As under nohup."""
+    path = tmp_path / "run"
+    command = f"trap '' HUP; exec {sys.executable} -m minitransformer train copy --seed 5 --out {path} --set "
+    process = subprocess.Popen(
+        ["bash", "-c", command + " ".join(SETTINGS)], stderr=subprocess.PIPE, text=True
+    )
+    wait_until(process, lambda: (path / "metrics.jsonl").exists())
+    process.send_signal(signal.SIGHUP)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert_same_outcome(path, whole_process)
+
+
+def test_ctrl_c_during_the_imports_is_no_traceback():
+    """Half a second in which nothing was there to catch it. (The import that is under way says when.)"""
+    code = (
+        "import builtins, os, signal, sys\n"
+        "find = builtins.__import__\n"
+        "def find_and_interrupt(name, *rest):\n"
+        "    if name == 'numpy': os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return find(name, *rest)\n"
+        "builtins.__import__ = find_and_interrupt\n"
+        "from minitransformer.__main__ import main\n"
+        "sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")

@@ -11,6 +11,7 @@ import pytest
 
 import minitransformer as mt
 from minitransformer.cli import main
+from minitransformer.runs.run_folder import FORMAT
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 RUNS = [
@@ -18,6 +19,16 @@ RUNS = [
     for file in sorted(FIXTURES.glob("*/expected.json"))
     for name in json.loads(file.read_text())
 ]
+
+
+def test_there_are_runs_of_all_formats_and_the_page_says_which_is_the_newest():
+    formats = {json.loads(file.read_text()).get("format") for file in FIXTURES.glob("*/*/config.json")}
+    assert {
+        None,
+        *range(2, FORMAT + 1),
+    } <= formats  # the first format had no number before 0.1.0 was released
+    page = (FIXTURES.parents[1] / "docs" / "stability.md").read_text(encoding="utf-8")
+    assert f"`format`, a whole number, {FORMAT} at present" in page
 
 
 @pytest.mark.parametrize(("version", "name"), RUNS)

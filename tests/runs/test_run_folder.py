@@ -621,11 +621,30 @@ def test_a_line_that_is_no_report_is_named(tmp_path, line):
 # --- what is written, byte by byte ----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("written", "reads"), [(None, True), (1, True), (2, False), (0, False), ("1", False)]
+)
+def test_a_folder_of_a_newer_format_is_refused_and_one_without_a_format_is_old(tmp_path, written, reads):
+    folder = mt.RunFolder(tmp_path / "run")
+    folder.create(settings_of())
+    file = tmp_path / "run" / "config.json"
+    config = json.loads(file.read_text())
+    assert config.pop("format") == 1
+    file.write_text(json.dumps(config if written is None else {"format": written, **config}))
+    if reads:
+        assert folder.settings() == settings_of()
+    else:
+        newer = r"config\.json: format: expected at most 1, .*, got .*; install a newer minitransformer"
+        for read in (folder.settings, folder.model_settings):
+            with pytest.raises(mt.CheckpointError, match=newer):
+                read()
+
+
 def test_config_and_result_are_written_for_people_too(tmp_path):
     folder, settings = mt.RunFolder(tmp_path), settings_of()
     folder.create(settings)
     folder.write_result({"steps": 1, "sets": {"test": {"n": 3}}})
-    config = {**settings.as_dict(), "files": {}}
+    config = {"format": 1, **settings.as_dict(), "files": {}}
     assert (tmp_path / "config.json").read_text() == json.dumps(config, indent=2) + "\n"
     expected = '{\n  "steps": 1,\n  "sets": {\n    "test": {\n      "n": 3\n    }\n  }\n}\n'
     assert (tmp_path / "result.json").read_text() == expected
@@ -660,6 +679,16 @@ def test_a_link_to_a_folder_may_become_a_run_and_a_link_to_nowhere_may_not(tmp_p
         f"{tmp_path / 'dangling'} is a link that leads nowhere; choose another folder with --out"
     )
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_of_runs_begun_in_the_same_moment_the_next_takes_the_next_name(tmp_path):
+    names = [tmp_path / name for name in "abc"]
+    folders = [mt.RunFolder(names[0], iter(names[1:])) for _ in range(4)]
+    for folder in folders[:3]:
+        folder.create(settings_of())
+    assert [folder.path for folder in folders[:3]] == names
+    with pytest.raises(mt.ConfigError, match="already holds a run"):
+        folders[3].create(settings_of())
 
 
 def test_a_run_that_was_begun_in_the_same_moment_is_refused_and_intact(tmp_path, monkeypatch):

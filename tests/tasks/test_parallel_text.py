@@ -45,10 +45,27 @@ def test_blanks_and_line_ends_are_no_part_of_a_sentence(tmp_path):
         (b"a\xff", b"b", [1, 3], [("src", 2, "not UTF-8 (byte 2 of the line)")]),
         (b"a", "ä".encode("latin-1"), [1, 3], [("tgt.gz", 2, "not UTF-8 (byte 1 of the line)")]),
         (b"\xc3", b"", [1, 3], [("src", 2, "not UTF-8 (byte 1 of the line)"), ("tgt.gz", 2, "empty")]),
+        (b"\0a\0", b"b", [1, 3], [("src", 2, "a NUL in it, as UTF-16 has; save the file as UTF-8")]),
+        (
+            b"a",
+            "b ▁".encode(),
+            [1, 3],
+            [("tgt.gz", 2, "a ▁ (U+2581) in it, which stands for a blank in subwords")],
+        ),
         (b"a\nb", b"c", [1, 2, 3], [("tgt.gz", 4, "missing, though the other file has this line")]),
         (b"a", b"c\nd", [1, 2, 3], [("src", 4, "missing, though the other file has this line")]),
     ],
-    ids=["empty", "blanks only", "not UTF-8", "Latin-1", "both", "longer source", "longer target"],
+    ids=[
+        "empty",
+        "blanks only",
+        "not UTF-8",
+        "Latin-1",
+        "both",
+        "NUL",
+        "U+2581",
+        "longer source",
+        "longer target",
+    ],
 )
 def test_a_bad_line_is_told_with_its_file_and_number(tmp_path, src, tgt, kept, told):
     """The line in the middle of three is bad; the others are kept with their numbers."""
@@ -73,10 +90,12 @@ def test_a_message_names_the_first_few_and_counts_the_rest():
     [
         (None, "no.en", "no.en: cannot be read.*No such file"),
         (b"plain text", "plain.en.gz", "plain.en.gz: damaged, or not gzipped"),
+        ("text\n".encode("utf-16"), "16.txt", "16.txt: expected UTF-8, got UTF-16; save it as UTF-8"),
+        (gzip.compress("text\n".encode("utf-16")), "16.gz", "16.gz: expected UTF-8, got UTF-16"),
         (gzip.compress(b"text\n" * 99)[:-9], "cut.gz", "cut.gz: damaged, or not gzipped"),
         (gzip.compress(b"text\n" * 99)[:12] + b"\0" * 40, "torn.gz", "torn.gz: damaged, or not gzipped"),
     ],
-    ids=["missing", "plain", "cut short", "overwritten"],
+    ids=["missing", "plain", "UTF-16", "UTF-16, gzipped", "cut short", "overwritten"],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, content, name, what):
     (tmp_path / "good").write_bytes(b"text\n" * 99)

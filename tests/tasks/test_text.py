@@ -322,6 +322,21 @@ def test_settings_that_are_text_are_taken_as_they_are(files, tmp_path):
     assert chosen.training.clip_norm is None
 
 
+def test_a_run_goes_on_to_other_files_with_the_subwords_of_the_first(files, run, tmp_path, capsys):
+    for side in ("src", "tgt"):
+        (tmp_path / side).write_text("the casa ξ\n" * 8, encoding="utf-8")
+        files[f"train_{side}"] = str(tmp_path / side)
+    new = [*assignments(files), "steps=2", "warmup_steps=1"]
+    arguments = ["train", "text", "--json", "--init", str(run), "--out", str(tmp_path / "new"), "--set", *new]
+    assert cli.main(arguments) == 0
+    capsys.readouterr()
+    assert (tmp_path / "new/subwords.model").read_bytes() == (run / "subwords.model").read_bytes()
+    assert mt.RunFolder(tmp_path / "new").settings().task.max_length == 100
+    assert cli.main([*arguments, "vocab_size=60"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "expected vocab_size=60 subwords, got 70" in err
+
+
 def test_a_missing_library_is_told_before_the_training(files, tmp_path, capsys, monkeypatch):
     for name in ("sacrebleu", "sentencepiece"):
         with monkeypatch.context() as patch:
