@@ -65,10 +65,8 @@ class RunFolder:
     """Reads and writes the files of one run."""
 
     def __init__(self, path: str | Path, others: Iterable[Path] = ()) -> None:
-        self.path, self._others = (
-            Path(path),
-            others,
-        )  # where to begin a run if one has been begun in `path` meanwhile
+        self.path = Path(path)
+        self._others = others  # where to begin a run if one has been begun in `path` meanwhile
         self._claimed: IO[bytes] | None = None
 
     def create(self, settings: RunSettings) -> None:

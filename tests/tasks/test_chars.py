@@ -100,7 +100,7 @@ def test_a_text_is_named_by_its_full_path_from_wherever_one_is(text_file, tmp_pa
     [
         (b"", mt.InputError, "{path}: expected a text, got an empty file"),
         (b"abc\xff" * 99, mt.InputError, "{path}: not UTF-8, at byte 3"),
-        ("\ufeff".encode("utf-16"), mt.InputError, "{path}: not UTF-8, at byte 0"),
+        ("\ufeff".encode("utf-16"), mt.InputError, "{path}: expected UTF-8, got UTF-16; save it as UTF-8"),
         (b"ab" * 25, mt.ConfigError, "text: expected at least 51 characters, for block=5, got 50"),
         ("ü".encode() * 50, mt.ConfigError, "text: expected at least 51 characters, for block=5, got 50"),
     ],

@@ -359,8 +359,11 @@ def test_subwords_label_the_attention(run):
 
     vocabulary = mt.RunFolder(run).settings().task.vocabulary
     figure = figures.attention_figure(mt.load_model(run), vocabulary, "the house falls", ["cross"])
-    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
-    assert labels == [*(vocabulary.symbols[i] for i in vocabulary.encode("the house falls")), "</s>"]
+    labels = [
+        label.get_text() for label in figure.axes[-1].get_xticklabels()
+    ]  # of each head, below the last layer
+    read = [*(vocabulary.symbols[i] for i in vocabulary.encode("the house falls")), "</s>"]
+    assert labels == read * mt.load_model(run).config.n_heads
     assert (
         figures.training_figure("text", mt.RunFolder(run).metrics()).axes[3].get_ylabel().startswith("BLEU")
     )

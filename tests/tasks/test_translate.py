@@ -244,8 +244,10 @@ def test_words_label_the_attention(translate_run):
     pytest.importorskip("matplotlib")
     from minitransformer import figures
 
-    figure = figures.attention_figure(mt.load_model(translate_run), VOCABULARY, "the house falls", ["cross"])
+    model = mt.load_model(translate_run)
+    figure = figures.attention_figure(model, VOCABULARY, "the house falls", ["cross"])
+    keys = [label.get_text() for label in figure.axes[-1].get_xticklabels()]  # below the last layer
+    assert keys == ["the", "house", "falls", "</s>"] * model.config.n_heads
     for panel in figure.axes:
-        assert [label.get_text() for label in panel.get_xticklabels()] == ["the", "house", "falls", "</s>"]
         written = [label.get_text() for label in panel.get_yticklabels()]
         assert written[0] == "<s>" and set(written[1:]) <= set(VOCABULARY.symbols)
