@@ -7,7 +7,10 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import import_module
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,6 +45,56 @@ def test_own_task_is_a_task():
     settings = {"steps": 3, "warmup_steps": 1, "evaluate_every": 3}
     result = mt.Trainer(mt.RunSettings.of(Doubles(test_size=5), settings)).run()
     assert result["task"] == "doubles" and result["steps"] == 3
+
+
+def example(monkeypatch: pytest.MonkeyPatch, name: str) -> Any:
+    """An example as a module."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    return import_module(name)
+
+
+SHORT = {"steps": 3, "warmup_steps": 1, "evaluate_every": 3, "processes": 1}
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_pictures_draws_captions_and_captions_drawings(monkeypatch, back):
+    pictures = example(monkeypatch, "pictures")
+    rows = pictures.draw("a red square left of a green corner").replace(" ", "")
+    expected = ["........"] * 2 + ["RRR..G..", "RRR..G..", "RRR..GGG"] + ["........"] * 3
+    assert [rows[i : i + 8] for i in range(0, 64, 8)] == expected
+    assert len({pictures.draw(caption) for caption in pictures.CAPTIONS}) == len(pictures.CAPTIONS) == 512
+    task = pictures.Pictures(back=back)
+    known, new = task.pairs(held_out=False), task.pairs(held_out=True)
+    assert len(known) + len(new) == 512 and not {str(pair) for pair in known} & {str(pair) for pair in new}
+    assert {len(source if back else target) for source, target in known} == {64}
+    trainer = mt.Trainer(mt.RunSettings.of(task, SHORT))
+    assert trainer.run()["steps"] == 3 and 0 <= pictures.exact(trainer.model, new) <= 1
+
+
+def foldings(n: int) -> list[str]:
+    """Every text of n dots and brackets."""
+    return ["".join(signs) for signs in product(".()", repeat=n)]
+
+
+def test_fold_finds_the_most_bonds_and_judges_other_foldings(monkeypatch):
+    fold = example(monkeypatch, "fold")
+    assert fold.fold("CGAAUACG") == "((....))" and fold.bonds_of("CGAAUACG", "((....))") == 6
+    for impossible in ("(......(", ")......)", "(...)...", "((....)", "..(..).."):
+        assert fold.bonds_of("CGAAUACG", impossible) is None
+    rng = np.random.default_rng(0)
+    for rna in ("".join(chain) for chain in rng.choice(list("ACGU"), (20, 8))):
+        bonds = [fold.bonds_of(rna, folded) for folded in foldings(8)]
+        assert fold.bonds_of(rna, fold.fold(rna)) == max(n for n in bonds if n is not None)
+
+
+def test_fold_is_a_task_and_compares_with_the_programme(monkeypatch):
+    fold = example(monkeypatch, "fold")
+    trainer = mt.Trainer(mt.RunSettings.of(fold.Fold(), SHORT))
+    assert trainer.run()["steps"] == 3
+    known = {str(source) for source, _ in trainer.stream.pairs()}
+    assert not known & {str(source) for source, _ in trainer.sets["test"]}
+    texts = fold.compared(trainer.model, trainer.sets["test"][:5])
+    assert len(texts) == 5 and all(wanted == fold.fold(rna) for rna, wanted, _ in texts)
 
 
 def test_check_your_own_layer_tells_right_from_wrong():

@@ -43,7 +43,7 @@ def test_a_translator_translates_all_held_out_sentences(translator, seed):
 def test_the_weights_are_small_and_differ_from_seed_to_seed():
     files = sorted(WEIGHTS.glob("translator-*.npz"))
     assert [file.name for file in files] == [f"translator-{seed}.npz" for seed in range(3)]
-    assert sum(file.stat().st_size for file in WEIGHTS.glob("*.npz")) < 400_000
+    assert sum(file.stat().st_size for file in WEIGHTS.glob("*.npz")) < 500_000
     rows = [np.load(file)["src_embedding.embedding.E"] for file in files]
     assert rows[0].dtype == "float16"
     assert not (rows[0] == rows[1]).all() and not (rows[1] == rows[2]).all()
