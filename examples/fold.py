@@ -17,7 +17,7 @@ import minitransformer as mt
 
 BONDS = {"AU": 2, "UA": 2, "CG": 3, "GC": 3}
 SIZES = {"d_model": 32, "d_ff": 128, "norm": "pre", "count_source_from": "start", "random_gaps": 1}
-STEPS = {"steps": 1300, "batch_tokens": 832, "accumulate": 1, "learning_rate": 8e-3, "eps_ls": 0.0}
+STEPS = {"steps": 1100, "batch_tokens": 832, "accumulate": 1, "learning_rate": 8e-3, "eps_ls": 0.0}
 LOOP = 3  # at least so many letters are between the two of a pair: a chain cannot bend more sharply
 
 
@@ -65,7 +65,7 @@ class Fold(mt.tasks.Task):
     name: ClassVar[str] = "fold"
     vocabulary: ClassVar[mt.tasks.Vocabulary] = mt.tasks.Vocabulary("ACGU.()")
     model: ClassVar[dict] = mt.tasks.Sort.model | SIZES
-    training: ClassVar[dict] = mt.tasks.Sort.training | STEPS | {"clip_norm": 1.0, "evaluate_every": 1300}
+    training: ClassVar[dict] = mt.tasks.Sort.training | STEPS | {"clip_norm": 1.0, "evaluate_every": 1100}
 
     def pairs(self, rng, n: int, held_out: bool) -> list[mt.tasks.Pair]:
         letters = rng.integers(4, size=(20 * n, 10))

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "bibliography.md"
 # "Ba et al. 2016", "Press and Wolf (2017)", "Elman 1990", "He et al. 2016b"
 CITATION = re.compile(
-    r"([A-Z][a-zéöü]+)(?: et al\.| and [A-Z][a-z]+)?,? \(?((?:19|20)\d\d[a-z]?)(?:[),;:.]|\b)"
+    r"((?:Mac)?[A-Z][a-zéöü]+)(?: et al\.| and [A-Z][a-z]+)?,? \(?((?:19|20)\d\d[a-z]?)(?:[),;:.]|\b)"
 )
 
 
