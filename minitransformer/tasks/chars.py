@@ -124,6 +124,10 @@ class Chars(Task):
             raise InputError(f"{self.text}: not UTF-8, at byte {error.start:,}") from None
         except InputError as error:
             raise InputError(f"{self.text}: {error}") from None
+        except OSError as error:
+            raise InputError(f"{self.text}: cannot be read ({error.strerror or error})") from None
+        except ValueError as error:  # a NUL in the name
+            raise InputError(f"{self.text!r}: cannot be read ({error})") from None
         if "\0" in text:
             raise InputError(f"{self.text}: a NUL in it, as UTF-16 has; save it as UTF-8")
         if not text:
