@@ -122,7 +122,7 @@ def test_the_shortest_text_has_one_block_to_validate_with(text_file):
 def test_a_text_that_is_not_there_is_named(tmp_path):
     with pytest.raises(mt.InputError, match=r"none\.txt: cannot be read \(No such file"):
         Chars(str(tmp_path / "none.txt")).vocabulary  # noqa: B018
-    with pytest.raises(mt.InputError, match="cannot be read .*folder"):
+    with pytest.raises(mt.InputError, match=r"cannot be read .*folder"):
         Chars(str(tmp_path)).vocabulary  # noqa: B018
 
 
