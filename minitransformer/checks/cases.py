@@ -193,9 +193,9 @@ CASES: Mapping[str, Sequence[Case]] = {
         )
     ],
     "EncoderOnly": [
-        case(one_stack("encoder-only", pooling="mean"), source),
-        case(one_stack("encoder-only", pooling="first", head="none"), source),
-        case(one_stack("encoder-only", n_segments=2, head="masked-lm"), source_and_segments),
+        case(one_stack("encoder-only", n_layers=1, pooling="mean"), source),
+        case(one_stack("encoder-only", n_layers=1, pooling="first", head="none"), source),
+        case(one_stack("encoder-only", n_layers=1, n_segments=2, head="masked-lm"), source_and_segments),
         case(one_stack("encoder-only", positions="rotary", count_source_from="both", d_k=4), source),
     ],
     "DecoderOnly": [

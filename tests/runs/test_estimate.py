@@ -40,7 +40,6 @@ def test_the_matrices_are_nearly_all_of_a_model(config):
     [
         "d_model=512 d_ff=2048 n_layers=3 batch_tokens=100",  # weights
         "d_model=128 d_ff=512 n_layers=3 batch_tokens=6000",  # what is kept for backward
-        "d_model=128 d_ff=512 n_layers=3 batch_tokens=6000 recompute=true",
         "d_model=32 d_ff=32 n_layers=1 batch_tokens=3000 n_symbols=9000",  # logits
         "d_model=256 d_ff=1024 n_layers=1 batch_tokens=4000 processes=2",
     ],
