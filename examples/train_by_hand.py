@@ -16,7 +16,7 @@ loss_fn = mt.LabelSmoothedCrossEntropy(eps_ls=0.1, pad_id=0)
 optimizer = mt.Adam(model, betas=(0.9, 0.98), adam_eps=1e-9)
 rng = np.random.default_rng(0)
 
-for step in range(1, 601):
+for step in range(1, 401):
     symbols = rng.integers(3, 13, (64, 10))
     start, end = np.full((64, 1), BOS), np.full((64, 1), EOS)
     tgt_in, tgt_out = np.hstack([start, symbols]), np.hstack([symbols, end])

@@ -196,7 +196,9 @@ CASES: Mapping[str, Sequence[Case]] = {
         case(one_stack("encoder-only", n_layers=1, pooling="mean"), source),
         case(one_stack("encoder-only", n_layers=1, pooling="first", head="none"), source),
         case(one_stack("encoder-only", n_layers=1, n_segments=2, head="masked-lm"), source_and_segments),
-        case(one_stack("encoder-only", positions="rotary", count_source_from="both", d_k=4), source),
+        case(
+            one_stack("encoder-only", n_layers=1, positions="rotary", count_source_from="both", d_k=4), source
+        ),
     ],
     "DecoderOnly": [
         case(one_stack("decoder-only", norm="pre"), source),
@@ -204,7 +206,9 @@ CASES: Mapping[str, Sequence[Case]] = {
     ],
     "OneStackWithLoss": [
         case(with_loss("decoder-only", norm="pre", activation="gelu_tanh"), source_and_targets),
-        case(with_loss("encoder-only", activation="gelu", embedding_norm=True), source_and_targets),
+        case(
+            with_loss("encoder-only", n_layers=1, activation="gelu", embedding_norm=True), source_and_targets
+        ),
     ],
     "LabelSmoothedCrossEntropy": [
         case(lambda s, r: Loss(eps_ls=0.1), logits_and_targets),
