@@ -112,6 +112,11 @@ class TransformerConfig:
         return 2 if self.count_source_from == "both" else 1
 
     @property
+    def in_order(self) -> bool:
+        """Whether the tokens of a sentence stand at 0, 1, 2, … in training, too, and not at random places."""
+        return self.random_start == 0 and self.random_gaps == 1
+
+    @property
     def last_position(self) -> int:
         """The largest position that a token can have in training."""
         return self.random_start + (self.max_len - 1) * self.random_gaps

@@ -22,13 +22,10 @@ PACKAGE = str(Path(minitransformer.__file__).parents[1])
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [PACKAGE, os.environ.get("PYTHONPATH")]))
 os.environ["PYTHONSAFEPATH"] = "1"
 # A job in the background, or under nohup, starts with these ignored, and so would the processes that are tested.
-for number, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
-    if (
-        getattr(signal, number, None) is not None
-        and signal.getsignal(getattr(signal, number)) is signal.SIG_IGN
-    ):
-        signal.signal(getattr(signal, number), handler)
-
+for name, handler in {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}.items():
+    number = getattr(signal, name, None)  # Windows has no SIGHUP
+    if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 settings.register_profile(
     "quick", max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True

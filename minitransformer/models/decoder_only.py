@@ -7,15 +7,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from minitransformer.backend import (
-    Array,
-    Generator,
-    array_module,
-    to_host,
-)
+from minitransformer.backend import Array, Generator, array_module, to_host
 from minitransformer.errors import InputError
 from minitransformer.layers.masks import causal_mask
-from minitransformer.layers.rotary import PlacedMask
 from minitransformer.models.decoder_state import KeysAndValues, PromptState
 from minitransformer.models.encoder import EncoderCache
 from minitransformer.models.one_stack import OneStack, OneStackEmbeddingCache, positions_of
@@ -61,10 +55,6 @@ class DecoderOnly(OneStack):
         dx = self.output.backward(dy, cache.output)
         dx = self.stack.backward(dx, cache.stack)
         self.embedding.backward(dx, cache.embedding)
-
-    def placed(self, mask: Any, query_at: Array, key_at: Array) -> Any:
-        """The mask, with the positions of queries and keys if these are rotary."""
-        return PlacedMask(mask, query_at, key_at) if self.config.positions == "rotary" else mask
 
     def start_decoding(self, src_ids: Array, max_len: int) -> PromptState:
         """Read prompts; return the state before the next token, with room for `max_len` more.

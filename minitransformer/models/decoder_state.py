@@ -7,6 +7,7 @@ alone has no such output: its PromptState holds keys and values of the prompt an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from minitransformer.backend import Array, array_module
@@ -64,16 +65,14 @@ class LayerState(KeysAndValues):
         self.memory_K, self.memory_V = self.memory_K[sentences], self.memory_V[sentences]
 
 
-class DecoderState:
-    """The state of the decoder while decoding: the keys and values of each layer, and the mask of the source."""
+class State:
+    """The keys and values of each layer while decoding: what the states of both kinds of decoder have in common."""
 
-    def __init__(self, layers: list[LayerState], src_mask: Any) -> None:
-        self.layers = layers
-        self.src_mask = src_mask  # (b, 1, 1, T_src), or a PlacedMask
+    layers: Sequence[KeysAndValues]
 
     @property
     def length(self) -> int:
-        """How many tokens each row has read."""
+        """How many tokens each row has read, padding included."""
         return self.layers[0].length
 
     @property
@@ -85,6 +84,16 @@ class DecoderState:
     def n_rows(self) -> int:
         """How many rows there are; a step reads one token of each."""
         return len(self.layers[0].K)
+
+
+class DecoderState(State):
+    """The state of the decoder while decoding: the keys and values of each layer, and the mask of the source."""
+
+    layers: list[LayerState]
+
+    def __init__(self, layers: list[LayerState], src_mask: Any) -> None:
+        self.layers = layers
+        self.src_mask = src_mask  # (b, 1, 1, T_src), or a PlacedMask
 
     def select(self, rows: Array, sentences: Array | None = None) -> None:
         """Keep only the rows and sentences with these indices, in this order. None keeps all sentences.
@@ -103,7 +112,7 @@ class DecoderState:
             )
 
 
-class PromptState:
+class PromptState(State):
     """The state of a decoder without an encoder: the keys and values of each layer, for prompts that end together.
 
     Shorter prompts begin with padding, which nothing may attend to: the first token of row b stands in column
@@ -114,21 +123,6 @@ class PromptState:
         self.layers = layers
         self.n_padding = n_padding  # (B,)
         self.padded = padded  # whether any row begins with padding
-
-    @property
-    def length(self) -> int:
-        """How many columns have been read, padding included."""
-        return self.layers[0].length
-
-    @property
-    def max_len(self) -> int:
-        """How many columns there is room for."""
-        return int(self.layers[0].K.shape[2])
-
-    @property
-    def n_rows(self) -> int:
-        """How many rows there are; a step reads one token of each."""
-        return len(self.n_padding)
 
     def positions(self, T: int) -> Array:
         """Where all tokens stand, T more included: (B, n, 1), or (1, n, 1) if it is the same in all rows."""
@@ -147,7 +141,7 @@ class PromptState:
         return (seen & (columns >= self.n_padding[:, None, None]))[:, None]
 
     def select(self, rows: Array, sentences: Array | None = None) -> None:
-        """Keep only the rows with these indices, in this order; `sentences` are DecoderState's."""
+        """Keep only the rows with these indices, in this order. `sentences` matter in DecoderState alone."""
         for layer in self.layers:
             layer.select_rows(rows)
         self.n_padding = self.n_padding[rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from minitransformer.backend import Array, DTypeLike, Generator, Seed, generator
@@ -105,7 +106,7 @@ class Encoder(Module):
             dx = backward_block(layer, dx, kept)
         return dx
 
-    def step(self, x: Array, states: list[KeysAndValues], mask: Any) -> Array:
+    def step(self, x: Array, states: Sequence[KeysAndValues], mask: Any) -> Array:
         """y at the next T positions alone, where no earlier one attends to them: (B, T, d_model) -> (B, T, d_model).
 
         The keys and values of earlier positions are in `states`, one of each layer, which it extends.

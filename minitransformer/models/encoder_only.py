@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from minitransformer.backend import (
-    Array,
-    Generator,
-    array_module,
-)
+from minitransformer.backend import Array, Generator, array_module
 from minitransformer.layers.masks import padding_mask
-from minitransformer.layers.rotary import PlacedMask
 from minitransformer.models.encoder import EncoderCache
 from minitransformer.models.one_stack import OneStack, OneStackEmbeddingCache, positions_of
 from minitransformer.models.recompute import Keep
@@ -50,9 +45,7 @@ class EncoderOnly(OneStack):
     ) -> tuple[Array, EncoderOnlyCache]:
         w = cache_output = None
         at = positions_of(self.config, ids, rng)
-        mask: Any = padding_mask(ids, self.config.pad_id)
-        if self.config.positions == "rotary":
-            mask = PlacedMask(mask, at, at)
+        mask = self.placed(padding_mask(ids, self.config.pad_id), at, at)
         x, cache_embedding = self.embedding.forward(ids, segments, rng, at)
         x, cache_stack = self.stack.forward(x, mask, rng, keep)
         if self.config.pooling != "none":

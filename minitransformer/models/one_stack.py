@@ -13,13 +13,20 @@ from minitransformer.backend import (
     device_module,
     dtype_of,
     generator,
+    sum_positions,
     zeros,
 )
 from minitransformer.layers.counting import COUNTS, at_places, random_places
 from minitransformer.layers.dropout import Dropout, DropoutCache
-from minitransformer.layers.embedding import Embedding, EmbeddingCache, OutputProjection
+from minitransformer.layers.embedding import (
+    Embedding,
+    EmbeddingCache,
+    OutputProjection,
+    OutputProjectionCache,
+)
 from minitransformer.layers.feed_forward import ACTIVATIONS
-from minitransformer.layers.linear import Linear
+from minitransformer.layers.linear import Linear, LinearCache
+from minitransformer.layers.rotary import PlacedMask
 from minitransformer.models.encoder import Encoder
 from minitransformer.models.inputs import positions_layer
 from minitransformer.models.sublayers import layer_norm
@@ -32,7 +39,7 @@ from minitransformer.validation.settings import require
 def positions_of(config: OneStackConfig, ids: Array, rng: Generator | None) -> Array:
     """Where the tokens stand: see layers/counting.py. Random places are for training only."""
     at = COUNTS[config.count_source_from](ids, config.pad_id)
-    if rng is None or (config.random_start == 0 and config.random_gaps == 1):
+    if rng is None or config.in_order:
         return at
     places = random_places(rng, len(ids), ids.shape[1], config.random_start, config.random_gaps)
     return at_places(places, at)
@@ -101,13 +108,20 @@ class OneStackEmbedding(Module):
         self.embedding.backward(dx, cache.embedding)
 
 
+class MaskedLMHeadCache(NamedTuple):
+    linear: LinearCache
+    activation: Any
+    norm: Any
+    projection: OutputProjectionCache
+
+
 class MaskedLMHead(Module):
     """BERT's head for filling gaps (Devlin et al. 2018): how much each token fits each position.
 
     forward   h = LayerNorm(GELU(x W + b)),   logits = h Eᵀ + b_V        x: (B, T, d_model), logits: (B, T, V)
     backward  db_V = Σ dlogits over all positions; the layers in reverse order give dx
 
-    E, (V, d_model), is the embedding's parameter, or its own without it. The activation is the stack's.
+    E: (V, d_model), the embedding's parameter, or one of its own. The activation is the one in the stack.
     """
 
     def __init__(
@@ -120,21 +134,20 @@ class MaskedLMHead(Module):
         self.b_V = Parameter(zeros((config.tgt_vocab_size,), dtype))
 
     @layer_inputs
-    def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, tuple[Any, ...]]:
+    def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, MaskedLMHeadCache]:
         h, cache_linear = self.linear.forward(x)
         h, cache_activation = self.activation.forward(h)
         h, cache_norm = self.norm.forward(h)
         logits, cache_projection = self.projection.forward(h)
-        return logits + self.b_V.data, (cache_linear, cache_activation, cache_norm, cache_projection)
+        cache = MaskedLMHeadCache(cache_linear, cache_activation, cache_norm, cache_projection)
+        return logits + self.b_V.data, cache
 
-    def backward(self, dlogits: Array, cache: tuple[Any, ...]) -> Array:
-        cache_linear, cache_activation, cache_norm, cache_projection = cache
-        self.b_V.grad += dlogits.sum((0, 1))
-        dh = self.projection.backward(dlogits, cache_projection)
-        dh = self.norm.backward(dh, cache_norm)
-        dh = self.activation.backward(dh, cache_activation)
-        dx: Array = self.linear.backward(dh, cache_linear)
-        return dx
+    def backward(self, dlogits: Array, cache: MaskedLMHeadCache) -> Array:
+        dh = self.projection.backward(dlogits, cache.projection)
+        self.b_V.grad += sum_positions(dlogits)
+        dh = self.norm.backward(dh, cache.norm)
+        dh = self.activation.backward(dh, cache.activation)
+        return self.linear.backward(dh, cache.linear)
 
 
 def output_of(config: OneStackConfig, E: Parameter, rng: Generator, dtype: DTypeLike) -> Any:
@@ -162,3 +175,7 @@ class OneStack(Module):
         self.output = output_of(config, self.embedding.embedding.E, rng, dtype)
         self.to(device)
         self.flatten()
+
+    def placed(self, mask: Any, query_at: Array, key_at: Array) -> Any:
+        """The mask, with the positions of queries and keys if these are rotary."""
+        return PlacedMask(mask, query_at, key_at) if self.config.positions == "rotary" else mask

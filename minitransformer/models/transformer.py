@@ -98,8 +98,7 @@ class Transformer(Module):
         config = self.config
         src_at = COUNTS[config.count_source_from](src_ids, config.pad_id)
         tgt_at = from_start(tgt_in, config.pad_id)
-        in_order = config.random_start == 0 and config.random_gaps == 1
-        if rng is None or in_order:
+        if rng is None or config.in_order:
             return src_at, tgt_at
         longest = max(src_ids.shape[1], tgt_in.shape[1])
         places = random_places(rng, len(src_ids), longest, config.random_start, config.random_gaps)

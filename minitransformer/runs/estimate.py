@@ -10,10 +10,8 @@ from minitransformer.one_stack_config import family_of
 from minitransformer.system import memory_mb
 from minitransformer.validation.settings import head_widths
 
-ITSELF, WORKER = (
-    40.0,
-    35.0,
-)  # MB of Python, NumPy and this package; and of a process, most of it for evaluation
+ITSELF = 40.0  # MB of Python, NumPy and this package
+WORKER = 35.0  # MB of each process, most of it for evaluation
 
 
 def weights_mb(config: TransformerConfig, dtype: str) -> float:

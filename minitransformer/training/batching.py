@@ -108,7 +108,10 @@ def aligned_batch(pairs: Sequence[Pair]) -> OneStackBatch:
 
 def longest_input(pairs: Sequence[Pair], make_batch: MakeBatch) -> int:
     """How many tokens the longest input has that `make_batch` makes of these pairs."""
-    longest = [max(pairs, key=size) for size in (lambda p: len(p[0]) + len(p[1]), lambda p: max(map(len, p)))]
+    longest = [
+        max(pairs, key=lambda pair: len(pair[0]) + len(pair[1])),  # where both sides become one text
+        max(pairs, key=lambda pair: max(map(len, pair))),
+    ]
     return max(ids.shape[1] for ids in make_batch(longest).inputs)
 
 

@@ -5,11 +5,10 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 
 import numpy as np
 import pytest
-from command_line import TINY_CHARS, assert_refused, call, contents, the_object
+from command_line import PROGRAM, TINY_CHARS, assert_refused, call, contents, the_object
 
 import minitransformer as mt
 from minitransformer.cli import main
@@ -126,16 +125,7 @@ def test_the_text_need_not_be_there_any_more(capsys, trained_on_text, chars_run,
 
 def test_as_a_pipe_is_closed_it_ends_without_a_word(chars_run, tmp_path):
     """As `head` does."""
-    program = [
-        sys.executable,
-        "-m",
-        "minitransformer",
-        "sample",
-        str(chars_run),
-        "ab cd",
-        "--length",
-        "1000000",
-    ]
+    program = [*PROGRAM, "sample", str(chars_run), "ab cd", "--length", "1000000"]
     process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
     assert process.stdout.read(12).startswith(b"ab cd")
     process.stdout.close()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from command_line import TINY, assert_refused, call, contents, the_object
+from command_line import PROGRAM, TINY, assert_refused, call, contents, the_object
 
 import minitransformer as mt
 from minitransformer.commands.common import quoted
@@ -116,7 +116,7 @@ def test_the_default_folder_is_a_free_one(capsys, tmp_path, monkeypatch):
 
 
 def test_runs_that_are_begun_at_once_have_folders_of_their_own(tmp_path):
-    command = [sys.executable, "-m", "minitransformer", "train", "copy", "--json", "--set", *TINY]
+    command = [*PROGRAM, "train", "copy", "--json", "--set", *TINY]
     started = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) for _ in range(3)]
     folders = {json.loads(process.communicate(timeout=60)[0])["run"] for process in started}
     assert folders == {os.path.join("runs", name) for name in ("copy", "copy-2", "copy-3")}
@@ -405,16 +405,7 @@ def test_a_gpu_that_is_not_there_is_refused(capsys, tmp_path, monkeypatch):
 
 def test_a_run_that_diverges_ends_with_one_line(tmp_path):
     """In a process of its own, so that warnings are printed as a user would see them."""
-    command = [
-        sys.executable,
-        "-m",
-        "minitransformer",
-        "train",
-        "copy",
-        "--json",
-        "--out",
-        str(tmp_path / "run"),
-    ]
+    command = [*PROGRAM, "train", "copy", "--json", "--out", str(tmp_path / "run")]
     more = ["--set", *TINY, "learning_rate=1e30", "clip_norm=none"]
     done = subprocess.run([*command, *more], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (2, "")

@@ -1,8 +1,11 @@
 """The command, called in this process: its status, what it prints, what it leaves on disk."""
 
 import json
+import sys
 
 from minitransformer.cli import main
+
+PROGRAM = [sys.executable, "-m", "minitransformer"]  # the command in a process of its own
 
 TINY = """
 n_layers=1 d_model=8 n_heads=2 d_ff=12 max_len=16 steps=12 batch_tokens=60 warmup_steps=4 learning_rate=0.01 log_every=3

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 
 import pytest
+from command_line import PROGRAM
 
 import minitransformer as mt
 from minitransformer.cli import main
@@ -54,16 +54,7 @@ def test_the_estimate_is_near_what_a_training_takes(tmp_path, settings):
         "epoch_size=2000",
     ]
     options += [] if "processes" in settings else ["processes=1"]
-    command = [
-        sys.executable,
-        "-m",
-        "minitransformer",
-        "train",
-        "copy",
-        "--json",
-        "--out",
-        str(tmp_path / "run"),
-    ]
+    command = [*PROGRAM, "train", "copy", "--json", "--out", str(tmp_path / "run")]
     # by a shell, since Linux counts the memory of the process that starts another as that one's, too
     shell = ["bash", "-c", '"$@"; exit $?', "bash", *command, "--set", *options]
     done = subprocess.run(shell, capture_output=True, text=True, check=True)
