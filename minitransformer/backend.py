@@ -109,14 +109,6 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(words in str(error) for words in cuda + cublas)
 
 
-def write_product(out: Array, a: Array, b: Array) -> None:
-    """out[...] = a @ b, where `out` may be a view with any strides; with NumPy, no temporary array is needed."""
-    if on_gpu(out):
-        out[...] = a @ b
-    else:
-        np.matmul(a, b, out=out)
-
-
 def is_array(x: Any) -> bool:
     """Whether `x` is an array of NumPy or CuPy, or a number of NumPy's, of any dtype."""
     return isinstance(x, array_module(x).ndarray | np.generic)
@@ -288,17 +280,6 @@ def sum_positions(x: Array) -> Array:
     """x summed over all axes but the last, (..., d) -> (d,), as a matrix product with ones."""
     rows = x.reshape(-1, x.shape[-1])
     return _ones(len(rows), x) @ rows
-
-
-def add_product(out: Array, a: Array, b: Array) -> None:
-    """out += a @ b for a matrix `out`, a block of rows at a time: the whole product would be as large as `out`."""
-    if on_gpu(out):  # where each operation takes the host longer than the GPU
-        out += a @ b
-        return
-    rows = 256  # products with fewer rows are slower
-    for start in range(0, len(out), rows):
-        part = slice(start, start + rows)
-        out[part] += a[part] @ b
 
 
 def add_rows(target: Array, ids: Array, rows: Array) -> None:

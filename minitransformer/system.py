@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib.util import find_spec
+from typing import Any
 
 from minitransformer.backend import Array, on_gpu
 
@@ -31,19 +33,25 @@ def can_fork(x: Array = None) -> bool:
     multiprocessing.Pool must not fork.
     """
     here = sys.platform == "linux" and not multiprocessing.current_process().daemon
-    return here and not on_gpu(x) and find_spec("threadpoolctl") is not None
+    return here and not on_gpu(x) and can_limit_blas()
 
 
-@contextmanager
-def blas_threads(n: int) -> Iterator[None]:
+def can_limit_blas() -> bool:
+    """Whether `blas_threads` has an effect: whether the package threadpoolctl is installed."""
+    return find_spec("threadpoolctl") is not None
+
+
+def blas_threads(n: int) -> AbstractContextManager[Any]:
     """A context in which a matrix product runs on `n` threads, if the package threadpoolctl is installed."""
-    if find_spec("threadpoolctl") is None:
-        yield
-        return
-    from threadpoolctl import threadpool_limits
+    return _blas().limit(limits=n, user_api="blas") if can_limit_blas() else nullcontext()
 
-    with threadpool_limits(n, user_api="blas"):
-        yield
+
+@functools.cache
+def _blas() -> Any:
+    """The libraries whose threads can be limited; looking for them takes some milliseconds."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def single_blas_thread() -> AbstractContextManager[None]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minitransformer import layers as L
 from minitransformer import parts
 from minitransformer.parallel.replicas import add
 from minitransformer.training.optimizer import adam
@@ -18,31 +20,33 @@ from minitransformer.training.optimizer import adam
     n=st.integers(1, 40), numbers=st.sampled_from([1, 3, 20, 10**6]), threads=st.sampled_from([None, 1, 3])
 )
 def test_parts_give_the_numbers_of_the_whole(n, numbers, threads):
-    """Also of rows that no part divides evenly, with results of other widths, and with arguments that are numbers.
+    """Also of rows that no part divides evenly, of results of other widths, and with arguments that are not cut.
 
     (Where a formula has a product in it, to rounding: BLAS may add up fewer rows in another order.)
     """
     rng = np.random.default_rng(n)
     x, y = rng.normal(size=(n, 7)), rng.normal(size=(n, 1)).astype("float32")
+    gamma = rng.normal(size=n)  # with fewer axes, which does not make n of its numbers rows
     seen = []
 
     @parts.in_parts
-    def formula(x, y, factor):
-        seen.append((len(x), threading.current_thread()))
-        return x * y * factor, (x * x).sum(-1, keepdims=True), (y > 0)[:, 0]
+    def formula(x, y, gamma, factor):
+        seen.append(len(x))
+        return x * y * factor + gamma.sum(), (x * x).sum(-1, keepdims=True), (y > 0)[:, 0]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parts, "NUMBERS", numbers)
-        if threads is None:
-            found = formula(x, y, 3)
-        else:
-            with parts.on_threads(threads):
-                found = formula(x, y, 3)
-    for a, b in zip(found, formula.__wrapped__(x, y, 3), strict=True):
+        with nullcontext() if threads is None else parts.on_threads(threads):
+            found = formula(x, y, gamma, 3)
+    for a, b in zip(found, formula.__wrapped__(x, y, gamma, 3), strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
-    *cut, (whole, _) = seen
-    assert whole == n == sum(rows for rows, _ in cut) and max(rows for rows, _ in cut) <= max(numbers // 7, 1)
+    *cut, whole = seen
+    assert whole == n == sum(cut)
+    if 7 * n > parts.LARGE * numbers:
+        assert len(cut) == min(-(-7 * n // numbers), n) and max(cut) - min(cut) <= 1
+    else:
+        assert len(cut) == 1
 
 
 def test_arguments_may_be_named_and_numbers_of_numpy(monkeypatch):
@@ -67,22 +71,47 @@ def test_overflow_is_as_silent_in_threads_as_without(monkeypatch):
     assert np.isinf(v).all() and np.isinf(total).all()
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_formula_may_write_to_its_arguments(monkeypatch, threads):
+def test_a_formula_may_write_to_its_arguments(monkeypatch):
     monkeypatch.setattr(parts, "NUMBERS", 10)
-    seen = set()
 
     @parts.in_parts
     def add(total, x):
-        seen.add(threading.current_thread())
         total += x
 
     total, x = np.random.default_rng(1).normal(size=(2, 97))
     expected = total + x
-    with parts.on_threads(threads):
-        assert add(total, x) is None
+    assert add(total, x) is None
     np.testing.assert_array_equal(total, expected)
-    assert any(thread is not threading.main_thread() for thread in seen)
+
+
+def test_a_result_may_be_one_array(monkeypatch):
+    monkeypatch.setattr(parts, "NUMBERS", 10)
+    x = np.random.default_rng(1).normal(size=(13, 4))
+    np.testing.assert_array_equal(parts.in_parts(lambda x: x * x)(x), x * x)
+
+
+def test_a_vector_stays_whole_where_a_formula_is_of_rows(monkeypatch):
+    """For which the mean of a part would not be that of the whole."""
+    monkeypatch.setattr(parts, "NUMBERS", 3)
+    x = np.random.default_rng(1).normal(size=(2, 40))
+    centred = parts.in_rows(lambda x: x - x.mean(-1, keepdims=True))
+    np.testing.assert_array_equal(centred(x[0]), centred(x)[0])
+    np.testing.assert_array_equal(
+        L.LayerNorm(40, dtype="float64").forward(x[0])[0], L.LayerNorm(40, dtype="float64").forward(x)[0][0]
+    )
+
+
+def test_threads_work_at_the_same_time_and_share_nothing_twice():
+    """Each waits until the other has come, and what it computes inside is not shared again."""
+    both, inside = threading.Barrier(2, timeout=20), []
+
+    def meet(item):
+        both.wait()
+        parts.each(lambda _: inside.append(threading.current_thread()), [1, 2])
+
+    with parts.on_threads(2):
+        parts.each(meet, [1, 2])
+    assert len(inside) == 4 and len(set(inside)) == 2
 
 
 def test_an_error_in_a_thread_is_raised(monkeypatch):
@@ -90,7 +119,7 @@ def test_an_error_in_a_thread_is_raised(monkeypatch):
 
     @parts.in_parts
     def fails_late(x):
-        if x[0] >= 90:
+        if x[-1] >= 90:
             raise ValueError("late")
 
     with parts.on_threads(2), pytest.raises(ValueError, match="late"):

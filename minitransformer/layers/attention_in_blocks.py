@@ -5,7 +5,8 @@ same, and so are the results, up to rounding (tests/layers/test_attention_in_blo
 
 1. no array of size T_q · T_k is kept. The scores of a block fit into the processor's cache, and backward computes
    them a second time from Q and K. That is one half of FlashAttention (Dao et al. 2022); the other, blocks of keys
-   with an online softmax, is left out: the rows of a block are complete. If there is a single block, it is kept;
+   with an online softmax, is left out: the rows of a block are complete. If there is a single block, it is kept,
+   and several are shared by threads, where there are any;
 2. the keys at the end that no query of a block may attend to are left out: with a causal mask, half of all;
 3. the softmax subtracts a row's maximum only where exp would leave a safe range without it.
 """
@@ -13,24 +14,26 @@ same, and so are the results, up to rounding (tests/layers/test_attention_in_blo
 from __future__ import annotations
 
 import math
-from itertools import product
+from itertools import groupby, product
 from typing import NamedTuple, TypeAlias
 
 from minitransformer.backend import (
     Array,
     Generator,
     array_module,
+    generator,
     on_gpu,
+    random_bits,
     silent_overflow,
-    snapshot,
     sum_last,
-    write_product,
     zeros,
 )
 from minitransformer.layers.activations import softmax_backward
 from minitransformer.layers.attention import attention_scores, attention_weights
 from minitransformer.layers.dropout import Dropout, DropoutCache
 from minitransformer.module import Module
+from minitransformer.parts import each, parts
+from minitransformer.products import write_product
 from minitransformer.validation import checked
 from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import blocks_inputs
@@ -48,7 +51,9 @@ class BlocksCache(NamedTuple):
     K: Array  # (B, h, T_k, d_k)
     V: Array  # (B, h, T_k, d_v)
     mask: Array | None  # four axes
-    rng: Generator | None  # as it was before the first of several blocks drew from it
+    seeds: (
+        tuple[int, ...] | None
+    )  # of each block's dropout, if there are several blocks, and numbers are dropped
     weights: Array | None  # (B, h, T_q, T_k) the softmax's output, if there was a single block
     dropout: DropoutCache  # of these weights
 
@@ -82,13 +87,22 @@ class AttentionInBlocks(Module):
             mask = mask[None, None]
         indices = blocks(Q, K, self.rows)
         several = len(indices) > 1
-        cache = BlocksCache(Q, K, V, mask, snapshot(rng) if several else None, None, DropoutCache(None))
+        seeds = tuple(random_bits(rng) for _ in indices) if several and rng and self.dropout.p else None
+        cache = BlocksCache(Q, K, V, mask, seeds, None, DropoutCache(None))
         context = zeros_for_heads(Q.shape[:3], V)
-        for index in indices:
+
+        def attend(i: int) -> tuple[Array, DropoutCache]:
+            index = indices[i]
             weights = block_weights(cache, index)
-            dropped, cache_dropout = self.dropout.forward(weights, rng)
+            dropped, cache_dropout = self.dropout.forward(weights, generator(seeds[i]) if seeds else rng)
             write_product(context[index], dropped, V[keys_of(index, weights)])
-        return context, cache if several else cache._replace(weights=weights, dropout=cache_dropout)
+            return weights, cache_dropout
+
+        if several:
+            each(attend, range(len(indices)))
+            return context, cache
+        weights, cache_dropout = attend(0)
+        return context, cache._replace(weights=weights, dropout=cache_dropout)
 
     def attend(self, Q: Array, K: Array, V: Array, mask: Array | None) -> Array:
         """The context of so few queries that they need no blocks, without dropout."""
@@ -96,21 +110,30 @@ class AttentionInBlocks(Module):
 
     @gradient_of_shape(lambda layer, cache: (*cache.Q.shape[:-1], cache.V.shape[-1]))
     def backward(self, dcontext: Array, cache: BlocksCache) -> tuple[Array, Array, Array]:
-        Q, K, V, _, rng, weights, cache_dropout = cache
-        rng = snapshot(rng)  # draws the same numbers as in forward
+        Q, K, V, _, seeds, *_ = cache
         dQ, dK, dV = (zeros_for_heads(x.shape[:3], x) for x in (Q, K, V))
-        for index in blocks(Q, K, self.rows):
-            if cache.weights is None:
-                weights = block_weights(cache, index)
-                dropped, cache_dropout = self.dropout.forward(weights, rng)
-            else:
-                dropped = self.dropout.backward(weights, cache_dropout)  # backward, too, is times the mask
-            keys = keys_of(index, weights)
-            add_or_write(dV[keys], dropped.swapaxes(-1, -2), dcontext[index], index)
-            dweights = self.dropout.backward(dcontext[index] @ V[keys].swapaxes(-1, -2), cache_dropout)
-            dscores = softmax_backward(dweights, weights)
-            write_product(dQ[index], dscores, K[keys])
-            add_or_write(dK[keys], dscores.swapaxes(-1, -2), Q[index], index)
+
+        def go_back(of_the_same_keys: list[tuple[int, Index]]) -> None:
+            for i, index in of_the_same_keys:
+                if cache.weights is None:
+                    weights = block_weights(cache, index)
+                    dropped, cache_dropout = self.dropout.forward(
+                        weights, generator(seeds[i]) if seeds else None
+                    )
+                else:
+                    weights, cache_dropout = cache.weights, cache.dropout
+                    dropped = self.dropout.backward(
+                        weights, cache_dropout
+                    )  # backward, too, is times the mask
+                keys = keys_of(index, weights)
+                add_or_write(dV[keys], dropped.swapaxes(-1, -2), dcontext[index], index)
+                dweights = self.dropout.backward(dcontext[index] @ V[keys].swapaxes(-1, -2), cache_dropout)
+                dscores = softmax_backward(dweights, weights)
+                write_product(dQ[index], dscores, K[keys])
+                add_or_write(dK[keys], dscores.swapaxes(-1, -2), Q[index], index)
+
+        indices = enumerate(blocks(Q, K, self.rows))
+        each(go_back, [list(group) for _, group in groupby(indices, key=lambda item: item[1][:2])])
         scale = 1 / math.sqrt(Q.shape[-1])
         dQ *= scale
         dK *= scale
@@ -158,8 +181,7 @@ def blocks(Q: Array, K: Array, rows: int | None) -> list[Index]:
     rows = rows or max((BLOCK_ON_GPU if on_gpu(Q) else BLOCK) // T_k, QUERIES)
 
     def cut(size: int, step: int) -> list[slice]:
-        step = max(step, 1)
-        return [slice(i, min(i + step, size)) for i in range(0, size, step)]
+        return parts(size, -(-size // max(step, 1)))
 
     return list(product(cut(B, rows // (h * T_q)), cut(h, rows // T_q), cut(T_q, rows)))
 

@@ -11,13 +11,13 @@ from minitransformer.backend import (
     DTypeLike,
     Generator,
     Seed,
-    add_product,
     generator,
     normal,
 )
 from minitransformer.kernels import fused
 from minitransformer.layers.linear import rows
 from minitransformer.module import Module, Parameter
+from minitransformer.products import add_product, product
 from minitransformer.validation import checked
 from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import embedding_inputs, layer_inputs
@@ -102,10 +102,10 @@ class OutputProjection(Module):
 
     @layer_inputs
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, OutputProjectionCache]:
-        logits = rows(x) @ self.E.data.T
+        logits = product(rows(x), self.E.data.T)
         return logits.reshape(*x.shape[:-1], -1), OutputProjectionCache(x)
 
     @gradient_of_shape(lambda layer, cache: (*cache.x.shape[:-1], layer.E.shape[0]))
     def backward(self, dlogits: Array, cache: OutputProjectionCache) -> Array:
         add_product(self.E.grad, rows(dlogits).T, rows(cache.x))
-        return (rows(dlogits) @ self.E.data).reshape(cache.x.shape)
+        return product(rows(dlogits), self.E.data).reshape(cache.x.shape)

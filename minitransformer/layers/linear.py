@@ -9,13 +9,13 @@ from minitransformer.backend import (
     DTypeLike,
     Generator,
     Seed,
-    add_product,
     generator,
     sum_positions,
     xavier_uniform,
     zeros,
 )
 from minitransformer.module import Module, Parameter
+from minitransformer.products import add_product, product
 from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import layer_inputs
 from minitransformer.validation.settings import layer_sizes
@@ -28,7 +28,7 @@ def rows(x: Array) -> Array:
 
 def linear(x: Array, W: Parameter, b: Parameter | None) -> Array:
     """y = x W + b on the last axis: (..., d_in) -> (..., d_out)."""
-    y = rows(x) @ W.data
+    y = product(rows(x), W.data)
     if b is not None:
         y += b.data
     return y.reshape(*x.shape[:-1], -1)
@@ -39,7 +39,7 @@ def linear_backward(dy: Array, x: Array, W: Parameter, b: Parameter | None) -> A
     add_product(W.grad, rows(x).T, rows(dy))
     if b is not None:
         b.grad += sum_positions(dy)
-    return (rows(dy) @ W.data.T).reshape(x.shape)
+    return product(rows(dy), W.data.T).reshape(x.shape)
 
 
 class LinearCache(NamedTuple):

@@ -16,6 +16,7 @@ from minitransformer.backend import (
 )
 from minitransformer.kernels import fused
 from minitransformer.module import Module, Parameter
+from minitransformer.parts import in_rows
 from minitransformer.validation import checked
 from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import layer_inputs, norm_inputs
@@ -23,6 +24,7 @@ from minitransformer.validation.settings import layer_sizes
 
 
 @fused(kernels.layer_norm)
+@in_rows
 def layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array]:
     """y = gamma · x_hat + beta, x_hat = (x - mean(x)) · rstd and rstd = 1 / sqrt(var(x) + eps)."""
     centred = x - mean_last(x)
@@ -32,6 +34,7 @@ def layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, 
 
 
 @fused(kernels.layer_norm_backward)
+@in_rows
 def layer_norm_backward(dy: Array, x_hat: Array, rstd: Array, gamma: Array) -> Array:
     """dx of layer_norm: back through y = gamma · x_hat + beta, and through the mean and the variance in x_hat."""
     dx_hat = dy * gamma

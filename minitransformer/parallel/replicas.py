@@ -8,7 +8,7 @@ the result does not depend on which process was faster.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from minitransformer.backend import Array, Generator, on_gpu, silent_overflow, sum_in_order, zeros
@@ -19,13 +19,22 @@ from minitransformer.models.recompute import Keep
 from minitransformer.parallel.processes import Processes
 from minitransformer.parallel.ranks import ALONE, Ranks
 from minitransformer.parts import in_parts, on_threads
-from minitransformer.system import blas_threads, can_fork, n_cores, peak_memory_mb
+from minitransformer.system import (
+    blas_threads,
+    can_fork,
+    can_limit_blas,
+    n_cores,
+    peak_memory_mb,
+    single_blas_thread,
+)
 from minitransformer.training.batching import AnyBatch
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.validation.settings import SIZES_BELOW, as_integer
 
 # The fewest numbers in the activations of a replica: with fewer, the processes wait for each other.
 WORK = 1 << 14
+# The numbers in a model above which threads share its arrays.
+LARGE = 1 << 22
 # The most numbers in a model of which another gradient does not take too much memory (128 MB).
 GRADIENTS = 1 << 25
 T = TypeVar("T")
@@ -48,9 +57,9 @@ class Replicas:
         self._processes: Processes | None = None
         # the models' buffers, while processes run: until they end, these cannot be moved
         self._running: list[Flat] = []
-        # The sum of the gradients and the update read so much memory, in such large arrays, that threads pay off.
-        cores = 1 if on_gpu(model.flatten().data) else ranks.n_cores
-        self.n_threads = min(cores, max(1, model.n_parameters() >> 21))
+        # The arrays of a large model are so large that threads pay off.
+        large = model.n_parameters() > LARGE and not on_gpu(model.flatten().data)
+        self.n_threads = ranks.n_cores if large else 0
 
     @contextmanager
     def processes(self) -> Iterator[None]:
@@ -85,9 +94,14 @@ class Replicas:
                     "moved (as by an optimizer or clip_grad_norm of a part of the model); make new ones"
                 )
 
-    def threads(self) -> AbstractContextManager[None]:
-        """A context in which formulas over the whole model use all cores, while the other processes wait."""
-        return on_threads(self.n_threads) if self.n_threads > 1 else nullcontext()
+    @contextmanager
+    def threads(self) -> Iterator[None]:
+        """A context in which threads share the large arrays, while no other process works: see parts.py."""
+        if self.n_threads:
+            with single_blas_thread(), on_threads(self.n_threads):
+                yield
+        else:
+            yield
 
     def peak_memory_mb(self) -> float | None:
         """Peak memory of this process and its workers, in MB (10^6 bytes); None where the system does not report it."""
@@ -110,7 +124,9 @@ class Replicas:
         n_tokens = sum(batch.n_tokens for batch in batches)
         work = list(zip(batches, rngs, strict=True))
         turns = self._turns(self.ranks.rank)
-        answers = self._each("_gradient", [(loss_fn, work[turn], n_tokens) for turn in turns])
+        # with several processes, each has a core; without them, the matrix products use all cores, if nothing else does
+        with nullcontext() if self._processes or not can_limit_blas() else self.threads():
+            answers = self._each("_gradient", [(loss_fn, work[turn], n_tokens) for turn in turns])
         for turn, (_, states) in zip(turns, answers, strict=True):
             for (_, rng), state in zip(work[turn], states, strict=True):
                 # A worker drew from a copy of the generator.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from minitransformer import kernels
-from minitransformer.backend import Array, array_module, castable, silent_overflow, to_floats, to_host
+from minitransformer.backend import Array, array_module, castable, silent_overflow, to_floats, to_host, zeros
 from minitransformer.errors import CheckpointError, describe
 from minitransformer.kernels import fused
 from minitransformer.memory import Buffer, Flat
@@ -75,7 +75,7 @@ class Adam:
         self.t = 0
         self._buffer = Buffer(model, "Adam")
         p, _ = self.numbers()
-        self.m, self.v = (array_module(p).zeros_like(p) for _ in range(2))
+        self.m, self.v = (zeros(p.shape, p.dtype, p) for _ in range(2))
 
     def numbers(self) -> Flat:
         """The numbers that it updates, and their gradients. Raises InputError if the model has changed since."""

@@ -11,9 +11,9 @@ from minitransformer.training import make_batch
 LOSS = mt.LabelSmoothedCrossEntropy(0.1)
 
 
-def model_and_batches(n: int, seed: int = 0):
+def model_and_batches(n: int, seed: int = 0, **settings):
     rng = np.random.default_rng(seed)
-    model = randomise(mt.Transformer(tiny_config()), rng)
+    model = randomise(mt.Transformer(tiny_config(**settings)), rng)
     batches = []
     for size in range(2, 2 + n):  # of different sizes and lengths
         pairs = [

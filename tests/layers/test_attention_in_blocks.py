@@ -24,6 +24,7 @@ from minitransformer.layers import (
 )
 from minitransformer.layers.attention_in_blocks import blocks, n_keys, softmax_without_maximum
 from minitransformer.layers.dropout import DropoutCache
+from minitransformer.parts import on_threads
 
 SEEDS = st.integers(0, 2**32)
 ROWS = st.sampled_from([1, 2, 3, T_Q, 2 * T_Q, 2 * H * T_Q, None])  # to the last, all in one block
@@ -173,18 +174,43 @@ def test_weights_are_kept_only_where_one_block_is_all(n_blocks):
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_the_cache_holds_what_backward_needs_and_nothing_else(dropout):
-    """Where blocks are computed again, the generator as it was; elsewhere the weights, and what was dropped."""
+    """Where blocks are computed again, the seeds of their dropout; elsewhere the weights, and what was dropped."""
     Q, K, V = heads(np.random.default_rng(3))
     mask = (np.arange(T_K) < T_K - 2)[None, None, None]
     for rows in (1, None):
-        rng, as_it_was = (np.random.default_rng(4) for _ in range(2))
-        _, cache = AttentionInBlocks(dropout, rows).forward(Q, K, V, mask, rng)
+        _, cache = AttentionInBlocks(dropout, rows).forward(Q, K, V, mask, np.random.default_rng(4))
         if rows is None:
-            assert cache.rng is None and cache.weights.shape == (B, H, T_Q, T_K)  # the last two columns are 0
+            assert cache.seeds is None and cache.weights.shape == (
+                B,
+                H,
+                T_Q,
+                T_K,
+            )  # the last two columns are 0
             assert (cache.dropout.kept is None) == (dropout == 0)
         else:
-            assert cache.rng.random() == as_it_was.random() and cache.weights is None
+            assert (
+                len(set(cache.seeds or ())) == (len(blocks(Q, K, rows)) if dropout else 0)
+                and cache.weights is None
+            )
             assert cache.dropout == DropoutCache(None)
+
+
+@pytest.mark.parametrize("rows", [1, 2, T_Q, H * T_Q])
+def test_threads_change_no_bit(rows):
+    """Of the context and of the gradients, with dropout, and where the blocks of one head add into the same keys."""
+    Q, K, V = heads(np.random.default_rng(5))
+    layer, mask = AttentionInBlocks(0.25, rows), np.tri(T_Q, T_K, 1, dtype=bool)
+    dcontext = np.random.default_rng(6).normal(size=(B, H, T_Q, D_V))
+
+    def run():
+        context, cache = layer.forward(Q, K, V, mask, np.random.default_rng(7))
+        return context, *layer.backward(dcontext, cache)
+
+    expected = run()
+    for n in (1, 2, 8):
+        with on_threads(n):
+            for x, same in zip(run(), expected, strict=True):
+                np.testing.assert_array_equal(x, same)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3])

@@ -16,7 +16,9 @@ from replica_cases import LOSS, model_and_batches, rngs
 from support import V_SRC, randomise, tiny_config
 
 import minitransformer as mt
+from minitransformer import parts
 from minitransformer.inference.translation import decode
+from minitransformer.layers import attention_in_blocks
 from minitransformer.parallel import default_processes
 from minitransformer.training.batching import aligned_batch, joined_batch
 
@@ -205,24 +207,33 @@ def test_a_model_alone_stays_where_it_is_in_memory():
 
 
 @pytest.mark.parametrize(
-    ("gpu", "millions_of_parameters", "cores", "threads"),
-    [
-        (False, 0, 4, 1),
-        (False, 2, 4, 1),
-        (False, 3, 4, 1),
-        (False, 7, 4, 3),
-        (False, 99, 4, 4),
-        (True, 99, 4, 1),
-    ],
+    ("gpu", "parameters", "threads"), [(False, 1 << 22, 0), (False, (1 << 22) + 1, 4), (True, 1 << 26, 0)]
 )
-def test_one_thread_for_two_million_parameters_as_far_as_there_are_cores(
-    monkeypatch, gpu, millions_of_parameters, cores, threads
-):
+def test_threads_share_the_arrays_of_a_large_model(monkeypatch, gpu, parameters, threads):
     model, _ = model_and_batches(0)
     weights = model.flatten().data
     monkeypatch.setattr("minitransformer.parallel.replicas.on_gpu", lambda x: x is weights and gpu)
-    monkeypatch.setattr(model, "n_parameters", lambda: millions_of_parameters << 20)
-    assert mt.Replicas(model, ranks=SimpleNamespace(rank=0, n=1, n_cores=cores)).n_threads == threads
+    monkeypatch.setattr(model, "n_parameters", lambda: parameters)
+    assert mt.Replicas(model, ranks=SimpleNamespace(rank=0, n=1, n_cores=4)).n_threads == threads
+
+
+def test_a_training_step_has_the_same_bits_on_any_number_of_threads(monkeypatch):
+    """Here with arrays small enough for a test, and with dropout; what threads share is the same for large ones."""
+    monkeypatch.setattr(parts, "NUMBERS", 100)
+    monkeypatch.setattr(parts, "ROWS", 4)
+    monkeypatch.setattr(attention_in_blocks, "BLOCK", 60)
+    monkeypatch.setattr(attention_in_blocks, "QUERIES", 2)
+    found = []
+    for n in (1, 2, 8):
+        model, batches = model_and_batches(2, dropout=0.25)
+        replicas, optimizer = mt.Replicas(model), mt.Adam(model)
+        replicas.n_threads = n
+        with replicas.processes():
+            losses = [mt.train_step(replicas, LOSS, optimizer, batches, 0.01, 1.0, rngs(2)) for _ in range(2)]
+        found.append((losses, model.flatten().data.copy()))
+    for losses, weights in found[1:]:
+        assert losses == found[0][0]
+        np.testing.assert_array_equal(weights, found[0][1])
 
 
 def test_a_model_that_has_changed_since_is_refused():
@@ -242,15 +253,18 @@ def test_buffers_are_looked_up_once_while_processes_run():
     assert replicas.buffers() is not replicas.buffers()
 
 
-@pytest.mark.parametrize(("n_threads", "expected"), [(1, []), (2, [2]), (3, [3])])
-def test_formulas_over_the_whole_model_use_threads_where_they_pay(monkeypatch, n_threads, expected):
-    used, replicas = [], mt.Replicas(model_and_batches(0)[0])
-    monkeypatch.setattr(
-        "minitransformer.parallel.replicas.on_threads", lambda n: used.append(n) or nullcontext()
-    )
-    replicas.n_threads = n_threads
-    with replicas.threads():
-        assert used == expected
+@pytest.mark.parametrize(("n", "processes"), [(1, False), (2, False), (2, True)])
+def test_threads_share_the_work_unless_several_processes_do(monkeypatch, n, processes):
+    """The update is theirs in any case: the other processes wait."""
+    used, (model, batches) = [], model_and_batches(n)
+    name = "minitransformer.parallel.replicas"
+    monkeypatch.setattr(f"{name}.on_threads", lambda n: used.append(n) or nullcontext())
+    monkeypatch.setattr(f"{name}.can_fork", lambda x: processes)
+    replicas = mt.Replicas(model, n)
+    replicas.n_threads = 3
+    with replicas.processes():
+        mt.train_step(replicas, LOSS, mt.Adam(model), batches, 0.01, None, rngs(n))
+    assert used == [3] * (2 if processes else 3)  # gradient, its sum over the replicas, update
 
 
 def test_a_generator_too_few_is_refused():

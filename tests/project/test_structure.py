@@ -27,6 +27,7 @@ ROOMS = [
     "system",
     "kernels",
     "parts",
+    "products",
     "validation",
     "parameter",
     "memory",

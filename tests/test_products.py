@@ -1,0 +1,46 @@
+"""Products written to their place, or added to what is there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from minitransformer import parts
+from minitransformer.products import add_product, product, write_product
+from minitransformer.system import single_blas_thread
+
+
+@pytest.mark.parametrize(
+    "dtypes", [("float32", "float32"), ("float32", "float64"), ("float64", "complex128")]
+)
+def test_a_product_is_the_operators(dtypes):
+    rng = np.random.default_rng(2)
+    a, b = (
+        rng.normal(size=shape).astype(dtype) for shape, dtype in zip([(5, 3), (3, 4)], dtypes, strict=True)
+    )
+    found = product(a, b.T.copy().T)
+    assert found.dtype == dtypes[1]
+    np.testing.assert_allclose(found, a @ b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("write", [write_product, add_product])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_products_have_the_same_bits_on_any_number_of_threads(monkeypatch, write, dtype, transposed):
+    """Also where no number of parts divides the rows evenly."""
+    monkeypatch.setattr(parts, "NUMBERS", 1000)
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(size=(700, 96)).astype(dtype), rng.normal(size=(96, 130)).astype(dtype)
+    a, b = (np.asfortranarray(a), np.asfortranarray(b)) if transposed else (a, b)
+    found = []
+    with single_blas_thread():
+        for n in (1, 2, 3, 8):
+            with parts.on_threads(n):
+                out = np.ones((700, 130), dtype)
+                write(out, a, b)
+                found.append(out)
+    for out in found[1:]:
+        np.testing.assert_array_equal(out, found[0])
+    np.testing.assert_allclose(
+        found[0], a @ b + (write is add_product), rtol=1e-4 if dtype == "float32" else 1e-11, atol=1e-4
+    )
