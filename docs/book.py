@@ -16,6 +16,7 @@ from cycler import cycler
 from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from words import tr as tr
 
 import minitransformer as mt
 
@@ -30,8 +31,10 @@ def show(draw: Callable[[Figure], object], alt: str, width: float = 7, height: f
     """Show what `draw(fig)` draws, `width` by `height` inches, as SVG; `alt` says it in words.
 
     `draw` is called twice, on a new Figure each time, so it must draw the same both times: compute, and take
-    random numbers, before. Text and axes have the theme's colours already; for others take COLORS.
+    random numbers, before. Text and axes have the theme's colours already; for others take COLORS. Words that
+    a translator should see stand in `tr("...")`; `alt` is translated as it is.
     """
+    alt = tr(alt)
     images = "".join(
         f'<img class="only-{theme}" role="img" alt="{html.escape(alt)}" aria-label="{html.escape(alt)}"'
         f' width="{96 * width:.0f}" height="{96 * height:.0f}" src="{_svg(draw, theme, width, height)}">'

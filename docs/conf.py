@@ -26,6 +26,7 @@ extensions = [
     "docstrings",
     "explain",
     "figure_1",
+    "languages",
     "mathjax_local",
     "repository",
 ]
@@ -59,7 +60,9 @@ html_theme_options = {
     "dark_css_variables": {"color-brand-primary": "#7db4ee", "color-brand-content": "#7db4ee"},
 }
 
-# Translations: catalogs of each page come out of `sphinx-build -b gettext`, translated ones go here.
+# Translations (see CONTRIBUTING.md): `sphinx-build -b gettext` writes a catalogue of each page, those that are
+# translated lie in locale/, and `-D language=es` builds with them. _ext/languages.py adds the words of cells.
 language = "en"
-locale_dirs = ["_locale"]
+locale_dirs = ["locale"]
 gettext_compact = False
+gettext_location = False
