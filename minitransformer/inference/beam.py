@@ -41,7 +41,7 @@ def beam_search(
     for each sentence), are finished; the `beam` best finished ones are kept. A sentence leaves the batch when no
     unfinished hypothesis could still be kept. Of equals, the one found first wins: continuations of the likelier
     hypothesis come first, then smaller ids. So beam=1 writes what `greedy_decode` writes, and a beam that holds every
-    prefix finds the best of all sequences. None for `bos_id` or `eos_id` is as in `greedy_decode`.
+    prefix finds the best of all sequences. None for `bos_id` or `eos_id` means the same as in `greedy_decode`.
     Raises InputError or ConfigError for ids that the model does not have, beam < 1, alpha < 0 or >= 10, and a
     `max_len` that is not between 1 and the model's.
     """

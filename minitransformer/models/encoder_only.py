@@ -22,7 +22,7 @@ class EncoderOnlyCache(NamedTuple):
 
 
 class EncoderOnly(OneStack):
-    """An encoder with a head: an answer at each position, or one for all of them.
+    """An encoder with a head, which gives an answer at each position, or one answer for all of them.
 
     forward   x = Encoder(embed(ids)),   x = Σ_t w_t x_t with pooling,   logits = x Eᵀ
     backward  the layers in reverse order, dx_t = w_t dx; returns nothing, since ids have no gradient
