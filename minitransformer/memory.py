@@ -188,7 +188,7 @@ def _copy_sharing(layer: L, arrays: list[Array], copied: dict[int, Any] | None =
     """A deep copy that shares `arrays`, and all modules, with the original."""
     copied = {} if copied is None else copied
     candidates = [layer, *sys.modules.values(), *(leaf for _, leaf in leaves_of(layer))]
-    # what is in its memo, deepcopy takes for copied already
+    # deepcopy takes whatever is in its memo for copied already
     copied |= {id(x): x for x in [*arrays, *(x for x in candidates if isinstance(x, ModuleType))]}
     shared = dict(copied)
     try:

@@ -42,7 +42,7 @@ def add(commands: Commands) -> None:
         "--bad-lines",
         choices=("stop", "skip"),
         default="stop",
-        help="at a line that cannot be translated, stop (default), or leave the line of output empty and say so",
+        help="for a line that cannot be translated: stop (default), or leave its line of output empty and say so",
     )
     sub.add_argument(
         "--n-best", metavar="N", type=integer, help="print the N best of each line, with their scores"
@@ -52,8 +52,8 @@ def add(commands: Commands) -> None:
 
 def _translate_epilog() -> str:
     return (
-        "A line of input, as the task's source files have it, becomes a line of output. Lines that come slowly are\n"
-        "answered one by one, lines that come together in batches. --n-best prints lines of number, score and\n"
+        "A line of input, like a line of the task's source files, becomes a line of output. Lines that come slowly\n"
+        "are answered one by one, lines that come together in batches. --n-best prints lines of number, score and\n"
         "translation, with tabs between them.\n"
         "example:\n  minitransformer translate runs/text --weights average < new.en > new.de\n "
     )

@@ -74,7 +74,7 @@ class Ranks:
         return cls(MPI.COMM_WORLD.Dup())
 
     def first(self, n: int) -> Ranks:
-        """The first `n` of these ranks (on a rank not among them: the others), each with as many cores as here."""
+        """The first `n` of these ranks (or, on any other rank, the others), each with as many cores as here."""
         if self.n == 1:
             return self
         few = Ranks(self.comm.Split(int(self.rank >= n), self.rank))

@@ -40,7 +40,7 @@ from minitransformer.validation.settings import one_of, require
 
 # The stream of random numbers that dropout draws from (1 is the data's, see BatchStream).
 DROPOUT = 2
-# Of how many validation sentences the cross-attention is looked at.
+# The number of validation sentences whose cross-attention is measured.
 LOOKED_AT = 8
 
 
@@ -153,7 +153,7 @@ class Trainer:
         for remark in self.settings.task.remarks():
             progress.say(remark)
         if self.state.ended or self.step >= config.steps:
-            early = ", as it was solved, or grew no better" * self.state.ended
+            early = ", because it was solved or grew no better" * self.state.ended
             progress.say(
                 f"this run has ended, at step {self.step}{early}; --resume --set steps=N trains it longer"
             )
@@ -305,7 +305,7 @@ class Trainer:
     def begin_with(self, run: RunFolder) -> None:
         """Begin with the last weights of another run, in place of random ones.
 
-        Raises ConfigError, naming the setting, unless both models compute alike, but for dropout, max_len and the
+        Raises ConfigError, naming the setting, unless both models compute alike, apart from dropout, max_len and the
         random positions of training.
         """
         model, _ = self.ranks.broadcast_from_root(run.model_settings)

@@ -52,7 +52,7 @@ def read_parallel(src: str, tgt: str) -> tuple[list[SentencePair], list[BadLine]
         if source and target:
             pairs.append(SentencePair(number, source, target))
     if not pairs and not bad:
-        raise InputError(f"expected a sentence a line in {src} and {tgt}, got two empty files")
+        raise InputError(f"expected one sentence per line in {src} and {tgt}, got two empty files")
     return pairs, bad
 
 

@@ -165,8 +165,8 @@ def assert_same(got: Iterable[np.ndarray], expected: Iterable[np.ndarray]) -> No
 def assert_close(got: Sequence[np.ndarray], expected: Sequence[np.ndarray], tolerance: float = 1e-10) -> None:
     """Raise AssertionError unless all arrays are equal up to rounding, each relative to its largest number.
 
-    A gradient may be 0 in theory (of b_K, since softmax is blind to shifts) and rounding in practice: no array
-    is held to more than a thousandth of the largest of all.
+    A gradient may be 0 in theory (that of b_K is, since softmax does not see shifts) and rounding errors in practice.
+    So the number that an error is relative to is at least a thousandth of the largest number in all arrays.
     """
     largest = max((abs(b).max(initial=0) for b in expected), default=0)
     for a, b in zip(got, expected, strict=True):
