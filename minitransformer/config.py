@@ -174,7 +174,7 @@ class TrainingConfig:
     batch_tokens: int = 25_000  # padded tokens of a batch, of its source or of its target, whichever has more
     accumulate: int = 1  # gradient accumulation: batches per update
     processes: int | None = (
-        None  # that share an update, over all MPI ranks; None: as many as pay; one per GPU
+        None  # processes that share an update, over all MPI ranks; None: as many as pay off; one per GPU
     )
     recompute: bool = False  # run each layer's forward again in backward, instead of keeping its cache
     schedule: str = "noam"  # §5.3; or "cosine": warm-up, then half a cosine down to last_learning_rate

@@ -1,4 +1,4 @@
-"""Not in the paper: the settings of models that are one stack alone, an encoder as BERT is or a decoder as GPT is."""
+"""Not in the paper: the settings of models with one stack only, an encoder as in BERT or a decoder as in GPT."""
 
 from __future__ import annotations
 

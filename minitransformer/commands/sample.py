@@ -56,7 +56,7 @@ def sample(arguments: argparse.Namespace) -> Answer:
         raise InputError(f"{folder.path}: expected a run of task chars, got {task.name}; try decode")
 
     def choose(logits: Array) -> Array:
-        logits[:, : len(SPECIALS)] = -float("inf")  # these are no characters
+        logits[:, : len(SPECIALS)] = -float("inf")  # these are not characters
         return draw(logits)
 
     text = arguments.prompt

@@ -119,7 +119,7 @@ def _trial(task: Task, run: str) -> str:
 
 
 def _continued(arguments: argparse.Namespace, before: RunSettings, folder: RunFolder) -> RunSettings:
-    """The settings of a run that goes on: its own, `before`, changed by --set where that is possible."""
+    """The settings of a resumed run: its own, `before`, changed by --set where that is possible."""
     if arguments.config or arguments.init or arguments.seed is not None:
         raise ConfigError("--resume takes the run's own settings; drop --config, --init and --seed")
     if before.task.name != arguments.task:
@@ -151,7 +151,7 @@ def _longer(trainer: Trainer, before: RunSettings) -> str:
     if new.schedule == "cosine" and state.step < new.steps:
         lr = learning_rate(state.step + 1, trainer.settings.model.d_model, new)
         last = new.last_learning_rate
-        line += f": the learning rate goes on at {lr:.1e}, on a cosine that ends at {last:.1e} there"
+        line += f": the learning rate continues at {lr:.1e}, on a cosine that ends at {last:.1e} there"
     return line
 
 

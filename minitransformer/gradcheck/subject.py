@@ -200,7 +200,7 @@ class Subject:
                 self.forward(self.layer, floats_moved, stream=1)
 
     def _others(self) -> str:
-        """A hint on the inputs that are no arrays of floats, if there are any."""
+        """A hint on the inputs that are not arrays of floats, if there are any."""
         others = ", ".join(
             f"{name} is {describe(x)}" for name, x in self.named.items() if not (is_float(x) and x.size)
         )

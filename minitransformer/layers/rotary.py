@@ -69,7 +69,7 @@ class PlacedMask:
         return self.known[key]
 
     def __getitem__(self, sentences: Array) -> PlacedMask:
-        """The mask of these sentences alone."""
+        """The mask of these sentences only."""
         key_at = self.key_at if len(self.key_at) == 1 else self.key_at[sentences]
         return PlacedMask(self.mask[sentences], self.query_at, key_at)
 

@@ -29,7 +29,7 @@ class EncoderOnly(OneStack):
 
     ids, segments: (B, T) integers, logits: (B, T, V), or (B, 1, V) with pooling. With config.head = "none", the answer
     is x itself. Padding is config.pad_id: nothing attends to it, and w is 0 there, otherwise 1 / n for each of n tokens
-    (pooling="mean"), or 1 for the first token alone ("first").
+    (pooling="mean"), or 1 for the first token only ("first").
     `keep`, `seed`, dtype and device are as in Transformer. Raises InputError for ids that it cannot read.
     """
 

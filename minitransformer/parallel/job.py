@@ -16,7 +16,7 @@ from typing import Any
 from minitransformer.errors import ConfigError, describe
 from minitransformer.streams import say
 
-PATIENCE = 5.0  # seconds that a rank which failed waits for the others to fail, too
+PATIENCE = 5.0  # seconds for which a rank that failed waits for the others to fail too
 
 # The variables in which launchers set the rank and the number of ranks: mpiexec of MPICH, Intel MPI and MVAPICH, and
 # srun --mpi=pmi2; mpiexec of Open MPI; srun --mpi=pmix. (In a batch script Slurm sets its own, but none of PMI's.)

@@ -1,4 +1,4 @@
-"""Adam divided among ranks: each keeps m and v for its share of the numbers, and updates that share alone.
+"""Adam divided among ranks: each keeps m and v for its share of the numbers, and updates only that share.
 
 Elsewhere this is called a sharded optimizer, or stage 1 of ZeRO (Rajbhandari et al. 2020).
 """

@@ -181,7 +181,7 @@ class RunFolder:
             )
 
     def model_settings(self) -> tuple[TransformerConfig, str]:
-        """The settings and the dtype of the model alone, which need no task."""
+        """The settings and the dtype of the model, which can be read without its task."""
 
         def parse(config: Any) -> tuple[TransformerConfig, str]:
             training = from_settings(TrainingConfig, config["training"])
@@ -302,7 +302,7 @@ class RunFolder:
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
         except (ValueError, RecursionError) as error:
-            raise CheckpointError(f"{path}: damaged ({error}); move it away to go on without it") from None
+            raise CheckpointError(f"{path}: damaged ({error}); move it away to continue without it") from None
 
     def forget_after(self, step: int) -> None:
         """Drop the metrics of later steps: a resumed run will write them again."""

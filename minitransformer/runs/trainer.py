@@ -51,7 +51,7 @@ class Trainer:
     the state of a run is its weights, Adam's moments and a few numbers.
 
     With several `ranks` (by default those of the MPI job that this process belongs to), each has a Trainer and calls
-    the same methods; rank 0 alone writes files.
+    the same methods; only rank 0 writes files.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Trainer:
         if device == "cpu":
             require_memory(settings.model, config)
         self.model = build(settings.model, settings.seed, config.dtype, device)
-        # Another processor may round the first weights differently.
+        # Another processor may round the initial weights differently.
         self.ranks.all_gather(self.model.flatten().data)
         asked = config.processes or self._default_processes(config.accumulate * config.batch_tokens)
         # Two processes on one GPU would take turns.

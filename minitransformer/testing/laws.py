@@ -86,8 +86,8 @@ def assert_linear(layer: Any, *inputs: Any, factor: float = -3.7, dropout_seed: 
 def assert_causal(layer: Any, x: np.ndarray, j: int, dropout_seed: int | None = None) -> None:
     """Outputs before position j do not depend on x from j on, and have no gradient there, to the last bit.
 
-    x and y: (..., T, d). The layer's forward takes x alone; whatever else it needs is bound beforehand. The output at j
-    has to depend on x: else the law would hold for a layer that ignores its input.
+    x and y: (..., T, d). The layer's forward takes only x; whatever else it needs is bound beforehand. The output at j
+    has to depend on x, since otherwise the law would hold for a layer that ignores its input.
     """
     rng, changed = np.random.default_rng(0), x.copy()
     changed[..., j:, :] = 1000 * rng.normal(size=x[..., j:, :].shape)
@@ -157,7 +157,7 @@ def gradients(layer: Any, dy: np.ndarray, cache: Any) -> list[np.ndarray]:
 
 
 def assert_same(got: Iterable[np.ndarray], expected: Iterable[np.ndarray]) -> None:
-    """Raise AssertionError unless all arrays are equal to the last bit, but for the sign of zero."""
+    """Raise AssertionError unless all arrays are equal to the last bit, except for the sign of zero."""
     for a, b in zip(got, expected, strict=True):
         np.testing.assert_array_equal(a, b, strict=True)
 

@@ -172,7 +172,7 @@ def positions_inputs(
         if at.ndim != 3 or at.shape[0] not in (1, B) or at.shape[1] != T:
             raise InputError(f"at: expected positions of shape ({B} or 1, {T}, n), got {tuple(at.shape)}")
         width *= at.shape[2]
-        low, high = (0, 0) if on_gpu(at) else extremes(at)  # to look at them there would mean waiting
+        low, high = (0, 0) if on_gpu(at) else extremes(at)  # looking at them on a GPU would mean waiting
         if low < 0 or high >= n_rows:
             raise InputError(f"at: expected positions 0 … {n_rows - 1}, got {low if low < 0 else high}")
     check_features("x", x, width)
@@ -223,7 +223,7 @@ def placed_inputs(
     """Check RotaryAttention.forward: a mask with positions that fit Q and K. Raises InputError otherwise."""
     if not hasattr(mask, "query_at"):
         raise InputError(
-            f"mask: expected a PlacedMask, which says where queries and keys stand, got {what(mask)}"
+            f"mask: expected a PlacedMask, which has the positions of queries and keys, got {what(mask)}"
         )
     for name, x, at in (("Q", Q, mask.query_at), ("K", K, mask.key_at)):
         check_floats(name, x)
@@ -260,10 +260,10 @@ def padding_mask_inputs(ids: Array, pad_id: int) -> tuple[Array, int]:
 
 
 def check_mask(mask: Array | None, scores_shape: tuple[int, ...]) -> None:
-    """Raise InputError unless `mask` is None, or boolean, and says by itself which axes of the scores it has.
+    """Raise InputError unless `mask` is None, or boolean and of a shape that leaves no doubt about its axes.
 
-    It has as many axes as the scores, (B, h, T_q, T_k), each 1 or full; or exactly their last two, (T_q, T_k), where
-    these cannot be taken for (B, T_k), a row for each sentence.
+    It must have as many axes as the scores, (B, h, T_q, T_k), each 1 or full, or exactly their last two, (T_q, T_k), if
+    these cannot be mistaken for (B, T_k), a row for each sentence.
     """
     if mask is None:
         return

@@ -614,7 +614,7 @@ def test_a_line_that_is_no_report_is_named(tmp_path, line):
     assert len(folder.metrics()) == 1
     path.write_text(f"{good}{line}\n{good}{line}\n")
     assert message_of(mt.CheckpointError, folder.metrics) == (
-        f"{path}: damaged (line 2 is not a report of a step); move it away to go on without it"
+        f"{path}: damaged (line 2 is not a report of a step); move it away to continue without it"
     )
 
 
