@@ -45,7 +45,7 @@ class FlatMemory:
         return self._move(parameters, lambda n, dtype, like: zeros((n,), dtype, like))
 
     def lies_in(self, flat: Flat) -> bool:
-        """Whether the parameters that were put into this buffer are all there still."""
+        """Whether the parameters that were put into this buffer are all still there."""
         return (
             self._views is not None
             and self._views.flat.data is flat.data

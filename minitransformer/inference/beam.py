@@ -48,7 +48,7 @@ def beam_search(
     end = end_of(eos_id, model)
     beam = check_search(beam, alpha)
     src_ids = as_array(src_ids, "src_ids")
-    B = (*src_ids.shape, 1)[0]  # `begin` refuses what has no axes
+    B = (*src_ids.shape, 1)[0]  # `begin` refuses an array without axes
     limits = limits_of(max_len, B, model.config.max_len)
     longest = max(limits, default=1)
     tokens, state = begin(model, src_ids, bos_id, longest)
@@ -74,7 +74,7 @@ def beam_search(
         scores[sentences] = score
         kept[sentences] = rows_of(xp.concatenate([kept[sentences], ids], 1), place)
         # More tokens make log P no larger, and a log P <= 0 scores best over the largest penalty, lp(max_len) as
-        # alpha >= 0. Where that is no more than the worst score kept, going on changes nothing. (NaN goes on.)
+        # alpha >= 0. Where that is no more than the worst score kept, going on changes nothing. (With NaN, it goes on.)
         done = log_P.max(-1) / penalty[sentences] <= score[:, -1]
         going = xp.arange(b)[~done]
         if len(going) == 0:

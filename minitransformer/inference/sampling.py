@@ -41,7 +41,9 @@ def sampler(
 ) -> Callable[[Array], Array]:
     """The function that draws the next ids, (B,), from logits, (B, V), as `sample` says; raises the same errors."""
     if not isinstance(rng, Generator):
-        raise InputError(f"rng: expected a generator, as numpy.random.default_rng(0) is, got {describe(rng)}")
+        raise InputError(
+            f"rng: expected a generator, such as numpy.random.default_rng(0), got {describe(rng)}"
+        )
     expected = "a number above 0 that float32 can hold (greedy_decode is the limit at 0)"
     require(between(temperature, *FLOAT32), "temperature", expected, temperature)
     if top_k is not None:

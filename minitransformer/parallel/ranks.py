@@ -103,7 +103,7 @@ class Ranks:
         before, after = received[: self.rank], received[self.rank + 1 :]
         for x in before[1:]:
             before[0] += x
-        # since a + b is b + a, in the order of the ranks, as in Replicas
+        # Since a + b is b + a, this is the sum in the order of the ranks, as in Replicas.
         for x in [*before[:1], *after]:
             own += x
 

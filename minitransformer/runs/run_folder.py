@@ -102,7 +102,7 @@ class RunFolder:
             write_bytes(self.path / name, content)
 
     def complete(self, settings: RunSettings) -> None:
-        """Go on with these settings; write the task's files that are missing, as after a kill before they were made."""
+        """Continue with these settings; write those of the task's files that a killed run had not written yet."""
         config = self._read_config(dict)
         if not json.loads(json.dumps(settings.as_dict())).items() <= config.items():
             self._write_config(settings, config.get("files", {}))

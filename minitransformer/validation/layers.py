@@ -119,7 +119,7 @@ def check_rng(name: str, rng: Any) -> None:
     """Raise InputError unless `rng` is a random generator, or None."""
     if not isinstance(rng, Generator | None):
         raise InputError(
-            f"{name}: expected a random generator, as numpy.random.default_rng(0) is, or None for evaluation, got "
+            f"{name}: expected a random generator, such as numpy.random.default_rng(0), or None for evaluation, got "
             f"{describe(rng)}"
         )
 

@@ -76,7 +76,9 @@ def next_ids(E: Any, ids: Array, state: Any) -> Array:
     if len(ids) != state.n_rows:
         raise InputError(f"ids: expected one for each of the {state.n_rows} sentences, got {len(ids)}")
     if state.length == state.max_len:
-        raise InputError(f"decoding: room for {state.max_len} tokens, all of them read")
+        raise InputError(
+            f"decoding: expected at most {state.max_len} tokens, got more; start with a larger max_len"
+        )
     return ids
 
 

@@ -166,7 +166,10 @@ def test_messages_of_the_next_token():
         assert message_of(model.decode_step, ids, state) == message
         assert state.length == 2
     model.decode_step([3, 4], state)
-    assert message_of(model.decode_step, [3, 4], state) == "decoding: room for 3 tokens, all of them read"
+    assert (
+        message_of(model.decode_step, [3, 4], state)
+        == "decoding: expected at most 3 tokens, got more; start with a larger max_len"
+    )
 
 
 def test_messages_of_forward_and_backward():
