@@ -25,7 +25,7 @@ from minitransformer.validation.settings import (
 
 DROPOUT_PLACES = ("embedding", "residual", "attention", "relu")
 POSITIONS = (*TABLES, "learned", "rotary")
-# no model and no machine has more; with far more, nothing would end
+# no model and no machine has more; with far more, a run would never end
 MOST_LAYERS, MOST_PROCESSES, MOST_BATCHES = 1_000, 1_024, 65_536
 TIES = (True, "source_target", "target_output", False)
 

@@ -76,7 +76,7 @@ def open_in_place(path: Path) -> IO[bytes]:
     file = open(os.open(path, flags, 0o666), "wb", buffering=0)  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise OSError(errno.EINVAL, "no file, but a pipe or a device", str(path))
+        raise OSError(errno.EINVAL, "not a file, but a pipe or a device", str(path))
     return file
 
 
@@ -92,7 +92,7 @@ def sweep(folder: Path, names: re.Pattern[str]) -> None:
 def open_regular(path: Path) -> IO[bytes]:
     """Open a file to read. Raises OSError for a pipe, a device or a folder, which could block or never end."""
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "no file, but a folder, a pipe or a device", str(path))
+        raise OSError(errno.EINVAL, "not a file, but a folder, a pipe or a device", str(path))
     return open(path, "rb")
 
 

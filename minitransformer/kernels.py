@@ -213,7 +213,7 @@ def fused(kernel: Callable[..., Any], where: Callable[..., bool] | None = None) 
     def attach(formula: F) -> F:
         @wraps(formula)
         def wrapper(*arguments: Any, **named: Any) -> Any:
-            if "cupy" in sys.modules:  # without it, nothing lies on a GPU
+            if "cupy" in sys.modules:  # without it, nothing is on a GPU
                 arrays = [x for x in (*arguments, *named.values()) if on_gpu(x) and x.dtype.kind in "fc"]
                 if arrays and (where or usable)(*arrays):
                     return kernel(*arguments, **named)

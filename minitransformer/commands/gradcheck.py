@@ -56,7 +56,7 @@ def check_all(arguments: argparse.Namespace) -> Answer:
         errors = (_error_of(outcome.worst(method)) for method in METHODS)
         tell(outcome.name, f"{outcome.n_numbers:,}", *errors, ("ok" if outcome.ok else "WRONG") + left_out)
     worst = {m: max((_error(o, m) for o in outcomes), key=lambda e: e or 0.0) for m in METHODS}
-    # of one's own layer, everything is of interest
+    # for a layer of the user's own, everything is shown
     shown = [str(r) for o in outcomes for r in o.reports if not r.ok or is_own(o.name)]
     answer = {
         "ok": all(outcome.ok for outcome in outcomes),

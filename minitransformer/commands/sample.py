@@ -28,18 +28,11 @@ def add(commands: Commands) -> None:
         "--length", metavar="N", type=integer, default=500, help="how many characters (default 500)"
     )
     sub.add_argument(
-        "--temperature",
-        metavar="T",
-        type=float,
-        default=1.0,
-        help="below 1, likely characters come more often",
+        "--temperature", metavar="T", type=float, default=1.0, help="below 1 favours likely characters"
     )
     sub.add_argument("--top-k", metavar="K", type=integer, help="draw only from the K likeliest characters")
     sub.add_argument(
-        "--top-p",
-        metavar="P",
-        type=float,
-        help="draw only from the likeliest, up to a total probability of P",
+        "--top-p", metavar="P", type=float, help="draw only from the likeliest, of probability P in all"
     )
     sub.add_argument("--seed", type=integer, default=0, help="seed of the draws (default 0)")
     device(sub)

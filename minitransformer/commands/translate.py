@@ -125,7 +125,7 @@ def _parts_of(file: Any, n: int = 1000) -> Iterator[list[str]]:
     What is not UTF-8 in a line becomes surrogates. Raises InputError for a file in UTF-16.
     """
     rest, first = b"", True
-    while chunk := file.read1(CHUNK):  # what is there; it waits only if there is nothing
+    while chunk := file.read1(CHUNK):  # reads what is there, and waits only if there is nothing
         *lines, rest = (rest + chunk).split(b"\n")
         if lines and first:
             lines[0], first = _without_mark(lines[0]), False

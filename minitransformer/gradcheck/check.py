@@ -35,9 +35,9 @@ from minitransformer.parameter import loose_arrays
 
 TOLERANCE = {"complex": 1e-12, "central": 1e-8}
 FLOOR = 1e-2  # the error of gradients below this share of the largest is relative to that share, not to themselves
-# With more numbers than this, directions of them all are checked instead of each by itself.
+# With more numbers than this, directions of all of them are checked instead of each number by itself.
 MOST_ELEMENTS = {"complex": 3_000, "central": 1_500}
-DIRECTIONS = 2  # a fault that one does not see, by chance, is seen by another
+DIRECTIONS = 2  # a fault that is missed along one by chance is seen along the other
 # How often forward runs for a number, and for a direction, if nothing has to be looked at twice.
 RUNS = {"complex": (1, 9), "central": (4, 7)}
 # Where forward is analytic, derivatives by complex and by real steps agree at least to this precision.
@@ -129,7 +129,7 @@ def each_number(subject: Subject, method: str, tolerance: float) -> list[Row]:
             check_analytic(subject, {name: u}, float((numeric[name] * to_host(u)).sum()))
     most = [largest(gradients.values()) for gradients in (analytic, numeric)]
     doubt = subject.noise / STEP if method == "central" else subject.noise
-    all_zero = not most[0] and most[1] <= doubt  # as far as rounding lets that be seen
+    all_zero = not most[0] and most[1] <= doubt  # as far as one can tell in spite of rounding
     # `largest` leaves out the infinity that a step over a pole gives
     floor = subject.size if all_zero else FLOOR * (min(most) or max(most))
     rows = []

@@ -28,8 +28,8 @@ from minitransformer.parameter import parameters_of, walk
 
 # So small that its square vanishes beside 1; nothing is subtracted, so the step may be that small.
 COMPLEX_STEP = 1e-30
-SPREAD = 0.5  # added to parameters whose entries are all equal, at most
-ASIDE = 1e-2  # how far `step_aside` moves each number, about
+SPREAD = 0.5  # the most that is added to parameters whose entries are all equal
+ASIDE = 1e-2  # about how far `step_aside` moves each number
 ANALYTIC = "is forward analytic (no abs, norm, conj, real, float)? If not, use method='central'"
 
 
@@ -52,8 +52,8 @@ class Subject:
         names = names or input_names(layer.forward, len(inputs))
         check_arguments(layer, inputs, names, dropout_seed)
         self.broken: list[str] = []
-        self.evaluated: Callable[[], None] = lambda: None  # is called for each evaluation of L
-        self.writes = False  # to its parameters: they are put back after each call
+        self.evaluated: Callable[[], None] = lambda: None  # called for each evaluation of L
+        self.writes = False  # whether it writes to its parameters, which are then put back after each call
         copied: dict[int, Any] = {}
         self.layer = converted(layer, "float64", copied)
         self.inputs = [as_dtype(x, "float64") for x in inputs]

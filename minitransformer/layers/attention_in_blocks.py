@@ -68,7 +68,7 @@ class AttentionInBlocks(Module):
               dQ = dscores K / sqrt(d_k),   dK += dscoresᵀ Q / sqrt(d_k)
 
     Shapes and masks are those of ScaledDotProductAttention. `rows` is the number of queries of a head in a block; with
-    None, there are as many as have scores that fit into the processor's cache.
+    None, it is chosen so that the scores of a block fit into the processor's cache.
     """
 
     def __init__(self, dropout: float = 0.0, rows: int | None = None) -> None:
@@ -105,7 +105,7 @@ class AttentionInBlocks(Module):
                 weights = block_weights(cache, index)
                 dropped, cache_dropout = self.dropout.forward(weights, rng)
             else:
-                dropped = self.dropout.backward(weights, cache_dropout)  # backward, too, is times the mask
+                dropped = self.dropout.backward(weights, cache_dropout)  # it also multiplies by the mask
             keys = keys_of(index, weights)
             add_or_write(dV[keys], dropped.swapaxes(-1, -2), dcontext[index], index)
             dweights = self.dropout.backward(dcontext[index] @ V[keys].swapaxes(-1, -2), cache_dropout)

@@ -198,7 +198,7 @@ def _read_only(tree: Iterable[Any]) -> Iterator[None]:
     except ValueError as error:
         raise AssertionError(f"an input, dy or the cache is written to: {error}") from error
     finally:
-        for a in reversed(writeable):  # what is a view of another comes after it
+        for a in reversed(writeable):  # a view comes after the array that it is a view of
             a.flags.writeable = True
     assert_same(writeable, before)
 

@@ -109,7 +109,7 @@ def aligned_batch(pairs: Sequence[Pair]) -> OneStackBatch:
 def longest_input(pairs: Sequence[Pair], make_batch: MakeBatch) -> int:
     """The number of tokens in the longest input that `make_batch` makes of these pairs."""
     longest = [
-        max(pairs, key=lambda pair: len(pair[0]) + len(pair[1])),  # where both sides become one text
+        max(pairs, key=lambda pair: len(pair[0]) + len(pair[1])),  # the longest if both sides become one text
         max(pairs, key=lambda pair: max(map(len, pair))),
     ]
     return max(ids.shape[1] for ids in make_batch(longest).inputs)
