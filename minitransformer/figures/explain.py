@@ -36,7 +36,7 @@ def explain(
 ) -> Page:
     """A page that shows what the model does with a sentence, and the gradients of its loss, number by number.
 
-    src_ids, tgt_ids   ids of the symbols only: start and end are added; without a target, the model's own answer
+    src_ids, tgt_ids   ids of the symbols, to which start and end are added; the default target is the model's answer
     symbols            how each id is written, as a vocabulary's `symbols`
     layers             the numbers of the layers whose matrices are shown, from 1 on; by default all
     check              compare the gradient of each parameter with a complex step, too
