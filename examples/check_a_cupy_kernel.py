@@ -2,7 +2,7 @@
 
     pip install cupy-cuda12x && python examples/check_a_cupy_kernel.py
 
-Without a GPU, NumPy's arrays and the formula take the places of CuPy's and of the kernel.
+Without a GPU, NumPy's arrays take the place of CuPy's, and the formula that of the kernel.
 """
 
 import numpy as np

@@ -2,7 +2,7 @@
 
     pip install jax && python examples/check_a_jax_vjp.py
 
-What is compared is the rule that you wrote: jax.vjp calls it, and numerical derivatives need forward alone.
+The check compares the rule that you wrote, which jax.vjp calls, with numerical derivatives, which need only forward.
 """
 
 import jax

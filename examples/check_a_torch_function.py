@@ -2,7 +2,8 @@
 
     pip install torch && python examples/check_a_torch_function.py
 
-torch.autograd.gradcheck says that some number is wrong; this report, which gradient, and what the mistake looks like.
+torch.autograd.gradcheck only says that some number is wrong. This report says which gradient is wrong, and what the
+mistake looks like.
 """
 
 import numpy as np

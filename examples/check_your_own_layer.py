@@ -1,7 +1,7 @@
 """Check the backward pass of layers of your own: one that is right, and two that are almost right.
 
-A layer is a class with two methods, forward(x) -> (y, cache) and backward(dy, cache) -> dx; what it learns are
-`Parameter`s, to whose .grad backward adds. It need not derive from anything.
+A layer is a class with two methods, forward(x) -> (y, cache) and backward(dy, cache) -> dx. Its learned arrays are
+`Parameter`s, and backward adds to their .grad. It need not derive from anything.
 
     python examples/check_your_own_layer.py
 """

@@ -1,10 +1,10 @@
-"""Fold a short RNA: which of its letters pair? A network's answer, and that of the programme that knows the rule.
+"""Fold a short RNA, that is, find which of its letters pair: by a network, and by a programme that knows the rule.
 
     python examples/fold.py [SEED ...]
 
 RNA is a chain of letters that folds back on itself: A pairs with U by two hydrogen bonds, C with G by three. "CGAAUACG"
 folds to "((....))": brackets are the letters of a pair, dots those without a partner. The network sees chains and
-foldings, and has to find the rule. Settings: those of the task sort but for what stands below.
+foldings, and has to find the rule. The settings are those of the task sort, except for those below.
 """
 
 import sys
@@ -18,7 +18,7 @@ import minitransformer as mt
 BONDS = {"AU": 2, "UA": 2, "CG": 3, "GC": 3}
 SIZES = {"d_model": 32, "d_ff": 128, "norm": "pre", "count_source_from": "start", "random_gaps": 1}
 STEPS = {"steps": 1100, "batch_tokens": 832, "accumulate": 1, "learning_rate": 8e-3, "eps_ls": 0.0}
-LOOP = 3  # at least so many letters are between the two of a pair: a chain cannot bend more sharply
+LOOP = 3  # at least this many letters are between the two of a pair, as a chain cannot bend more sharply
 
 
 def fold(rna: str) -> str:
@@ -47,7 +47,7 @@ def fold(rna: str) -> str:
 
 
 def bonds_of(rna: str, folded: str) -> int | None:
-    """How many bonds a folding has, or None if the chain cannot fold so."""
+    """How many bonds a folding has, or None if the chain cannot fold that way."""
     opened, bonds = [], 0
     for j, sign in enumerate(folded):
         if sign == "(":
@@ -82,7 +82,7 @@ class Fold(mt.tasks.Task):
 
 
 def compared(model: mt.Transformer, pairs: list[mt.tasks.Pair]) -> list[list[str]]:
-    """Of each pair: the chain, its folding by the programme, and the model's."""
+    """The chain of each pair, its folding by the programme, and its folding by the model."""
     answers = mt.translate(model, [source for source, _ in pairs])
     triples = [(*pair, answer) for pair, answer in zip(pairs, answers, strict=True)]
     return [[Fold.vocabulary.decode(ids).replace(" ", "") for ids in triple] for triple in triples]

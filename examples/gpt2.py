@@ -1,4 +1,4 @@
-"""Write with a GPT-2 in NumPy: a text that goes on from a prompt, printed as it is written.
+"""Continue a prompt with a GPT-2 in NumPy, and print the text as it is written.
 
     pip install "minitransformer[text]"
     python examples/gpt2.py FOLDER "The meaning of life is" [--length 100] [--temperature 0.8] [--top-k 40] [--seed 0]

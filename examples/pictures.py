@@ -4,8 +4,8 @@
 
 trains two small encoder-decoders with each seed (0 without any). One writes the picture that a caption describes, pixel
 by pixel, as DALL-E does; the other writes the caption of a picture. Both are tried on captions that training never
-shows: it shows each of their words, but never all of them in these places. Settings: those of the task sort but for
-what stands below.
+shows. It shows each of their words, but never all of them in these places. The settings are those of the task sort,
+except for those below.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Pictures(mt.tasks.Task):
     vocabulary: ClassVar[mt.tasks.Vocabulary] = mt.tasks.Vocabulary(
         ["a", "left", "of", "above", *COLOURS, *FORMS, ".", "R", "G", "B", "Y"]
     )
-    # `exact` measures the answers: a picture is longer than the trainer lets the answer to a caption be
+    # `exact` measures the answers, because a picture is longer than the trainer lets the answer to a caption be
     has_answers: ClassVar[bool] = False
     selection_metric: ClassVar[str] = "loss"
     larger_is_better: ClassVar[bool] = False

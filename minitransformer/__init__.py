@@ -18,9 +18,10 @@ The paper's table of contents, as modules:
             averaged checkpoints                   training/averaging.py
     §6.2    model variations, table 3              config.py
 
-What the paper leaves to the reader: one step on several processes (parallel/), a training run (runs/), and the command
-(commands/). What came after it, from the same layers: an encoder alone (models/encoder_only.py) and a decoder alone
-(models/decoder_only.py), and BERT and GPT-2 from the files in which others publish them (published/).
+The package also has what the paper leaves to the reader: training steps on several processes (parallel/), training runs
+(runs/), and the command line (commands/). And it has later models made of the same layers: an encoder alone
+(models/encoder_only.py), a decoder alone (models/decoder_only.py), and BERT and GPT-2, read from the files in which
+others publish them (published/).
 
 Every layer keeps the contract of `module.py`; `gradcheck` compares a backward pass, yours included, with numerical
 derivatives, and `testing` has the laws that hold for every layer.
@@ -52,7 +53,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Where each public name is. A module is loaded when a name in it is first used: the gradient checker needs no models.
+# Where each public name is. A module is loaded when a name in it is first used, so using the gradient checker loads no
+# model.
 _PLACES = {
     "TrainingConfig": "config",
     "TransformerConfig": "config",

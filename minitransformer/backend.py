@@ -110,12 +110,12 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def is_array(x: Any) -> bool:
-    """Whether `x` is an array of NumPy or CuPy, or a number of NumPy's, of any dtype."""
+    """Whether `x` is a NumPy or CuPy array, or a NumPy scalar, of any dtype."""
     return isinstance(x, array_module(x).ndarray | np.generic)
 
 
 def is_plain(x: Any) -> bool:
-    """Whether `x` is an array that computes as NumPy's and CuPy's do: no matrix, no masked array, nothing like one."""
+    """Whether `x` is an array that computes as NumPy's and CuPy's do: not a matrix, a masked array, or the like."""
     return is_array(x) and not isinstance(x, np.matrix | np.ma.MaskedArray)
 
 
@@ -125,7 +125,7 @@ def is_float(x: Any) -> bool:
 
 
 def integer_of(x: Any) -> int | None:
-    """`x` as an int if it is an integer of Python's or NumPy's; None for anything else, including a bool."""
+    """`x` as an int if it is a Python or NumPy integer; None for anything else, including a bool."""
     if isinstance(x, bool | np.bool_):
         return None
     try:
@@ -184,8 +184,8 @@ def generator(*seed: Seed) -> Generator:
 
     `generator(3)` is the stream of seed 3, and `generator(3, 1, 40)` an independent one (seed 3, purpose 1,
     step 40): whatever a run draws is a function of such numbers, so a resumed run needs no stored state.
-    (Trailing zeros are ignored where all the numbers have 128 bits at most, 32 or a multiple of it for each.) A
-    generator is returned as it is; None takes a seed from the operating system. Raises ConfigError for a
+    (Trailing zeros make no difference if all the numbers together take at most 128 bits, where each takes a multiple
+    of 32.) A generator is returned as it is; None takes a seed from the operating system. Raises ConfigError for a
     negative number.
     """
     if len(seed) == 1 and (seed[0] is None or isinstance(seed[0], np.random.Generator)):

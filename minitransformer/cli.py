@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns 0, or 1 for a wrong gradient or exercise, 2 for bad input, 130 when interrupted."""
     open_closed()
     words = sys.argv[1:] if argv is None else argv
-    # Only a training is one program on all ranks; to ask MPI anything would start it, even where there is no job.
+    # Only training is one program on all ranks; asking MPI anything would start it, even where there is no job.
     return as_one(lambda: _run(argv), words) if "train" in words[:1] else _run(argv)
 
 
@@ -66,7 +66,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _write_answer(arguments: argparse.Namespace, answer: dict[str, Any], text: str | None) -> None:
-    """Print what the command has found. Where its product is files, nobody needs to be there to read it."""
+    """Print the answer of a command. If its product is files, nobody needs to be there to read the answer."""
     if arguments.json:
         write(as_json(answer))
     elif text is not None:

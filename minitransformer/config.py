@@ -25,7 +25,7 @@ from minitransformer.validation.settings import (
 
 DROPOUT_PLACES = ("embedding", "residual", "attention", "relu")
 POSITIONS = (*TABLES, "learned", "rotary")
-# no model and no machine has more; with far more, nothing would end
+# no model and no machine has more; with far more, a run would never end
 MOST_LAYERS, MOST_PROCESSES, MOST_BATCHES = 1_000, 1_024, 65_536
 TIES = (True, "source_target", "target_output", False)
 
@@ -46,7 +46,7 @@ class TransformerConfig:
     dropout_on: tuple[str, ...] = ("embedding", "residual")  # the paper's (§5.4), from DROPOUT_PLACES
     max_len: int = 512  # longest source, and longest target, in tokens
     positions: str = "sinusoidal"  # or "learned" (Table 3, row E), "rotary", or another of POSITIONS
-    count_source_from: str = "start"  # of positions: the paper's; or "end", or "both" ends
+    count_source_from: str = "start"  # the paper's way to count positions; or "end", or "both" ends
     random_start: int = 0  # in training, the positions of a sentence begin at a random number up to this one
     random_gaps: int = 1  # and are from 1 to at most this many apart
     activation: str = "relu"  # in the feed-forward network; or "gelu" (BERT's), "gelu_tanh" (GPT-2's)
@@ -113,7 +113,7 @@ class TransformerConfig:
 
     @property
     def in_order(self) -> bool:
-        """Whether the tokens of a sentence stand at 0, 1, 2, … in training, too, and not at random places."""
+        """Whether the tokens of a sentence are at 0, 1, 2, … in training too, and not at random positions."""
         return self.random_start == 0 and self.random_gaps == 1
 
     @property
@@ -174,7 +174,7 @@ class TrainingConfig:
     batch_tokens: int = 25_000  # padded tokens of a batch, of its source or of its target, whichever has more
     accumulate: int = 1  # gradient accumulation: batches per update
     processes: int | None = (
-        None  # that share an update, over all MPI ranks; None: as many as pay; one per GPU
+        None  # processes that share an update, over all MPI ranks; None: as many as pay off; one per GPU
     )
     recompute: bool = False  # run each layer's forward again in backward, instead of keeping its cache
     schedule: str = "noam"  # §5.3; or "cosine": warm-up, then half a cosine down to last_learning_rate
@@ -184,7 +184,7 @@ class TrainingConfig:
     beta1: float = 0.9
     beta2: float = 0.98
     adam_eps: float = 1e-9
-    weight_decay: float = 0.0  # of the matrices W, by AdamW: each step takes lr · weight_decay · W off
+    weight_decay: float = 0.0  # of the matrices W, by AdamW: each step subtracts lr · weight_decay · W
     clip_norm: float | None = None  # gradient clipping: largest norm over all parameters; None does not clip
     eps_ls: float = 0.1  # label smoothing, §5.4
     log_every: int = 50  # steps between two lines of metrics.jsonl

@@ -15,7 +15,7 @@ class MinitransformerError(ValueError):
 
 
 class InputError(MinitransformerError):
-    """An array, a sequence or a text that a layer, model or task cannot take."""
+    """An array, a sequence or a text that a layer, model or task cannot use."""
 
 
 class ConfigError(MinitransformerError):

@@ -1,7 +1,7 @@
-"""Files that are either whole or not there: the one door through which runs, pictures and exercises are written.
+"""Files that are either whole or not there: the one place in which runs, pictures and exercises are written.
 
-A file is written under a name of its own, made new, flushed, and only then renamed. A link that stands in its place is
-replaced, never followed; what was begun is removed if it fails.
+A file is first written under a temporary name, flushed, and only then renamed. A link in its place is replaced, never
+followed, and the temporary file is removed if writing fails.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def write_text(path: Path, text: str, new: bool = False) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line to a text file. Raises OSError if a link stands in its place."""
+    """Add a line to a text file. Raises OSError if there is a link in its place."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | NOFOLLOW, 0o666)
     with open(descriptor, "a", encoding="utf-8") as file:
         file.write(f"{line}\n")
@@ -76,7 +76,7 @@ def open_in_place(path: Path) -> IO[bytes]:
     file = open(os.open(path, flags, 0o666), "wb", buffering=0)  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise OSError(errno.EINVAL, "no file, but a pipe or a device", str(path))
+        raise OSError(errno.EINVAL, "not a file, but a pipe or a device", str(path))
     return file
 
 
@@ -92,7 +92,7 @@ def sweep(folder: Path, names: re.Pattern[str]) -> None:
 def open_regular(path: Path) -> IO[bytes]:
     """Open a file to read. Raises OSError for a pipe, a device or a folder, which could block or never end."""
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "no file, but a folder, a pipe or a device", str(path))
+        raise OSError(errno.EINVAL, "not a file, but a folder, a pipe or a device", str(path))
     return open(path, "rb")
 
 
@@ -151,7 +151,7 @@ def _link(temporary: Path, path: Path) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Have the folder's list of names on disk, too: else a power cut could lose a name, though not the data."""
+    """Have the folder's list of names on disk too, or else a power cut could lose a name, though not the data."""
     if os.name == "nt":  # folders cannot be opened there
         return
     with contextlib.suppress(OSError):  # some file systems cannot

@@ -1,9 +1,9 @@
 """CUDA kernels: formulas that take NumPy several passes, each in one launch on a GPU.
 
-A launch takes some microseconds, however small the arrays; operation by operation, a small model would spend its time
-on launches. So each formula of several operations that every step needs has a kernel, which the decorator `@fused`
-attaches to it. The formula computes the same on the CPU, and the tests compare the kernel with it: on a GPU, and
-without one on the CPU, since a C++ compiler can read the same source (tests/device).
+A launch takes some microseconds, however small the arrays, so with a launch for each operation a small model would
+spend its time on launches. Each formula of several operations that every step needs therefore has a kernel, which the
+decorator `@fused` attaches to it. The formula computes the same on the CPU, and the tests compare the kernel with it:
+on a GPU, and without one on the CPU, since a C++ compiler can read the same source (tests/device).
 
     ROWS(n)      a warp for each of n rows, its 32 lanes side by side;    LANES(i, n)  lane by lane through a row
     EACH(i, n)   a thread for each of n numbers;                          total, greatest  over the lanes of a warp
@@ -213,7 +213,7 @@ def fused(kernel: Callable[..., Any], where: Callable[..., bool] | None = None) 
     def attach(formula: F) -> F:
         @wraps(formula)
         def wrapper(*arguments: Any, **named: Any) -> Any:
-            if "cupy" in sys.modules:  # without it, nothing lies on a GPU
+            if "cupy" in sys.modules:  # without it, nothing is on a GPU
                 arrays = [x for x in (*arguments, *named.values()) if on_gpu(x) and x.dtype.kind in "fc"]
                 if arrays and (where or usable)(*arrays):
                     return kernel(*arguments, **named)

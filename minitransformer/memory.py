@@ -45,7 +45,7 @@ class FlatMemory:
         return self._move(parameters, lambda n, dtype, like: zeros((n,), dtype, like))
 
     def lies_in(self, flat: Flat) -> bool:
-        """Whether the parameters that were put into this buffer are all there still."""
+        """Whether the parameters that were put into this buffer are all still there."""
         return (
             self._views is not None
             and self._views.flat.data is flat.data
@@ -188,7 +188,7 @@ def _copy_sharing(layer: L, arrays: list[Array], copied: dict[int, Any] | None =
     """A deep copy that shares `arrays`, and all modules, with the original."""
     copied = {} if copied is None else copied
     candidates = [layer, *sys.modules.values(), *(leaf for _, leaf in leaves_of(layer))]
-    # what is in its memo, deepcopy takes for copied already
+    # deepcopy takes whatever is in its memo for copied already
     copied |= {id(x): x for x in [*arrays, *(x for x in candidates if isinstance(x, ModuleType))]}
     shared = dict(copied)
     try:

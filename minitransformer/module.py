@@ -1,4 +1,4 @@
-"""Parameter and Module: what every layer and model of this package is made of.
+"""Parameter and Module, of which every layer and model of this package is made.
 
 The contract of a layer is two methods and an explicit cache:
 
@@ -7,7 +7,7 @@ The contract of a layer is two methods and an explicit cache:
 
 `cache` is a NamedTuple that holds what backward needs. Since it is not kept on the layer, a layer may be used
 twice in one model, two forward passes may be in flight, and dropping the cache drops the memory.
-`rng=None` is evaluation; with a generator, dropout draws from it.
+`rng=None` means evaluation. In training, `rng` is a generator, from which dropout draws.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Module(FlatMemory):
         return parameters_of(self)
 
     def n_parameters(self) -> int:
-        """How many learned numbers there are, over all parameters."""
+        """The number of learned numbers in all parameters."""
         return sum(p.size for p in self.parameters().values())
 
     def zero_grad(self) -> None:

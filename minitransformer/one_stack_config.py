@@ -1,4 +1,4 @@
-"""Not in the paper: the settings of models that are one stack alone, an encoder as BERT is or a decoder as GPT is."""
+"""Not in the paper: the settings of models with one stack only, an encoder as in BERT or a decoder as in GPT."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ FAMILIES = ("encoder-decoder", "encoder-only", "decoder-only")
 class OneStackConfig(TransformerConfig):
     """The shape of an encoder-only or a decoder-only model. Raises ConfigError for a model that cannot be built.
 
-    `src_vocab_size` is that of the ids it reads, `tgt_vocab_size` that of its answers. All other settings of
-    TransformerConfig mean what they mean there, in the only stack.
+    `src_vocab_size` is the size of the vocabulary that it reads, `tgt_vocab_size` of the one in which it answers. All
+    other settings mean the same as in TransformerConfig, for the only stack.
     """
 
     family: str = "decoder-only"  # or "encoder-only"

@@ -9,7 +9,7 @@ from minitransformer.backend import Array, DTypeLike, array_module, castable, is
 from minitransformer.errors import InputError, describe
 
 COLLECTIONS = (list, tuple)
-# what most attributes are, and nobody looks for
+# the types of most attributes, which the walk skips
 PLAIN = {int, float, bool, str, type(None)}
 
 
@@ -24,7 +24,7 @@ class Parameter:
         if not (is_array(data) and is_float(data)):
             expected = "an array of floats, NumPy's or CuPy's (numpy.asarray(…, 'float32') makes one)"
             raise InputError(f"Parameter: expected {expected}, got {describe(data)}")
-        # a number of NumPy's becomes an array, which can be written to
+        # a NumPy scalar becomes an array, which can be written to
         self._data = array_module(data).asarray(data)
         self._grad: Array | None = None  # allocated on first use
 
@@ -90,7 +90,7 @@ class Constant:
 def parameters_of(layer: Any) -> dict[str, Parameter]:
     """Path -> Parameter for any object with a forward and a backward: see `Module.parameters`.
 
-    Raises InputError if two Parameters have one path, as those at 1 and "1" in a dict do.
+    Raises InputError if two Parameters have the same path, as those at the keys 1 and "1" of a dict would.
     """
     found: dict[int, tuple[str, Parameter]] = {}
     for path, leaf in leaves_of(layer):
@@ -122,7 +122,7 @@ def is_layer(node: Any) -> bool:
 
 
 def leaves_of(layer: Any) -> list[tuple[str, Any]]:
-    """All that is no layer, no collection and not PLAIN among the attributes below `layer`, with its path."""
+    """Path and value of each attribute below `layer` that is not a layer, a collection, or of a type in PLAIN."""
     return walk(_attributes(layer), is_layer, seen={id(layer)})
 
 
@@ -132,9 +132,10 @@ def walk(
     seen: set[int],
     plain: Set[type] = PLAIN,
 ) -> list[tuple[str, Any]]:
-    """The leaves, each with its path, among `children`, their collections, and the attributes of what `has_attributes`.
+    """The leaves among `children`, in collections, and in the attributes of what `has_attributes`, each with its path.
 
-    Whatever holds others is looked into once, by the first path to it: they may hold one another, or themselves.
+    Whatever holds others is entered once, by the first path to it, because such objects may hold one another or
+    themselves.
     """
     found: list[tuple[str, Any]] = []
     open_ones = [(iter(children), "")]

@@ -28,7 +28,7 @@ def write_product(out: Array, a: Array, b: Array) -> None:
 @by_rows
 def add_product(out: Array, a: Array, b: Array) -> None:
     """out += a @ b for a matrix `out`, a block of rows at a time: the whole product would be as large as `out`."""
-    if on_gpu(out):  # where each operation takes the host longer than the GPU
+    if on_gpu(out):  # there, an operation costs the host more time than the GPU
         out += a @ b
         return
     rows = 512  # products with fewer rows are slower

@@ -11,7 +11,9 @@ from typing import Any
 def warn_renamed(old: str, new: str, stacklevel: int = 3) -> None:
     """Warn the caller's caller that `old` is now called `new`."""
     warnings.warn(
-        f"{old} is now {new}; the old name goes with the next minor version", DeprecationWarning, stacklevel
+        f"{old} is now {new}; the old name will be removed in the next minor version",
+        DeprecationWarning,
+        stacklevel,
     )
 
 

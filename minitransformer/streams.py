@@ -75,7 +75,7 @@ def standard_input() -> BinaryIO:
 
 
 def drop_output() -> None:
-    """Write what is still to come on standard output to nowhere: nobody reads it any more."""
+    """Send whatever is still written to standard output nowhere, because nobody reads it any more."""
     _drop("stdout")
 
 

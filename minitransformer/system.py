@@ -68,7 +68,7 @@ def keep_freed_memory() -> None:
     m_trim_threshold, m_top_pad, m_mmap_threshold, m_arena_max = -1, -2, -3, -8
     try:
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(m_mmap_threshold, 16 << 20)  # larger ones go back: kept, they would leave large holes
+        libc.mallopt(m_mmap_threshold, 16 << 20)  # larger ones are returned, or else they leave large holes
         libc.mallopt(m_arena_max, 1)  # what one thread frees, another may use
         libc.mallopt(m_trim_threshold, 2**31 - 1)
         libc.mallopt(m_top_pad, 64 << 20)

@@ -119,7 +119,7 @@ def test_utf_16_is_called_so(tmp_path, encoding):
 @pytest.mark.parametrize("kind", ["pipe", "folder"])
 def test_only_files_are_read(tmp_path, kind):
     (os.mkfifo if kind == "pipe" else os.mkdir)(tmp_path / "x")
-    with pytest.raises(OSError, match="no file, but a folder, a pipe or a device"):
+    with pytest.raises(OSError, match="not a file, but a folder, a pipe or a device"):
         open_regular(tmp_path / "x")
 
 

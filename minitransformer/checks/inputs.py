@@ -1,6 +1,6 @@
 """Random inputs on which a wrong formula shows.
 
-Every axis has a different size, so that a transposed axis is a shape error; ids repeat, sentences end in padding,
+Every axis has a different size, so that a transposed axis is a shape error. Ids repeat, sentences end in padding, and
 masks leave a row with nothing to attend to.
 """
 

@@ -25,7 +25,7 @@ class Softmax(Module):
 
 
 class PlacedAttention(Module):
-    """RotaryAttention of arrays alone, without the mask that holds some of them."""
+    """RotaryAttention with arrays as its only inputs, in place of the mask that holds some of them."""
 
     def __init__(self, attention: Any) -> None:
         self.rotary = layers.RotaryAttention(attention)

@@ -33,7 +33,7 @@ def add(commands: Commands) -> None:
         "--processes",
         metavar="N",
         type=integer,
-        help="how many share the batch (default: as many as pay off)",
+        help="processes that share the batch (default: as many as pay off)",
     )
 
 

@@ -1,4 +1,4 @@
-"""Helpers of several commands: their parsers, the arguments that they share, and pieces of their output."""
+"""Helpers that several commands use, for their parsers, their common arguments, and pieces of their output."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Commands:
 
 
 def integer(text: str) -> int:
-    """The whole number that a text is, as Python reads numbers: 1e4 is one, too. Raises ValueError for any other."""
+    """The whole number that a text stands for; "1e4" is one too. Raises ValueError for any other text."""
     try:
         return int(text)
     except ValueError:
@@ -71,7 +71,7 @@ def device(sub: argparse.ArgumentParser) -> None:
 
 
 def trained(sub: argparse.ArgumentParser) -> None:
-    """Add the arguments for a trained model: the run folder, and which of its weights."""
+    """Add the arguments for a trained model: the run folder, and the choice of its weights."""
     sub.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
     sub.add_argument(
         "--weights",
@@ -104,7 +104,7 @@ def example(task: Task) -> str:
 
 
 def encoder_decoder(model: Model) -> Transformer:
-    """`model`, if it is the paper's. Raises InputError for one of another family."""
+    """`model`, if it is an encoder-decoder, as in the paper. Raises InputError for a model of another family."""
     if not isinstance(model, Transformer):
         raise InputError(f"expected a run of an encoder-decoder, got one of family={family_of(model.config)}")
     return model

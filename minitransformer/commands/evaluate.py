@@ -39,7 +39,9 @@ def add(commands: Commands) -> None:
         makes_files=True,
     )
     sub.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
-    sub.add_argument("--last", metavar="N", type=integer, help="how many (default: 5, or all if fewer)")
+    sub.add_argument(
+        "--last", metavar="N", type=integer, help="how many checkpoints (default: 5, or all if fewer)"
+    )
 
 
 def _average_epilog() -> str:

@@ -1,4 +1,4 @@
-"""`minitransformer exercises`: short files, in each of which a fault is to be found."""
+"""`minitransformer exercises`: short files with a fault to find in each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def add(commands: Commands) -> None:
     actions = commands.group("exercises", "find the bug: ten short files, each with one fault", "ACTION")
     actions.add("list", list_exercises, "say what the ten files are about")
     sub = actions.add("start", start_exercises, "write the ten files into a folder", makes_files=True)
-    sub.add_argument("folder", metavar="FOLDER", type=Path, help="where none of these files exists yet")
+    sub.add_argument("folder", metavar="FOLDER", type=Path, help="a folder that has none of these files yet")
     sub = actions.add("check", check_exercises, "run the files, and say which faults are fixed", _epilog())
     sub.add_argument("folder", metavar="FOLDER", type=Path, help="where the files are")
     sub.add_argument("names", metavar="NAME", nargs="*", help="which to check (default: all ten)")
@@ -26,8 +26,8 @@ def _epilog() -> str:
     names = textwrap.fill(", ".join(EXERCISES), 100, initial_indent="  ", subsequent_indent="  ")
     return (
         f"exercises:\n{names}\n"
-        "Each file is run, as a Python program of yours: check none that you would not run. What it prints goes to\n"
-        "standard error. Exit status 1 if one of them is still wrong.\n "
+        "Each file is run as a Python program, so check only files that you would run. What a file prints goes to\n"
+        "standard error. The exit status is 1 if one of them is still wrong.\n "
     )
 
 
@@ -41,8 +41,8 @@ def start_exercises(arguments: argparse.Namespace) -> Answer:
     """Write the files with the faults."""
     files = [str(file) for file in start(arguments.folder)]
     return {"files": files}, (
-        f"{len(files)} files in {arguments.folder}. Each says what its layer should do and what was noticed, and has "
-        f"one fault.\nFix them, and see:  {program()} exercises check {arguments.folder}"
+        f"{len(files)} files in {arguments.folder}. Each has one fault, and says what its layer should do and "
+        f"what was noticed.\nFix them, and see:  {program()} exercises check {arguments.folder}"
     )
 
 

@@ -22,18 +22,20 @@ def add(commands: Commands) -> None:
     )
     trained(sub)
     sub.add_argument("--input", metavar="SEQUENCE", help="the source (default: a held-out one)")
-    sub.add_argument("--target", metavar="SEQUENCE", help="what the loss compares with (default: the answer)")
+    sub.add_argument(
+        "--target", metavar="SEQUENCE", help="the target of the loss (default: the model's answer)"
+    )
     sub.add_argument(
         "--layers", metavar="N", type=integer, nargs="+", help="show these layers (default: all)"
     )
-    sub.add_argument("--check", action="store_true", help="check the gradient of every parameter, too")
+    sub.add_argument("--check", action="store_true", help="also check the gradient of every parameter")
     sub.add_argument("--out", metavar="FILE", type=Path, help="the page (default: explain.html in RUN)")
 
 
 def _epilog() -> str:
     return (
-        "The page is one file of HTML, which any browser opens, without a network: figure 1 as a map, and behind each\n"
-        "box its matrices, forward on the left, backward on the right. Gradients are those of the cross-entropy.\n"
+        "The page is one HTML file, which any browser opens without a network. It shows figure 1 as a map, and behind\n"
+        "each box its matrices, forward on the left and backward on the right. Gradients are of the cross-entropy.\n"
         'example:\n  minitransformer explain runs/reverse --input "3 1 4 1 5" --target "5 1 4 1 9"\n '
     )
 

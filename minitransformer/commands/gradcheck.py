@@ -33,10 +33,10 @@ def _epilog() -> str:
     names = textwrap.fill(", ".join(CASES), 100, initial_indent="  ", subsequent_indent="  ")
     return (
         f"layers:\n{names}\n"
-        "The complex step is right to the last digits, central differences are independent of it. Small layers are\n"
-        "checked number by number; where there are thousands (marked *), along two random directions of them all.\n"
+        "The complex step is right to the last digits; central differences are a second, independent method. Small\n"
+        "layers are checked number by number, those of thousands of numbers (marked *) along two random directions.\n"
         "FILE.py:NAME is a tuple (layer, input, ...) or (f, f_backward, array, ...), or a function that returns one.\n"
-        "Exit status 1 if a gradient is wrong.\n "
+        "The exit status is 1 if a gradient is wrong.\n "
     )
 
 
@@ -56,7 +56,7 @@ def check_all(arguments: argparse.Namespace) -> Answer:
         errors = (_error_of(outcome.worst(method)) for method in METHODS)
         tell(outcome.name, f"{outcome.n_numbers:,}", *errors, ("ok" if outcome.ok else "WRONG") + left_out)
     worst = {m: max((_error(o, m) for o in outcomes), key=lambda e: e or 0.0) for m in METHODS}
-    # of one's own layer, everything is of interest
+    # for a layer of the user's own, everything is shown
     shown = [str(r) for o in outcomes for r in o.reports if not r.ok or is_own(o.name)]
     answer = {
         "ok": all(outcome.ok for outcome in outcomes),

@@ -20,7 +20,7 @@ def add(commands: Commands) -> None:
     )
     trained(sub)
     sub.add_argument(
-        "--input", metavar="SEQUENCE", help="draw the attention on this (default: a held-out one)"
+        "--input", metavar="SEQUENCE", help="show the attention for this input (default: a held-out one)"
     )
     sub.add_argument(
         "--attention", nargs="+", choices=("encoder", "decoder", "cross"), help="which to draw (default: all)"

@@ -1,4 +1,4 @@
-"""`minitransformer sample`: writes a text on with a trained language model."""
+"""`minitransformer sample`: continues a text with a trained language model."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from minitransformer.validation.settings import require
 
 def add(commands: Commands) -> None:
     """Add the command `sample`."""
-    sub = commands.add("sample", sample, "write a text on, with a model that was trained on task chars")
+    sub = commands.add("sample", sample, "continue a text, with a model that was trained on task chars")
     trained(sub)
     sub.add_argument("prompt", metavar="PROMPT", help="how the text begins")
     sub.add_argument(
         "--length", metavar="N", type=integer, default=500, help="how many characters (default 500)"
     )
     sub.add_argument(
-        "--temperature", metavar="T", type=float, default=1.0, help="below 1, likely ones more often"
+        "--temperature", metavar="T", type=float, default=1.0, help="below 1 favours likely characters"
     )
-    sub.add_argument("--top-k", metavar="K", type=integer, help="draw from the K likeliest characters alone")
+    sub.add_argument("--top-k", metavar="K", type=integer, help="draw only from the K likeliest characters")
     sub.add_argument(
-        "--top-p", metavar="P", type=float, help="draw from the likeliest, of probability P in all"
+        "--top-p", metavar="P", type=float, help="draw only from the likeliest, of probability P in all"
     )
     sub.add_argument("--seed", type=integer, default=0, help="seed of the draws (default 0)")
     device(sub)
 
 
 def sample(arguments: argparse.Namespace) -> Answer:
-    """Write a text on; each character is printed as soon as it is drawn."""
+    """Continue a text; each character is printed as soon as it is drawn."""
     folder = RunFolder(arguments.folder)
     task = folder.settings().task
     require(arguments.length >= 0, "length", "a number of characters, 0 or more", arguments.length)
@@ -49,7 +49,7 @@ def sample(arguments: argparse.Namespace) -> Answer:
         raise InputError(f"{folder.path}: expected a run of task chars, got {task.name}; try decode")
 
     def choose(logits: Array) -> Array:
-        logits[:, : len(SPECIALS)] = -float("inf")  # these are no characters
+        logits[:, : len(SPECIALS)] = -float("inf")  # these are not characters
         return draw(logits)
 
     text = arguments.prompt

@@ -119,7 +119,7 @@ def _trial(task: Task, run: str) -> str:
 
 
 def _continued(arguments: argparse.Namespace, before: RunSettings, folder: RunFolder) -> RunSettings:
-    """The settings of a run that goes on: its own, `before`, changed by --set where that is possible."""
+    """The settings of a resumed run: its own, `before`, changed by --set where that is possible."""
     if arguments.config or arguments.init or arguments.seed is not None:
         raise ConfigError("--resume takes the run's own settings; drop --config, --init and --seed")
     if before.task.name != arguments.task:
@@ -135,7 +135,7 @@ def _continued(arguments: argparse.Namespace, before: RunSettings, folder: RunFo
 
 
 def _longer(trainer: Trainer, before: RunSettings) -> str:
-    """Let a run whose settings have changed go on beyond its former end; a line that says so, if it does."""
+    """Let a run whose settings have changed go on beyond its former end; returns a line that says so, if it does."""
     old, new, state = before.training, trainer.settings.training, trainer.state
     if state.ended:
         early = f"solved_at={old.solved_at}, patience={old.patience}"
@@ -143,7 +143,7 @@ def _longer(trainer: Trainer, before: RunSettings) -> str:
             state.ended = False
         elif old.steps != new.steps:
             raise ConfigError(
-                f"steps: this run ended early, at step {state.step:,} ({early}); to train it longer, set that, too"
+                f"steps: this run ended early, at step {state.step:,} ({early}); to train it longer, change that too"
             )
     if old.steps == new.steps:
         return ""
@@ -151,7 +151,7 @@ def _longer(trainer: Trainer, before: RunSettings) -> str:
     if new.schedule == "cosine" and state.step < new.steps:
         lr = learning_rate(state.step + 1, trainer.settings.model.d_model, new)
         last = new.last_learning_rate
-        line += f": the learning rate goes on at {lr:.1e}, on a cosine that ends at {last:.1e} there"
+        line += f": the learning rate continues at {lr:.1e}, on a cosine that ends at {last:.1e} there"
     return line
 
 
@@ -224,10 +224,10 @@ def _whole(value: Any, kind: object) -> Any:
 
 
 def _value(text: str, kind: object) -> Any:
-    """The value of a setting from its text; `kind` is its annotation, and a str is the text itself, as for file names.
+    """The value of a setting from its text. `kind` is its annotation; for a str, such as a file name, it is the text.
 
-    Otherwise the value is a number if Python reads it as one; else read as JSON if it is JSON, as a list if it has
-    commas, and else stays text.
+    Otherwise the value is a number if Python reads one, the value of the JSON if it is JSON, a list if it has commas,
+    and else the text.
     """
     words = {"none": None, "true": True, "false": False}
     if kind == "str":

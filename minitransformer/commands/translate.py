@@ -42,7 +42,7 @@ def add(commands: Commands) -> None:
         "--bad-lines",
         choices=("stop", "skip"),
         default="stop",
-        help="at a line that cannot be translated, stop (default), or leave the line of output empty and say so",
+        help="for a line that cannot be translated: stop (default), or leave its line of output empty and say so",
     )
     sub.add_argument(
         "--n-best", metavar="N", type=integer, help="print the N best of each line, with their scores"
@@ -52,8 +52,8 @@ def add(commands: Commands) -> None:
 
 def _translate_epilog() -> str:
     return (
-        "A line of input, as the task's source files have it, becomes a line of output. Lines that come slowly are\n"
-        "answered one by one, lines that come together in batches. --n-best prints lines of number, score and\n"
+        "A line of input, like a line of the task's source files, becomes a line of output. Lines that come slowly\n"
+        "are answered one by one, lines that come together in batches. --n-best prints lines of number, score and\n"
         "translation, with tabs between them.\n"
         "example:\n  minitransformer translate runs/text --weights average < new.en > new.de\n "
     )
@@ -125,7 +125,7 @@ def _parts_of(file: Any, n: int = 1000) -> Iterator[list[str]]:
     What is not UTF-8 in a line becomes surrogates. Raises InputError for a file in UTF-16.
     """
     rest, first = b"", True
-    while chunk := file.read1(CHUNK):  # what is there; it waits only if there is nothing
+    while chunk := file.read1(CHUNK):  # reads what is there, and waits only if there is nothing
         *lines, rest = (rest + chunk).split(b"\n")
         if lines and first:
             lines[0], first = _without_mark(lines[0]), False

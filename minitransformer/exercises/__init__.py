@@ -69,7 +69,7 @@ def start(folder: Path) -> list[Path]:
 def check(folder: Path, names: Sequence[str] = ()) -> Iterator[Verdict]:
     """Grade the files of `folder` called `names` (none: all ten), one after another.
 
-    Raises ConfigError for a name that is no exercise, InputError if there is no such folder.
+    Raises ConfigError for a name that is not an exercise, InputError if there is no such folder.
     """
     for name in names:
         one_of("exercise", name, EXERCISES)
@@ -83,7 +83,7 @@ def check(folder: Path, names: Sequence[str] = ()) -> Iterator[Verdict]:
 def _verdict(name: str, file: Path) -> Verdict:
     if not file.is_file():
         return Verdict(name, False, f"no file {file}")
-    # -P: what lies in the current folder, such as a numpy.py, is not imported, unless this package itself lies there.
+    # -P: nothing in the current folder, such as a numpy.py, is imported, unless this package itself is there.
     command = [sys.executable, "-P", "-W", "ignore", "-m", "minitransformer.exercises", name]
     place = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), PACKAGE_PLACE]))
     try:
@@ -93,7 +93,7 @@ def _verdict(name: str, file: Path) -> Verdict:
             text=True,
             timeout=TIME_LIMIT,
             env={**os.environ, "PYTHONPATH": place},
-            start_new_session=True,  # Ctrl-C is for this process, which ends that one
+            start_new_session=True,  # Ctrl-C reaches this process only, which then ends the other one
         )
     except subprocess.TimeoutExpired:
         return Verdict(name, False, f"not done after {TIME_LIMIT:.0f} seconds: is there an endless loop?")

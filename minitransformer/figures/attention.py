@@ -55,8 +55,8 @@ def attention_figure(
     read = [*(vocabulary.symbols[i] for i in source), "</s>"]
     written = ["<s>", *(vocabulary.symbols[i] for i in target)][: model.config.max_len]
     queries_and_keys = {"encoder": (read, read), "decoder": (written, written), "cross": (written, read)}
-    # In inches. One image for a row, and labels of its keys in the last row of a kind alone: with axes and
-    # labels for each head, and a layout that measures them all, a hundred panels take a minute.
+    # In inches. There is one image for a row, and labels of its keys are only in the last row of a kind. With axes
+    # and labels for each head, and a layout that measures them all, a hundred panels take a minute.
     cell = PANEL / max(len(read), len(written))
     font_size = min(6, 60 * cell)
     label = 0.1 + 0.011 * font_size * max(map(len, [*read, *written]))

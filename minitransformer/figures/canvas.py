@@ -50,7 +50,7 @@ def _take_fonts(figure: Any) -> list[str]:
         if not missing:
             break
         font = FT2Font(path)
-        if font.family_name.startswith("Last Resort"):  # it has a box for each
+        if font.family_name.startswith("Last Resort"):  # it has a box for every character
             continue
         if found := missing & set(map(chr, font.get_charmap())):
             families.append(font.family_name)

@@ -36,7 +36,7 @@ def explain(
 ) -> Page:
     """A page that shows what the model does with a sentence, and the gradients of its loss, number by number.
 
-    src_ids, tgt_ids   ids of the symbols alone: start and end are added; without a target, the model's own answer
+    src_ids, tgt_ids   ids of the symbols, to which start and end are added; the default target is the model's answer
     symbols            how each id is written, as a vocabulary's `symbols`
     layers             the numbers of the layers whose matrices are shown, from 1 on; by default all
     check              compare the gradient of each parameter with a complex step, too
@@ -99,7 +99,7 @@ def sentence_of(model: Transformer, src_ids: Sequence[int], tgt_ids: Sequence[in
     if tgt_ids is not None:
         tgt_out = [*symbols_only("tgt_ids", tgt_ids, config.tgt_vocab_size, config.pad_id), EOS]
     elif set(answer) == {config.pad_id}:
-        raise InputError("the model's answer is padding alone, which has no loss; choose a target")
+        raise InputError("the model's answer is only padding, which has no loss; choose a target")
     else:
         tgt_out = answer
     return Sentence([*source, EOS], [BOS, *tgt_out[:-1]], tgt_out, answer)
@@ -113,7 +113,7 @@ def symbols_only(name: str, ids: Sequence[int], vocab_size: int, pad_id: int) ->
         raise InputError(f"{name}: expected at least one id, got none")
     if added := sorted({PAD, BOS, EOS, pad_id} & set(ids)):
         raise InputError(
-            f"{name}: expected symbols alone, got {added[0]}; start and end are added, nothing is padded"
+            f"{name}: expected symbols only, got {added[0]}; start and end are added, nothing is padded"
         )
     return ids
 

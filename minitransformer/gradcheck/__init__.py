@@ -3,7 +3,7 @@
 check.py          the check: forward and backward of a layer against numerical derivatives
 functions.py      the same check for plain functions
 arguments.py      the arguments of a check: their names, and what is refused
-hidden.py         Parameters where nobody looks for them
+hidden.py         Parameters in places where the check does not look for them
 subject.py        the layer under test, as a function of the numbers in its inputs and parameters
 derivatives.py    numerical derivatives of a function of one number, and how uncertain they are
 progress.py       how long a check will take, and how far it is

@@ -12,7 +12,7 @@ from minitransformer.parameter import Parameter, is_layer, parameters_of, walk
 
 
 def check_methods(layer: Any) -> None:
-    """Raise InputError for what has no methods forward and backward."""
+    """Raise InputError for an object without the methods forward and backward."""
     if not is_layer(layer) or not callable(layer.forward) or not callable(layer.backward):
         raise InputError(f"gradcheck: expected an object with forward and backward, got {describe(layer)}")
 
@@ -42,7 +42,7 @@ def check_arguments(
 
 
 def check_input(name: str, x: Any) -> None:
-    """Raise InputError for an input that may hold floats, but is no array, or one of objects."""
+    """Raise InputError for an input that may hold floats but is not an array, or is an array of objects."""
     leaves = [leaf for _, leaf in walk([(name, x)], lambda node: False, set(), plain=set())]
     odd = any(isinstance(leaf, float | Parameter) or hasattr(leaf, "dtype") for leaf in leaves)
     if odd and not isinstance(x, float) and not (is_array(x) and x.dtype.kind != "O"):
@@ -61,7 +61,7 @@ def input_names(function: Any, n: int) -> list[str]:
 
 
 def signature_of(function: Any) -> inspect.Signature | None:
-    """The signature of a function; None for those of NumPy's and others that are written in C and tell nothing."""
+    """The signature of a function, or None if it does not tell, as some of NumPy's that are written in C do not."""
     try:
         return inspect.signature(function)
     except ValueError:

@@ -35,9 +35,9 @@ from minitransformer.parameter import loose_arrays
 
 TOLERANCE = {"complex": 1e-12, "central": 1e-8}
 FLOOR = 1e-2  # the error of gradients below this share of the largest is relative to that share, not to themselves
-# With more numbers than this, directions of them all are checked instead of each by itself.
+# With more numbers than this, directions of all of them are checked instead of each number by itself.
 MOST_ELEMENTS = {"complex": 3_000, "central": 1_500}
-DIRECTIONS = 2  # a fault that one does not see, by chance, is seen by another
+DIRECTIONS = 2  # a fault that is missed along one by chance is seen along the other
 # How often forward runs for a number, and for a direction, if nothing has to be looked at twice.
 RUNS = {"complex": (1, 9), "central": (4, 7)}
 # Where forward is analytic, derivatives by complex and by real steps agree at least to this precision.
@@ -62,14 +62,14 @@ def gradcheck(
     `layer` is any object with the two methods of the contract in module.py, a subclass of Module or not; its
     parameters are the `Parameter`s among its attributes, and those of the layers among them. Gradients are
     checked for every floating-point input, in their order, and every parameter; inputs of other types (ids,
-    masks, None) are passed on as they are. The layer itself is not touched: a deep copy in float64 is checked.
-    The upstream gradient dy is random (`seed`), and so is, in the copy, every parameter whose entries are all
-    equal: a gamma of ones and a bias of zeros hide mistakes. The report is not ok, either, if the layer was seen to
+    masks, None) are passed on as they are. The layer itself is not touched, because a deep copy in float64 is checked.
+    The upstream gradient dy is random (`seed`). So is, in the copy, every parameter whose entries are all equal,
+    because a gamma of ones and a bias of zeros hide mistakes. The report is also not ok if the layer was seen to
     write to its inputs, its parameters or dy, to keep something between forward and backward outside the cache, or
     to be random without its rng.
 
     method        "central" or "complex". Central differences need numbers between about 0.01 and 100; complex
-                  steps take any numbers, but need an analytic forward
+                  steps work with any numbers, but need an analytic forward
     directional   False: every number by itself. True: the derivatives along two random directions of all inputs
                   and parameters at once, and, if one is wrong, along a direction of each. None: directions above
                   3,000 numbers (central: 1,500)
@@ -78,7 +78,7 @@ def gradcheck(
                   1 % of the largest gradient, or, along a direction, the length of the gradient over the root of
                   the number of numbers; by default 1e-12 for complex steps, 1e-8 for central differences
 
-    A check that takes long says on standard error how long, and how far it is.
+    A check that takes long says on standard error how long it will take, and how far it is.
 
     Raises InputError for something that is not a layer or not a method, if there is nothing to differentiate, if
     backward does not return a gradient of the right shape for each floating-point input, or if forward does not run
@@ -100,7 +100,7 @@ def gradcheck(
 
 
 def checked_tolerance(method: str, tolerance: float | None) -> float:
-    """The tolerance, or that of the method for None. Raises InputError for what is not a method or not a tolerance."""
+    """The tolerance, or the method's own for None. Raises InputError for an unknown method and a bad tolerance."""
     if method not in list(METHODS):
         raise InputError(f"method: expected 'central' or 'complex', got {method!r}")
     if tolerance is not None and not (isinstance(tolerance, int | float) and 0 <= tolerance < 1):
@@ -129,8 +129,8 @@ def each_number(subject: Subject, method: str, tolerance: float) -> list[Row]:
             check_analytic(subject, {name: u}, float((numeric[name] * to_host(u)).sum()))
     most = [largest(gradients.values()) for gradients in (analytic, numeric)]
     doubt = subject.noise / STEP if method == "central" else subject.noise
-    all_zero = not most[0] and most[1] <= doubt  # as far as rounding lets that be seen
-    # a step over a pole is in neither
+    all_zero = not most[0] and most[1] <= doubt  # as far as one can tell in spite of rounding
+    # `largest` leaves out the infinity that a step over a pole gives
     floor = subject.size if all_zero else FLOOR * (min(most) or max(most))
     rows = []
     for name, n in numeric.items():
@@ -175,9 +175,9 @@ def settle_doubts(
 ) -> tuple[int, int]:
     """Look again, with many step sizes, at the entries of `n` that differ from `a`, and correct n in place.
 
-    And at others, until one is found that is at no kink: the central difference of |x| at 0 is 0, as sign(0) is.
-    Returns how many are at a kink, and for how many the derivative cannot be known to the tolerance. Both are left
-    out, by setting n to a.
+    Others are looked at too, until one is found that is at no kink, because entries at a kink may agree by chance: the
+    central difference of |x| at 0 is 0, and so is sign(0). Returns how many are at a kink, and for how many the
+    derivative cannot be known to the tolerance. Both are left out of the comparison, by setting n to a.
     """
     error, flat = relative_error(a, n, floor).ravel(), n.reshape(-1)
     kinks = unsure = compared = stayed_wrong = 0
@@ -208,7 +208,7 @@ def along_directions(subject: Subject, method: str, tolerance: float) -> list[Ro
     rows = []
     for _ in range(DIRECTIONS):
         rows.append(one_direction(subject, method, tolerance, subject.variables))
-        subject.draw_upstream()  # what one dy hardly weighs is missed along every direction
+        subject.draw_upstream()  # a number to which one dy gives little weight is missed along every direction
     worst = max(rows, key=lambda row: (row.checked, row.relative_error))
     worst = replace(worst, kinks=max(row.kinks for row in rows))
     if not worst.checked or worst.relative_error <= tolerance:
@@ -241,7 +241,7 @@ def one_direction(
         if a != seen.value and not relative_error(a, seen.value, length) <= tolerance / 10:
             seen = both_sides(f, noise)
     n = seen.value
-    # a backward of zeros is right only where no slope is seen
+    # a gradient of zeros is right only if no slope is seen
     floor = length or (abs(n) if abs(n) > seen.doubt else subject.size)
     hint, checked, unsure = "", 1, 0
     agrees, h = bool(relative_error(a, n, floor) <= tolerance), STEPS[-1]
@@ -272,9 +272,9 @@ def complex_step(subject: Subject, direction: dict[str, Array]) -> float:
 
 
 def check_analytic(subject: Subject, direction: dict[str, Array], n: float) -> None:
-    """Raise InputError if `n`, the derivative along the direction by complex steps, is not that by real steps.
+    """Raise InputError if `n`, the derivative along the direction by complex steps, differs from that by real steps.
 
-    They differ if a part of forward is not analytic, a norm for example: it runs in complex numbers, but has another
+    They differ if a part of forward is not analytic, such as a norm, which runs in complex numbers but has another
     derivative there. A difference of a millionth is enough to tell, and bends of L are not mistaken for it.
     """
     f = subject.change(_mover_along({name: subject.variables[name] for name in direction}, direction))

@@ -40,7 +40,7 @@ class Slopes(NamedTuple):
         return surest(self)
 
     def cannot_tell(self, value: float, least: float) -> bool:
-        """Whether `value` agrees with the slope as far as that is known, but it is not known to `least`.
+        """Whether `value` agrees with the slope as far as the slope is known, which is not to `least`.
 
         This happens between two bends, which leave only short steps, for which few digits of f are right.
         """

@@ -35,7 +35,7 @@ def gradcheck_function(
     floating-point array has none either, leave it out: `gradcheck_function(lambda W: loss(W, X), None, W)`.
 
     The options are those of `gradcheck`, and so is the report, in which f is called forward and f_backward backward.
-    Neither may write to the arrays that it is given, and both must give the same for the same arrays.
+    Neither may write to the arrays that it is given, and both must give the same results for the same arrays.
 
     Raises InputError for arguments that f does not take, for gradients of another number or shape, for a loss that
     is not one number, and wherever `gradcheck` does.
@@ -119,7 +119,7 @@ class PlainFunction:
 
 
 def check_call(who: str, function: Any, arguments: Sequence[Any]) -> None:
-    """Raise InputError for what is no function, or does not take so many arguments."""
+    """Raise InputError for an object that is not a function, or does not take that many arguments."""
     if not callable(function):
         raise InputError(f"{who}: expected a function, got {describe(function)}")
     signature = signature_of(function)
@@ -133,7 +133,7 @@ def check_call(who: str, function: Any, arguments: Sequence[Any]) -> None:
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raise InputError if two leaves have one name, as {1: …, "1": …} and {"a.b": …, "a": {"b": …}} have."""
+    """Raise InputError if two leaves have the same name, as in {1: …, "1": …} and {"a.b": …, "a": {"b": …}}."""
     shared = sorted({name for name in names if names.count(name) > 1})
     if shared:
         raise InputError(
@@ -181,5 +181,5 @@ def gradients_of(who: str, name: str, tree: Any, returned: Any) -> list[Any]:
 
 
 def as_array(y: Any) -> Any:
-    """A number of Python's as an array; anything else as it is."""
+    """A Python number as an array; anything else as it is."""
     return array_module(y).asarray(y) if isinstance(y, float | complex) else y

@@ -1,4 +1,4 @@
-"""The Parameters that a layer holds where nobody looks for them: their gradients would go unchecked in silence."""
+"""Parameters in places where the check does not look for them, so that their gradients would silently go unchecked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from minitransformer.parameter import Parameter, is_layer, parameters_of, walk
 
 
 def hidden_parameters(layer: Any, objects: Iterable[Any], found: Iterable[Parameter]) -> list[str]:
-    """A sentence for each Parameter of a class or in a closure, and one for all others that are not among `found`.
+    """A sentence for each Parameter of a class or in a closure, and one for all others that were not `found`.
 
     `objects` are all objects in a copy of the layer, and `found` its parameters.
     """

@@ -1,4 +1,4 @@
-"""The progress of a long check, on standard error: how long it will take, and then how far it is."""
+"""The progress of a long check, on standard error: first how long it will take, then how far it is."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import time
 
 from minitransformer.streams import say
 
-LONG = 10.0  # seconds: shorter checks say nothing, and longer ones say something as often as that
+LONG = 10.0  # seconds: shorter checks say nothing, and longer ones report this often
 
 
 class Progress:
-    """The progress of a check that evaluates forward `total` times, each time in about so many `seconds`."""
+    """The progress of a check that evaluates forward `total` times, each of which takes about `seconds`."""
 
     def __init__(self, total: int, seconds: float) -> None:
         self.total, self.done = total, 0

@@ -28,15 +28,15 @@ from minitransformer.parameter import parameters_of, walk
 
 # So small that its square vanishes beside 1; nothing is subtracted, so the step may be that small.
 COMPLEX_STEP = 1e-30
-SPREAD = 0.5  # added to parameters whose entries are all equal, at most
-ASIDE = 1e-2  # how far `step_aside` moves each number, about
+SPREAD = 0.5  # the most that is added to parameters whose entries are all equal
+ASIDE = 1e-2  # about how far `step_aside` moves each number
 ANALYTIC = "is forward analytic (no abs, norm, conj, real, float)? If not, use method='central'"
 
 
 class Subject:
     """A layer in float64, its inputs, and a random upstream gradient dy.
 
-    Parameters whose entries are all equal are made random: a gamma of ones and a bias of zeros hide mistakes.
+    Parameters whose entries are all equal are made random, because a gamma of ones and a bias of zeros hide mistakes.
     `broken` lists the rules of the contract that the layer was seen to break.
     """
 
@@ -52,8 +52,8 @@ class Subject:
         names = names or input_names(layer.forward, len(inputs))
         check_arguments(layer, inputs, names, dropout_seed)
         self.broken: list[str] = []
-        self.evaluated: Callable[[], None] = lambda: None  # is called for each evaluation of L
-        self.writes = False  # to its parameters: they are put back after each call
+        self.evaluated: Callable[[], None] = lambda: None  # called for each evaluation of L
+        self.writes = False  # whether it writes to its parameters, which are then put back after each call
         copied: dict[int, Any] = {}
         self.layer = converted(layer, "float64", copied)
         self.inputs = [as_dtype(x, "float64") for x in inputs]
@@ -76,10 +76,10 @@ class Subject:
         self.draw_upstream()
 
     def draw_upstream(self) -> None:
-        """Draw another dy, and so have another L."""
+        """Draw another dy, which makes another L."""
         self.dy = array_module(self.y).asarray(self.rng.normal(size=self.y.shape))
         length = norm([self.y * self.dy])
-        self.size = length or 1.0  # about that of L, and not 0
+        self.size = length or 1.0  # about the size of L, and never 0
         self.noise = 4 * EPS * length  # about the rounding error of L
 
     def forward(self, layer: Any, inputs: list[Any], stream: int = 0) -> tuple[Array, Any]:
@@ -100,7 +100,7 @@ class Subject:
         return y, cache
 
     def _y(self, always: bool = False) -> Array:
-        """A copy of y: it may be a view of a parameter, and those will move."""
+        """A copy of y, which may itself be a view of a parameter, and parameters will be moved."""
         with self._watch("forward", self.layer, always):
             return self.forward(self.layer, self.inputs)[0].copy()
 
@@ -111,7 +111,7 @@ class Subject:
             if isinstance(error, MinitransformerError) or all(map(is_array, self.inputs)):
                 raise
             raise InputError(
-                f"forward: expected inputs that it takes, got {describe(error)}{self._others()}"
+                f"forward: expected inputs that it can use, got {describe(error)}{self._others()}"
             ) from error
         self._compare("forward", self.given, self.inputs)
         start = time.perf_counter()
@@ -121,7 +121,7 @@ class Subject:
             got = f"{describe(y)}, then {describe(again)}"
             raise InputError(f"forward: expected real numbers for y, of one shape, got {got}")
         if y.dtype != "float64":
-            self._record_broken(f"forward gives {y.dtype}, though all it was given is float64")
+            self._record_broken(f"forward gives {y.dtype}, though it was given float64 only")
         if not same(y, again):
             self._record_broken(
                 "forward gives another y for the same inputs: random without its rng, or a hidden state?"
@@ -131,8 +131,9 @@ class Subject:
     def analytic_gradients(self) -> dict[str, Array]:
         """Name -> gradient, from backward.
 
-        backward is called twice and must return the same twice; parameter gradients add up, so `=` in place of `+=`
-        shows as a half. A forward on other inputs comes before, so all that backward needs has to be in the cache.
+        backward is called twice and must return the same both times. Parameter gradients add up, so `=` in place of
+        `+=` gives half of the sum. forward runs on other inputs before that, so the cache has to hold all that
+        backward needs.
         """
         for p in self.parameters.values():
             p.grad[...] = 1
@@ -171,7 +172,7 @@ class Subject:
             hint = "; return them as a tuple, not as a list" if isinstance(returned, list) else ""
             hint = hint or (self._others() if len(dxs) > len(expected) else "")
             raise InputError(
-                f"backward: expected a gradient for each input of floats (a mask is to be boolean), of shapes "
+                f"backward: expected a gradient for each input of floats (a mask has to be boolean), of shapes "
                 f"{expected}, got {got}{hint}"
             )
         dxs = [dx.copy() for dx in dxs]
@@ -199,20 +200,20 @@ class Subject:
                 self.forward(self.layer, floats_moved, stream=1)
 
     def _others(self) -> str:
-        """A hint on the inputs that are no arrays of floats, if there are any."""
+        """A hint on the inputs that are not arrays of floats, if there are any."""
         others = ", ".join(
             f"{name} is {describe(x)}" for name, x in self.named.items() if not (is_float(x) and x.size)
         )
-        return f"; {others}: what has a gradient is passed as numpy.asarray(…, float)" if others else ""
+        return f"; {others}: pass what has a gradient as numpy.asarray(…, float)" if others else ""
 
     def _arrays_in(self, cache: Any) -> list[tuple[str, Array, int]]:
-        """Path, array and checksum of all that lies in the cache, but for parameters and gradients."""
+        """Path, array and checksum of every array in the cache, except parameters and gradients."""
         own = {id(x) for p in self.parameters.values() for x in (p.data, p.grad)}
         found = walk([("cache", cache)], has_attributes, set())
         return [(path, x, checksum(x)) for path, x in found if is_array(x) and id(x) not in own]
 
     def _compare(self, who: str, given: list[Any], before: list[Any]) -> bool:
-        """Note to which inputs `who` has written; whether there are any."""
+        """Note the inputs to which `who` has written, and return whether there are any."""
         pairs = zip(self.named, given, before, strict=True)
         written = [name for name, x, was in pairs if is_array(x) and not same(x, was)]
         for name in written:
@@ -221,7 +222,7 @@ class Subject:
 
     @contextmanager
     def _watch(self, who: str, layer: Any, always: bool = False) -> Iterator[None]:
-        """Note to which parameters `who` writes, and put them back: `always`, or if it is known that some do."""
+        """Note the parameters to which `who` writes, and put them back: `always`, or if writing is expected."""
         parameters = parameters_of(layer) if always or self.writes else {}
         before = {name: p.data.copy() for name, p in parameters.items()}
         yield
@@ -235,7 +236,7 @@ class Subject:
             self.broken.append(rule)
 
     def change(self, move: Callable[[float], None]) -> Function:
-        """L as a function f(t), minus L at 0. `move(t)` puts the variables in their places at t; f leaves them so."""
+        """f(t) = L at t minus L at 0. `move(t)` puts the variables in their places at t, where f leaves them."""
 
         def f(t: float) -> float:
             move(t)
@@ -300,13 +301,13 @@ class Subject:
 
 
 def has_attributes(node: Any) -> bool:
-    """Whether the walk through a cache looks into `node`, which is no collection."""
+    """Whether the walk through a cache looks into `node`, which is not a collection."""
     closed = is_array(node) or isinstance(node, type | ModuleType)
     return not closed and (hasattr(node, "__dict__") or hasattr(node, "__slots__"))
 
 
 def copies(inputs: Iterable[Any]) -> list[Any]:
-    """Copies of the arrays, the others as they are."""
+    """The inputs, with copies of the arrays, and the others as they are."""
     return [x.copy() if is_array(x) else x for x in inputs]
 
 

@@ -41,14 +41,14 @@ def beam_search(
     for each sentence), are finished; the `beam` best finished ones are kept. A sentence leaves the batch when no
     unfinished hypothesis could still be kept. Of equals, the one found first wins: continuations of the likelier
     hypothesis come first, then smaller ids. So beam=1 writes what `greedy_decode` writes, and a beam that holds every
-    prefix finds the best of all sequences. None for `bos_id` or `eos_id` is as in `greedy_decode`.
+    prefix finds the best of all sequences. None for `bos_id` or `eos_id` means the same as in `greedy_decode`.
     Raises InputError or ConfigError for ids that the model does not have, beam < 1, alpha < 0 or >= 10, and a
     `max_len` that is not between 1 and the model's.
     """
     end = end_of(eos_id, model)
     beam = check_search(beam, alpha)
     src_ids = as_array(src_ids, "src_ids")
-    B = (*src_ids.shape, 1)[0]  # `begin` refuses what has no axes
+    B = (*src_ids.shape, 1)[0]  # `begin` refuses an array without axes
     limits = limits_of(max_len, B, model.config.max_len)
     longest = max(limits, default=1)
     tokens, state = begin(model, src_ids, bos_id, longest)
@@ -74,7 +74,7 @@ def beam_search(
         scores[sentences] = score
         kept[sentences] = rows_of(xp.concatenate([kept[sentences], ids], 1), place)
         # More tokens make log P no larger, and a log P <= 0 scores best over the largest penalty, lp(max_len) as
-        # alpha >= 0. Where that is no more than the worst score kept, going on changes nothing. (NaN goes on.)
+        # alpha >= 0. Where that is no more than the worst score kept, going on changes nothing. (With NaN, it goes on.)
         done = log_P.max(-1) / penalty[sentences] <= score[:, -1]
         going = xp.arange(b)[~done]
         if len(going) == 0:

@@ -13,8 +13,8 @@ def continuation(
 ) -> Iterator[int]:
     """The ids that follow a prompt, without end, each chosen by `choose` (see `sampler`): logits (1, V) -> id (1,).
 
-    When there are max_len tokens, the model goes on from the last half of them, which it reads again. Raises InputError
-    for a prompt without ids, or with ids that the model does not have.
+    When there are max_len tokens, the model continues from the last half of them, which it reads again. Raises
+    InputError for a prompt without ids, or with ids that the model does not have.
     """
     text, max_len = list(prompt), model.config.max_len
     while True:

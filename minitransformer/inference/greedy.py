@@ -35,8 +35,8 @@ def decode(
     """Translate a batch as `greedy_decode` does, each token chosen by `choose`: logits (B, V) -> ids (B,).
 
     Each step reads one token of every sentence and writes the next. Sentences that have ended leave the batch once
-    they are a quarter of it (not one by one, since the keys and values of the others are then copied); all stop after
-    `max_len` tokens.
+    they are a quarter of it (not one by one, since the keys and values of the others are copied each time). All stop
+    after `max_len` tokens.
     """
     end = end_of(eos_id, model)
     tokens, state = begin(model, src_ids, bos_id, max_len)

@@ -25,8 +25,8 @@ def translate_lines(
 ) -> tuple[list[list[Translation]], dict[int, str]]:
     """The translations that `search` finds for each line, the best first, and what is wrong with bad lines, by index.
 
-    A line without words, or a bad one, has no translations. `search` is `n_best` of a model, and `max_len` the model's.
-    Bytes that are not UTF-8 are surrogates in a line, as of `decode(errors="surrogateescape")`.
+    A bad line, and one without words, has no translations. `search` is `n_best` of a model, and `max_len` the model's.
+    Bytes that are not UTF-8 come as surrogates, which `decode(errors="surrogateescape")` makes of them.
     """
     sources: dict[int, list[int]] = {}
     bad: dict[int, str] = {}
@@ -50,5 +50,5 @@ def _encoded(vocabulary: Symbols, line: str, max_len: int) -> list[int]:
         raise InputError("not UTF-8") from None
     ids = vocabulary.encode(line)
     if len(ids) >= max_len:
-        raise InputError(f"expected less than {max_len} symbols (the model's max_len), got {len(ids)}")
+        raise InputError(f"expected fewer than {max_len} symbols (the model's max_len), got {len(ids)}")
     return ids

@@ -26,11 +26,11 @@ def sample(
 
         p = softmax(logits / temperature),    0 but for the likeliest tokens, then divided by its sum
 
-    These are the `top_k` likeliest (Fan et al. 2018), and of them no more than the smallest set whose
+    The tokens kept are the `top_k` likeliest (Fan et al. 2018), and of these only the smallest set whose
     probability under p is `top_p` or more (Holtzman et al. 2020). None keeps all. Of equally likely tokens
     those with smaller ids count as likelier, so that top_k=1 writes what `greedy_decode` writes; so does a
-    temperature near 0 if no two are equally likely. The same generator, model and batch give the same ids. None for
-    `bos_id` or `eos_id` is as in `greedy_decode`.
+    temperature near 0 if no two tokens are equally likely. The same generator, model and batch give the same ids.
+    None for `bos_id` or `eos_id` means the same as in `greedy_decode`.
     Raises InputError or ConfigError for ids that the model does not have and for settings out of range.
     """
     return decode(model, src_ids, sampler(rng, temperature, top_k, top_p), bos_id, eos_id, max_len)
@@ -39,9 +39,11 @@ def sample(
 def sampler(
     rng: Generator, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> Callable[[Array], Array]:
-    """The function that draws the next ids, (B,), from logits, (B, V), as `sample` says, with its errors."""
+    """The function that draws the next ids, (B,), from logits, (B, V), as `sample` says; raises the same errors."""
     if not isinstance(rng, Generator):
-        raise InputError(f"rng: expected a generator, as numpy.random.default_rng(0) is, got {describe(rng)}")
+        raise InputError(
+            f"rng: expected a generator, such as numpy.random.default_rng(0), got {describe(rng)}"
+        )
     expected = "a number above 0 that float32 can hold (greedy_decode is the limit at 0)"
     require(between(temperature, *FLOAT32), "temperature", expected, temperature)
     if top_k is not None:
@@ -67,7 +69,7 @@ def probabilities(logits: Array, temperature: float, top_k: int | None, top_p: f
     n_kept = xp.full((len(p), 1), V if top_k is None else min(top_k, V))
     if top_p is not None:
         total = weights(ordered, ordered[:, :1], temperature).cumsum(-1)
-        too_few = total < top_p * total[:, -1:]  # one more token than there are such totals
+        too_few = total < top_p * total[:, -1:]  # one more token is kept than there are such totals
         n_kept = xp.minimum(n_kept, too_few.sum(-1, keepdims=True) + 1)
     least = xp.take_along_axis(ordered, n_kept - 1, -1)
     above, equal = logits > least, logits == least

@@ -74,7 +74,7 @@ def n_best(
 ) -> list[list[Hypothesis]]:
     """The hypotheses that beam search finds for sources of any lengths, in their order, the best first.
 
-    An encoder-only model has one for each source, its `labels`: there is nothing to search.
+    An encoder-only model has one hypothesis for each source, its `labels`, because there is nothing to search.
     """
     if isinstance(model, EncoderOnly):
         return [[answer] for answer in labels(model, sources)]

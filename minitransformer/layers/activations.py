@@ -76,8 +76,8 @@ def log_softmax(logits: Array) -> Array:
 def shifted_logits(logits: Array) -> Array:
     """logits - max(logits) over the last axis: the same softmax, from numbers whose exp cannot overflow.
 
-    In float32, -1e38 - 3e38 is -inf, which half of the lowest number replaces: its exp is 0, too, and it stays finite
-    when a logarithm is subtracted, and a number when multiplied by 0.
+    In float32, -1e38 - 3e38 is -inf, which is replaced by half of the lowest number. The exp of that is 0 as well, it
+    stays finite when a logarithm is subtracted from it, and multiplied by 0 it does not give NaN.
     """
     xp = array_module(logits)
     z = logits - logits.max(-1, keepdims=True)

@@ -22,7 +22,7 @@ class AddNorm(Module):
     """LayerNorm(x + Dropout(Sublayer(x))), the paper's post-norm order, given x and Sublayer(x).
 
     forward   y = LayerNorm(x + Dropout(s))                   x, s, y: (..., d_model)
-    backward  (dx, ds): the sum hands the norm's gradient to both; ds passes back through dropout
+    backward  (dx, ds): the sum passes the norm's gradient to both; ds then passes back through dropout
 
     `Norm` may be RMSNorm.
     """

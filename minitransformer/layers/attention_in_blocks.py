@@ -4,10 +4,10 @@ The plain version is `ScaledDotProductAttention` in layers/attention.py: read th
 same, and so are the results, up to rounding (tests/layers/test_attention_in_blocks.py), but
 
 1. no array of size T_q · T_k is kept. The scores of a block fit into the processor's cache, and backward computes
-   them a second time from Q and K. That is one half of FlashAttention (Dao et al. 2022); the other, blocks of keys
-   with an online softmax, is left out: the rows of a block are complete. If there is a single block, it is kept,
-   and several are shared by threads, where there are any;
-2. the keys at the end that no query of a block may attend to are left out: with a causal mask, half of all;
+   them a second time from Q and K. That is one half of FlashAttention (Dao et al. 2022). The other half, blocks of
+   keys with an online softmax, is not needed here, because the rows of a block are complete. If there is a single
+   block, its weights are kept, and several are shared by threads, where there are any;
+2. keys at the end that no query of a block may attend to are left out, which with a causal mask is half of all keys;
 3. the softmax subtracts a row's maximum only where exp would leave a safe range without it.
 """
 
@@ -39,7 +39,7 @@ from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import blocks_inputs
 
 BLOCK = 1 << 18  # about how many scores are in a block: 1 MB in float32
-BLOCK_ON_GPU = 1 << 27  # 512 MB: there, a launch for each block costs more than reading memory twice
+BLOCK_ON_GPU = 1 << 27  # 512 MB, since a launch for each block costs more than reading memory twice
 QUERIES = 128  # the fewest in a block: products with fewer rows are slow
 SAFE = 1e12  # a row whose exps add up to between 1 / SAFE and SAFE needs no maximum subtracted
 
@@ -71,8 +71,8 @@ class AttentionInBlocks(Module):
               dscores = weights · (dweights - Σ dweights · weights)                   the sum over the keys
               dQ = dscores K / sqrt(d_k),   dK += dscoresᵀ Q / sqrt(d_k)
 
-    Shapes and masks are those of ScaledDotProductAttention. `rows` is how many queries of a head make a block; with
-    None, their scores fill the processor's cache.
+    Shapes and masks are those of ScaledDotProductAttention. `rows` is the number of queries of a head in a block; with
+    None, it is chosen so that the scores of a block fit into the processor's cache.
     """
 
     def __init__(self, dropout: float = 0.0, rows: int | None = None) -> None:
@@ -105,7 +105,7 @@ class AttentionInBlocks(Module):
         return context, cache._replace(weights=weights, dropout=cache_dropout)
 
     def attend(self, Q: Array, K: Array, V: Array, mask: Array | None) -> Array:
-        """The context of so few queries that they need no blocks, without dropout."""
+        """The context of a few queries, computed without blocks and without dropout."""
         return attention_weights(Q, K, mask) @ V
 
     @gradient_of_shape(lambda layer, cache: (*cache.Q.shape[:-1], cache.V.shape[-1]))
@@ -117,14 +117,11 @@ class AttentionInBlocks(Module):
             for i, index in of_the_same_keys:
                 if cache.weights is None:
                     weights = block_weights(cache, index)
-                    dropped, cache_dropout = self.dropout.forward(
-                        weights, generator(seeds[i]) if seeds else None
-                    )
+                    rng = generator(seeds[i]) if seeds else None
+                    dropped, cache_dropout = self.dropout.forward(weights, rng)
                 else:
                     weights, cache_dropout = cache.weights, cache.dropout
-                    dropped = self.dropout.backward(
-                        weights, cache_dropout
-                    )  # backward, too, is times the mask
+                    dropped = self.dropout.backward(weights, cache_dropout)  # it also multiplies by the mask
                 keys = keys_of(index, weights)
                 add_or_write(dV[keys], dropped.swapaxes(-1, -2), dcontext[index], index)
                 dweights = self.dropout.backward(dcontext[index] @ V[keys].swapaxes(-1, -2), cache_dropout)
@@ -163,7 +160,7 @@ def softmax_without_maximum(scores: Array, mask: Array | None) -> tuple[Array, A
 
     exp(score - maximum) / Σ exp(score - maximum) is exp(score) / Σ exp(score), so the passes over all scores that
     find and subtract the maximum gain nothing, unless a row's sum is so large that exps overflow, or so small that
-    they underflow. A row that may attend to nothing has sum 0, and counts among these.
+    they underflow. A row that may attend to nothing has the sum 0, so it is one of these.
     """
     xp = array_module(scores)
     if mask is not None:
@@ -171,7 +168,7 @@ def softmax_without_maximum(scores: Array, mask: Array | None) -> tuple[Array, A
     with silent_overflow():
         weights = xp.exp(scores, out=scores)
         total = sum_last(weights)
-        weights /= total  # not times 1 / total: the weight of a row's only key is then exactly 1
+        weights /= total  # not times 1 / total, so that the weight of a row's only key is exactly 1
     return weights, ~((total.real > 1 / SAFE) & (total.real < SAFE))
 
 

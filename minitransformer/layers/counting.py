@@ -1,7 +1,7 @@
 """Positions of tokens, counted from the start of a sentence, as in §3.5, from its end, or from both.
 
 The encoder sees the whole source, so it can be told how far each token is from the end as well as from the start. A
-decoder that writes the answer token by token knows the start of the target alone.
+decoder that writes the answer token by token knows only the start of the target.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from minitransformer.backend import Array, Generator, array_module
 
 
 def from_start(ids: Array, pad_id: int) -> Array:
-    """t for the t-th token, padding or not, of all sentences alike: (B, T) -> (1, T, 1)."""
+    """t for the t-th token, padding or not, which is the same in all sentences: (B, T) -> (1, T, 1)."""
     return array_module(ids).arange(ids.shape[1])[None, :, None]
 
 
@@ -22,18 +22,18 @@ def from_end(ids: Array, pad_id: int) -> Array:
 
 
 def from_both_ends(ids: Array, pad_id: int) -> Array:
-    """Both of these, side by side: (B, T) -> (B, T, 2)."""
+    """The positions from the start and from the end, side by side: (B, T) -> (B, T, 2)."""
     xp, end = array_module(ids), from_end(ids, pad_id)
     return xp.concatenate([xp.broadcast_to(from_start(ids, pad_id), end.shape), end], -1)
 
 
 def random_places(rng: Generator, B: int, n: int, start: int, gaps: int) -> Array:
-    """n ascending positions for each of B sentences: (B, n). A random first one, 0 … `start`, then random steps.
+    """n ascending positions for each of B sentences, (B, n): a random first one, 0 … `start`, then random steps.
 
-    The steps of a sentence are 1 … m, where m is random, too: 1 … `gaps`. So some sentences are dense, some sparse.
+    The steps of a sentence are 1 … m, where m is random too, 1 … `gaps`, so some sentences are dense and some sparse.
 
-    In training, the t-th token may stand at the t-th of these places in place of t, in source and target alike: so
-    positions and distances are met that no training sentence is long enough for.
+    In training, the t-th token may be given the t-th of these positions instead of t, in source and target alike. The
+    model then meets positions and distances for which no training sentence is long enough.
     """
     most = rng.integers(1, gaps + 1, (B, 1))
     steps = rng.integers(1, most + 1, (B, n))

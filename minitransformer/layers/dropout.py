@@ -28,7 +28,7 @@ def apply_mask(x: Array, kept: Array, p: float) -> Array:
 
 
 class DropoutCache(NamedTuple):
-    kept: Array | None  # like x, booleans: False what was dropped; None if nothing was
+    kept: Array | None  # booleans, like x: False where x was dropped; None if nothing was
 
 
 class Dropout(Module):
@@ -37,7 +37,7 @@ class Dropout(Module):
     forward   y = kept · x / (1 - p), kept drawn from `rng`;   y = x with rng=None (evaluation) or p = 0
     backward  dx = kept · dy / (1 - p), with the `kept` of that forward
 
-    `p` is rounded to a multiple of 2^-16, since each decision uses 16 random bits (and to less than 1).
+    `p` is rounded to a multiple of 2^-16 below 1, since each decision uses 16 random bits.
     """
 
     def __init__(self, p: float) -> None:

@@ -20,8 +20,9 @@ def normal_distribution(x: Array) -> tuple[Array, Array]:
     φ(x) = exp(-x² / 2) / √(2π)
     Φ(x) = (1 + tanh(πx / (√2 h))) / 2 - 2h/√π · x φ(x) · Σ exp(-t²) / (2t² + x²),   t = h/2, 3h/2, 5h/2, …
 
-    The sum, times h, is an integral by the midpoint rule, and tanh corrects it (Hunter and Regan 1972, for erf): what
-    is left is about exp(-π²/h²), and so are the terms from t = π/h on. With this h, that is a unit in the last place.
+    The sum, times h, is an integral by the midpoint rule, and tanh corrects it (Hunter and Regan 1972, for erf). The
+    error that remains is about exp(-π²/h²), and the terms from t = π/h on, which are left out, are no larger. With the
+    h used here, that is a unit in the last place.
     x may be complex, near the real axis.
     """
     xp = array_module(x)

@@ -1,4 +1,4 @@
-"""§3.2, §3.3: the linear map y = x W + b, which every projection of the paper is."""
+"""§3.2, §3.3: the linear map y = x W + b, the form of every projection in the paper."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from minitransformer.validation.settings import layer_sizes
 
 
 def rows(x: Array) -> Array:
-    """(..., d) -> (all positions, d), so that one matrix product does for all sentences."""
+    """(..., d) -> (all positions, d), so that one matrix product serves all sentences."""
     return x.reshape(-1, x.shape[-1])
 
 

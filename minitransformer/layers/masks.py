@@ -1,6 +1,6 @@
 """§3.2.3: who may attend to whom.
 
-A mask is a boolean array, True = may be attended to, that broadcasts to (B, h, T_q, T_k).
+A mask is a boolean array that broadcasts to (B, h, T_q, T_k). True means that a key may be attended to.
 `masked_scores` sets the scores where it is False to -inf; `softmax_without_maximum` in attention_in_blocks.py does
 the same, and the CUDA kernel for softmax skips those scores.
 """
@@ -22,8 +22,8 @@ def padding_mask(ids: Array, pad_id: int) -> Array:
 def causal_mask(ids: Array) -> Array:
     """Position i may attend to the positions j <= i: (B, T) -> (1, 1, T, T), lower triangle True.
 
-    `ids` gives the length and the array library. The mask is a view of T times True, then T - 1 times False: each
-    row starts one place earlier than the row above.
+    `ids` gives the length and the array library. The mask is a view of one array, T times True and then T - 1 times
+    False, in which each row starts one place earlier than the row above.
     """
     T = ids.shape[1]
     seen = array_module(ids).arange(2 * T - 1) < T

@@ -33,9 +33,9 @@ class MultiHeadAttention(Module):
     query, y: (B, T_q, d_model); key, value: (B, T_k, d_model). W_Q, W_K: (d_model, h·d_k) hold the matrices
     of all heads side by side, W_V: (d_model, h·d_v), W_O: (h·d_v, d_model). d_k and d_v default to
     d_model / h. Self-attention passes one x three times and adds the three gradients.
-    No bias, as in the paper's formulas; `bias=True` adds b_Q, b_K, b_V, b_O.
-    W_Q, W_K and W_V start as the parts of one Xavier-uniform matrix, and so smaller than each by itself would: larger
-    ones mix the tokens of a post-norm stack until no head can tell them apart (docs/translation.md).
+    There is no bias, as in the paper's formulas; `bias=True` adds b_Q, b_K, b_V, b_O.
+    W_Q, W_K and W_V start as the parts of one Xavier-uniform matrix, and are therefore smaller than if each were drawn
+    by itself. Larger ones mix the tokens of a post-norm stack until no head can tell them apart (docs/translation.md).
     """
 
     @layer_sizes

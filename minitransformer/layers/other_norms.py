@@ -52,7 +52,7 @@ class BatchNorm(Module):
     backward  dgamma = Σ dy · x_hat,   dbeta = Σ dy,   dx = normalize_backward(dy · gamma)
 
     Mean and variance are those of the current batch, in evaluation too: rng=None changes nothing here.
-    The running averages that Ioffe and Szegedy evaluate with are not kept: forward writes nothing to self.
+    The running averages that Ioffe and Szegedy evaluate with are not kept, because forward writes nothing to self.
     """
 
     @layer_sizes

@@ -27,7 +27,7 @@ from minitransformer.validation.settings import binary_sizes, layer_sizes, requi
 
 
 def no_positions(max_len: int, d_model: int) -> Array:
-    """PE = 0: the model is not told where a token stands."""
+    """PE = 0, so the model is not told where a token is."""
     return zeros((max_len, d_model), "float64")
 
 
@@ -43,9 +43,9 @@ def fractions(length: int, d_model: int) -> Array:
 
 @checked(binary_sizes)
 def binary(max_len: int, d_model: int) -> Array:
-    """PE[pos, i] = bit i of pos, the lowest first: (max_len, d_model) in float64. Bounded, but it jumps.
+    """PE[pos, i] = bit i of pos, the lowest first: (max_len, d_model) in float64. Bounded, but not smooth.
 
-    Raises ConfigError where d_model bits cannot tell max_len positions apart.
+    Raises ConfigError if d_model bits cannot tell max_len positions apart.
     """
     PE = no_positions(max_len, d_model)
     for i in range((max_len - 1).bit_length()):
@@ -68,7 +68,7 @@ def sinusoids(max_len: int, d_model: int) -> Array:
 
 
 def rows_at(table: Array, at: int | Array, T: int) -> Array:
-    """The rows of `table` at positions `at`: a number, that of the first of T tokens, or an array (B or 1, T, n).
+    """The rows of `table` at positions `at`: the position of the first of T tokens, or an array (B or 1, T, n).
 
     table[at : at + T]; or table[at[:, :, 0]] … table[at[:, :, n - 1]] side by side. Raises
     InputError if the table has fewer rows.
@@ -81,7 +81,7 @@ def rows_at(table: Array, at: int | Array, T: int) -> Array:
 
 
 def shape_at(table: Parameter, at: int | Array) -> tuple[int | None, ...]:
-    """The shape of x + `rows_at`, with None for what `at` does not know."""
+    """The shape of x + `rows_at`, with None for the sizes that `at` does not determine."""
     if isinstance(at, int):
         return (None, None, table.shape[1])
     return (None if len(at) == 1 else len(at), at.shape[1], at.shape[2] * table.shape[1])
@@ -93,8 +93,8 @@ class FixedPositions(Module):
     forward   y = x + PE[at]                          x, y: (B, T, d_model)
     backward  dx = dy                                 nothing is learned here
 
-    `at` is the position of the first token; or an array (B, T, n), for all sentences alike (1, T, n), with the n
-    positions of each token (see layers/counting.py), each for a share of the features.
+    `at` is the position of the first token, or an array with the n positions of each token (see layers/counting.py),
+    each of which serves a share of the features: (B, T, n), or (1, T, n) if all sentences have the same positions.
     """
 
     def __init__(self, PE: Array, dtype: DTypeLike = "float32") -> None:
@@ -151,8 +151,8 @@ class LearnedPositions(Module):
         return dy
 
 
-# by their names in TransformerConfig.positions ("learned" is LearnedPositions). "fractions" are of max_len: while a
-# target is being decoded, its length is not known.
+# by their names in TransformerConfig.positions ("learned" is LearnedPositions). "fractions" are of max_len, because
+# the length of a target is not known while it is being decoded.
 TABLES: dict[str, Callable[[int, int], Array]] = {
     "sinusoidal": sinusoids,
     "integers": integers,

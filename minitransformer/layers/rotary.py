@@ -1,7 +1,7 @@
 """Not in the paper: rotary positions (Su et al. 2021), which turn queries and keys in place of adding to embeddings.
 
-A step along the sinusoids of §3.5 is a rotation, of each pair (sin, cos) by its own angle. Here the same rotation acts
-on each pair of numbers of a query or key, so that their product knows how far apart the two stand, and nothing else.
+A step along the sinusoids of §3.5 rotates each pair (sin, cos) by its own angle. Here the same rotation acts on each
+pair of numbers of a query or key, so their product depends on the distance between the two, not on where they are.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def rotation(at: Array, d_k: int, dtype: DTypeLike) -> Rotation:
 
 
 def rotate(x: Array, by: Rotation) -> Array:
-    """Each pair (x_2i, x_2i+1) turned as a step turns (sin, cos): x, y: (B, h, T, d_k).
+    """Each pair (x_2i, x_2i+1) turned as a step along the sinusoids turns (sin, cos): x, y: (B, h, T, d_k).
 
     y_2i = cos · x_2i + sin · x_2i+1,   y_2i+1 = cos · x_2i+1 - sin · x_2i
     """
@@ -54,7 +54,7 @@ def rotate_back(y: Array, by: Rotation) -> Array:
 
 @dataclass(frozen=True)
 class PlacedMask:
-    """Where a query may look, and where queries and keys stand: what RotaryAttention takes as its mask."""
+    """The mask of RotaryAttention: where a query may look, and the positions of queries and keys."""
 
     mask: Any  # as for any attention
     query_at: Array  # (B, T_q, n), or (1, T_q, n) for all sentences alike
@@ -69,7 +69,7 @@ class PlacedMask:
         return self.known[key]
 
     def __getitem__(self, sentences: Array) -> PlacedMask:
-        """The mask of these sentences alone."""
+        """The mask of these sentences only."""
         key_at = self.key_at if len(self.key_at) == 1 else self.key_at[sentences]
         return PlacedMask(self.mask[sentences], self.query_at, key_at)
 
@@ -77,7 +77,7 @@ class PlacedMask:
         return len(self.mask)
 
     def with_queries_at(self, at: int) -> PlacedMask:
-        """A mask with these keys, for queries that all stand at position `at`."""
+        """A mask with these keys, for queries that are all at position `at`."""
         n = self.key_at.shape[-1]
         return PlacedMask(self.mask, array_module(self.key_at).full((1, 1, n), at), self.key_at)
 
@@ -133,9 +133,9 @@ class RotaryAttention(Module):
         return rotate_back(dQ, cache.queries), rotate_back(dK, cache.keys), dV
 
     def attend(self, Q: Array, K: Array, V: Array, mask: PlacedMask | None) -> Array:
-        """The context of so few queries that they need no blocks.
+        """The context of a few queries, computed without blocks.
 
-        Without a mask, as in self-attention while decoding, keys stand at 0, 1, …, and the query at the last of them.
+        Without a mask, as in self-attention while decoding, the keys are at 0, 1, …, and the query is at the last one.
         """
         if mask is None:
             at = array_module(K).arange(K.shape[2])[None, :, None]

@@ -74,7 +74,7 @@ class DecoderLayer(Module):
         return dx + dquery + dkey + dvalue, dmemory
 
     def step(self, x: Array, state: LayerState, src_mask: Array | None) -> Array:
-        """y at the next position alone, (B, 1, d_model); the earlier positions are in `state`, which it extends."""
+        """y at the next position only, (B, 1, d_model). `state` has the earlier positions, and is extended."""
         K, V = state.append(*self.self_attention.keys_and_values(x, x))
         x, _ = self.add_norm_1.forward(x, self.self_attention.attend(x, K, V))
         query = state.by_sentence(x)
@@ -98,7 +98,7 @@ class Decoder(Module):
     forward   y = layer_N(… layer_1(x, memory) …, memory)     x, y: (B, T_tgt, d_model), memory: (B, T_src, d_model)
     backward  (dx, dmemory): dmemory is the sum over the layers
 
-    `keep` and norm="pre" are as in Encoder. `start` and `step` compute forward a position at a time.
+    `keep` and norm="pre" are as in Encoder. `start` and `step` compute the same y a position at a time.
     """
 
     def __init__(self, config: TransformerConfig, *, rng: Seed = None, dtype: DTypeLike = "float32") -> None:
@@ -140,7 +140,7 @@ class Decoder(Module):
         return DecoderState([LayerState(K, V, max_len) for K, V in keys_and_values], src_mask)
 
     def step(self, x: Array, state: DecoderState) -> Array:
-        """y at the next position alone: (B, 1, d_model) -> (B, 1, d_model). Extends `state`."""
+        """y at the next position only: (B, 1, d_model) -> (B, 1, d_model). Extends `state`."""
         for layer, layer_state in zip(self.layers, state.layers, strict=True):
             x = layer.step(x, layer_state, state.src_mask)
         return x if self.norm is None else self.norm.forward(x)[0]

@@ -28,7 +28,7 @@ class DecoderOnlyCache(NamedTuple):
 
 
 class DecoderOnly(OneStack):
-    """A language model: from ids to the logits of each next one.
+    """A language model, which gives the logits of the next id at each position.
 
     forward   logits = Stack(embed(ids)) Eᵀ,   the stack under the causal mask                 (B, T, V)
     backward  the layers in reverse order; returns nothing, since ids have no gradient
@@ -66,7 +66,7 @@ class DecoderOnly(OneStack):
         return state
 
     def start_after(self, ids: Array, max_len: int) -> tuple[Array, PromptState]:
-        """As `start_decoding`, but the last token of each prompt is still to be read: those tokens, and the state."""
+        """The last token of each prompt, and the state of `start_decoding` just before these tokens are read."""
         ids, state = self._begin(ids, max_len, 1)
         if ids.shape[1] > 1:
             self._read(ids[:, :-1], state)
@@ -92,7 +92,7 @@ class DecoderOnly(OneStack):
         if most < 1:
             room = f"at most {self.config.max_len - 1} tokens, to leave room for one (max_len={self.config.max_len})"
             raise InputError(f"prompts: expected {room}, got {T}")
-        expected = f"1 … {most} (the model's max_len={self.config.max_len}, less what the prompts take)"
+        expected = f"1 … {most} (the model's max_len={self.config.max_len}, less the length of the prompts)"
         max_len = as_integer("max_len", max_len, 1, most, expected)
         xp, host = array_module(ids), to_host(ids)
         n = T - (host[:, ::-1] != self.config.pad_id).argmax(1)  # T, if all of it looks like padding

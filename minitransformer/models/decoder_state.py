@@ -1,8 +1,8 @@
 """§3.1, decoding: the keys and values kept while decoding, elsewhere called the KV cache.
 
-With them, a step costs the work of a single token. Greedy decoding has one row for each sentence. Beam search has n,
-one for each hypothesis, side by side; they share the keys and values of the encoder's output. A model that is a decoder
-alone has no such output: its PromptState holds keys and values of the prompt and of what it has written so far.
+With them, a step costs the work of a single token. Greedy decoding has one row for each sentence. Beam search has n
+rows side by side, one for each hypothesis, which share the keys and values of the encoder's output. A decoder alone has
+no such output: its PromptState holds keys and values of the prompt and of what the model has written so far.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class LayerState(KeysAndValues):
 
 
 class State:
-    """The keys and values of each layer while decoding: what the states of both kinds of decoder have in common."""
+    """The keys and values of each layer while decoding, which the states of both kinds of decoder have."""
 
     layers: Sequence[KeysAndValues]
 
@@ -108,15 +108,15 @@ class DecoderState(State):
             self.src_mask = self.src_mask[sentences]
         if self.n_rows % len(self.src_mask):
             raise InputError(
-                f"expected as many rows for each of {len(self.src_mask)} sentences, got {self.n_rows}"
+                f"expected the same number of rows for each of {len(self.src_mask)} sentences, got {self.n_rows} rows"
             )
 
 
 class PromptState(State):
     """The state of a decoder without an encoder: the keys and values of each layer, for prompts that end together.
 
-    Shorter prompts begin with padding, which nothing may attend to: the first token of row b stands in column
-    n_padding[b], at position 0.
+    Shorter prompts begin with padding, to which nothing may attend. The first token of row b is in column
+    n_padding[b] and has position 0.
     """
 
     def __init__(self, layers: list[KeysAndValues], n_padding: Array, padded: bool) -> None:
@@ -125,14 +125,14 @@ class PromptState(State):
         self.padded = padded  # whether any row begins with padding
 
     def positions(self, T: int) -> Array:
-        """Where all tokens stand, T more included: (B, n, 1), or (1, n, 1) if it is the same in all rows."""
+        """The positions of all tokens, T more included: (B, n, 1), or (1, n, 1) if they are the same in all rows."""
         xp = array_module(self.n_padding)
         columns = xp.arange(self.length + T)
         at = xp.maximum(columns - self.n_padding[:, None], 0) if self.padded else columns[None]
         return at[..., None]
 
     def mask(self, T: int) -> Array | None:
-        """Where the next T tokens may look: at what is not padding, up to themselves. None is everywhere so far."""
+        """Where the next T tokens may look: at all but padding, up to themselves. None means at everything so far."""
         if T == 1 and not self.padded:
             return None
         xp = array_module(self.n_padding)
@@ -141,7 +141,7 @@ class PromptState(State):
         return (seen & (columns >= self.n_padding[:, None, None]))[:, None]
 
     def select(self, rows: Array, sentences: Array | None = None) -> None:
-        """Keep only the rows with these indices, in this order. `sentences` matter in DecoderState alone."""
+        """Keep only the rows with these indices, in this order. `sentences` matters only in DecoderState."""
         for layer in self.layers:
             layer.select_rows(rows)
         self.n_padding = self.n_padding[rows]

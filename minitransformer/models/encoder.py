@@ -58,7 +58,7 @@ class EncoderLayer(Module):
         return dx + dquery + dkey + dvalue
 
     def step(self, x: Array, state: KeysAndValues, mask: Any) -> Array:
-        """y at the next positions alone, for a stack under the causal mask; see Encoder.step."""
+        """y at the next positions only, for a stack under the causal mask; see Encoder.step."""
         K, V = state.append(*self.self_attention.keys_and_values(x, x))
         x, _ = self.add_norm_1.forward(x, self.self_attention.attend(x, K, V, mask))
         fed, _ = self.feed_forward.forward(x)
@@ -107,9 +107,9 @@ class Encoder(Module):
         return dx
 
     def step(self, x: Array, states: Sequence[KeysAndValues], mask: Any) -> Array:
-        """y at the next T positions alone, where no earlier one attends to them: (B, T, d_model) -> (B, T, d_model).
+        """y at the next T positions only, if no earlier one attends to them: (B, T, d_model) -> (B, T, d_model).
 
-        The keys and values of earlier positions are in `states`, one of each layer, which it extends.
+        `states`, one for each layer, have the keys and values of the earlier positions, and are extended.
         """
         for layer, state in zip(self.layers, states, strict=True):
             x = layer.step(x, state, mask)

@@ -22,14 +22,14 @@ class EncoderOnlyCache(NamedTuple):
 
 
 class EncoderOnly(OneStack):
-    """An encoder with a head: an answer at each position, or one for all of them.
+    """An encoder with a head, which gives an answer at each position, or one answer for all of them.
 
     forward   x = Encoder(embed(ids)),   x = Σ_t w_t x_t with pooling,   logits = x Eᵀ
     backward  the layers in reverse order, dx_t = w_t dx; returns nothing, since ids have no gradient
 
     ids, segments: (B, T) integers, logits: (B, T, V), or (B, 1, V) with pooling. With config.head = "none", the answer
     is x itself. Padding is config.pad_id: nothing attends to it, and w is 0 there, otherwise 1 / n for each of n tokens
-    (pooling="mean"), or 1 for the first token alone ("first").
+    (pooling="mean"), or 1 for the first token only ("first").
     `keep`, `seed`, dtype and device are as in Transformer. Raises InputError for ids that it cannot read.
     """
 

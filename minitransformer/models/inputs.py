@@ -21,7 +21,7 @@ class InputEmbeddingCache(NamedTuple):
 def positions_layer(
     config: TransformerConfig, n_positions: int, rng: Generator, dtype: DTypeLike
 ) -> FixedPositions | LearnedPositions:
-    """The layer that adds the config's positions, `n_positions` of each token."""
+    """The layer that adds the config's positions, of which each token has `n_positions`."""
     rows, width = config.last_position + 1, config.d_model // n_positions
     if config.positions == "learned":
         return LearnedPositions(rows, width, rng=rng, dtype=dtype)
@@ -35,8 +35,8 @@ class InputEmbedding(Module):
     forward   y = Dropout(E[ids] · sqrt(d_model) + PE)         ids: (B, T), y: (B, T, d_model)
     backward  adds into E (and learned positions); ids have no gradient
 
-    `at` says where the tokens stand, as in FixedPositions; each has `n_positions`. Nothing is added if positions are
-    rotary: those act on queries and keys.
+    `at` gives the positions of the tokens, as in FixedPositions, `n_positions` for each token. Rotary positions are not
+    added here, because they act on queries and keys.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Not in the paper: what the models of one stack have in common: how they embed what they read, and their answers."""
+"""Not in the paper: the parts that all models of one stack have, from the embedding of their input to their answers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from minitransformer.validation.settings import require
 
 
 def positions_of(config: OneStackConfig, ids: Array, rng: Generator | None) -> Array:
-    """Where the tokens stand: see layers/counting.py. Random places are for training only."""
+    """The positions of the tokens (see layers/counting.py). Random positions are for training only."""
     at = COUNTS[config.count_source_from](ids, config.pad_id)
     if rng is None or config.in_order:
         return at
@@ -54,7 +54,7 @@ class OneStackEmbeddingCache(NamedTuple):
 
 
 class OneStackEmbedding(Module):
-    """The input of the stack: token embedding, position and segment, each where the config has it.
+    """The input of the stack: the sum of token embedding, position and segment, as far as the config has them.
 
     forward   x = E[ids] · s + P[at] + S[segments],   y = Dropout(LayerNorm(x))       s: sqrt(d_model), or 1
     backward  adds into E, P and S; ids have no gradient

@@ -74,7 +74,7 @@ class PreNormEncoderLayer(Module):
         return dx + self.norm_1.backward(dquery + dkey + dvalue, cache.norm_1)
 
     def step(self, x: Array, state: KeysAndValues, mask: Any) -> Array:
-        """y at the next positions alone, for a stack under the causal mask; see Encoder.step."""
+        """y at the next positions only, for a stack under the causal mask; see Encoder.step."""
         z, _ = self.norm_1.forward(x)
         K, V = state.append(*self.self_attention.keys_and_values(z, z))
         x = x + self.self_attention.attend(z, K, V, mask)
@@ -161,7 +161,7 @@ class PreNormDecoderLayer(Module):
         return dx + self.norm_1.backward(dquery + dkey + dvalue, cache.norm_1), dmemory
 
     def step(self, x: Array, state: LayerState, src_mask: Array | None) -> Array:
-        """y at the next position alone, (B, 1, d_model); the earlier positions are in `state`, which it extends."""
+        """y at the next position only, (B, 1, d_model). `state` has the earlier positions, and is extended."""
         z, _ = self.norm_1.forward(x)
         K, V = state.append(*self.self_attention.keys_and_values(z, z))
         x = x + self.self_attention.attend(z, K, V)

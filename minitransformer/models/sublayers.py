@@ -30,7 +30,7 @@ def multi_head_attention(config: TransformerConfig, rng: Generator, dtype: DType
 
 
 def feed_forward(config: TransformerConfig, rng: Generator, dtype: DTypeLike) -> FeedForward:
-    """The feed-forward network (§3.3) with the config's d_ff, activation and dropout of what that returns."""
+    """The feed-forward network (§3.3) with the config's d_ff, activation, and dropout of the activation's output."""
     return FeedForward(
         config.d_model,
         config.d_ff,

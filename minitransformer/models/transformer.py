@@ -94,7 +94,7 @@ class Transformer(Module):
         self.src_embedding.backward(dx, cache.src_embedding)
 
     def positions(self, src_ids: Array, tgt_in: Array, rng: Generator | None = None) -> tuple[Array, Array]:
-        """Where the tokens of source and target stand: see layers/counting.py. Random places are for training only."""
+        """The positions of source and target (see layers/counting.py). Random positions are for training only."""
         config = self.config
         src_at = COUNTS[config.count_source_from](src_ids, config.pad_id)
         tgt_at = from_start(tgt_in, config.pad_id)
@@ -105,7 +105,7 @@ class Transformer(Module):
         return at_places(places, src_at), at_places(places, tgt_at)
 
     def masks(self, src_ids: Array, tgt_in: Array, src_at: Array, tgt_at: Array) -> tuple[Any, Any, Any]:
-        """Where the encoder may look, the decoder in the target, and the decoder in the source."""
+        """Three masks: where the encoder may look, and where the decoder may look in the target and in the source."""
         padding, causal = padding_mask(src_ids, self.config.pad_id), causal_mask(tgt_in)
         if self.config.positions != "rotary":
             return padding, causal, padding
@@ -125,8 +125,8 @@ class Transformer(Module):
     def decode_step(self, ids: Array, state: DecoderState) -> Array:
         """Read one more target token of each sentence (or hypothesis), ids: (B,); return the next logits, (B, V).
 
-        They are those of forward on all tokens read so far, at the cost of one token. Extends `state`. Raises
-        InputError unless there is one id of the vocabulary for each row, and when there is no more room.
+        These are the logits that forward gives for all tokens read so far, at the cost of one token. Extends `state`.
+        Raises InputError unless there is one id of the vocabulary for each row, and when there is no more room.
         """
         ids = next_ids(self.tgt_embedding.embedding.E, ids, state)
         if isinstance(state.src_mask, PlacedMask):

@@ -16,7 +16,7 @@ from typing import Any
 from minitransformer.errors import ConfigError, describe
 from minitransformer.streams import say
 
-PATIENCE = 5.0  # seconds that a rank which failed waits for the others to fail, too
+PATIENCE = 5.0  # seconds for which a rank that failed waits for the others to fail too
 
 # The variables in which launchers set the rank and the number of ranks: mpiexec of MPICH, Intel MPI and MVAPICH, and
 # srun --mpi=pmi2; mpiexec of Open MPI; srun --mpi=pmix. (In a batch script Slurm sets its own, but none of PMI's.)
@@ -46,7 +46,7 @@ def place_in_job() -> tuple[int, int]:
 
 
 def _count(text: str) -> int | None:
-    """The number of ranks, or of a rank, that a text stands for, if it does."""
+    """The number that a text stands for, of ranks or of one rank; None if it is not such a number."""
     return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
 
 
@@ -54,14 +54,14 @@ def as_one(run: Callable[[], int], command: Sequence[str] = ()) -> int:
     """Run the whole program, `run`, in each process of a job, and return its exit status. Only rank 0 prints.
 
     If a rank fails and the others do not, they would wait for it for ever. So it prints why, and ends the job. Ranks
-    that were started with different commands would wait for each other, too: they are refused.
+    that were started with different commands would wait for each other too, so they are refused.
     """
     try:
         rank, n = place_in_job()
     except ConfigError as error:
         say(f"minitransformer: error: {error}")
         return 2
-    # What MPI knows nothing of is no job: variables that were left behind must not silence anybody.
+    # If MPI knows of no job, the variables were left behind by another program, and must not silence anybody.
     if n == 1 or not _known_to_mpi(n):
         return run()
     if (commands := _commands(command)) is not None:

@@ -36,7 +36,7 @@ class Processes:
             process = context.Process(target=self._serve, args=(i, their_end), daemon=True)
             before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a worker starts with them blocked
             try:
-                with warnings.catch_warnings():  # about threads: the matrix product's can cope with forks
+                with warnings.catch_warnings():  # about threads; the matrix product's threads survive a fork
                     warnings.simplefilter("ignore", DeprecationWarning)
                     process.start()
             finally:
@@ -81,7 +81,7 @@ class Processes:
         """Run in worker i: answer requests until the other end of the pipe is closed."""
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # those that came before are ignored, too
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # signals that came before this are ignored too
         # copies of the first process's ends of the pipes, which would keep them open when it is gone
         for our_end in self._pipes:
             our_end.close()

@@ -6,7 +6,7 @@ of the ranks, so the result does not depend on which was faster. But ranks share
 only its share of the numbers, 1/n of them:
 
     reduce-scatter   rank r receives its share of every rank's gradient, and adds them up
-    update           Adam moves its share of the weights; it keeps m and v for that share alone
+    update           Adam moves its share of the weights; it keeps m and v for that share only
     all-gather       rank r sends its share of the weights to all
 """
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class Ranks:
-    """All ranks of an mpi4py communicator, seen from one of them; without a communicator, this process alone.
+    """All ranks of an mpi4py communicator, seen from one of them; without a communicator, only this process.
 
     All ranks call each method, in the same order. With a single rank there is nothing to exchange.
     """
@@ -74,7 +74,7 @@ class Ranks:
         return cls(MPI.COMM_WORLD.Dup())
 
     def first(self, n: int) -> Ranks:
-        """The first `n` of these ranks (on a rank not among them: the others), each with as many cores as here."""
+        """The first `n` of these ranks (or, on any other rank, the others), each with as many cores as here."""
         if self.n == 1:
             return self
         few = Ranks(self.comm.Split(int(self.rank >= n), self.rank))
@@ -103,7 +103,7 @@ class Ranks:
         before, after = received[: self.rank], received[self.rank + 1 :]
         for x in before[1:]:
             before[0] += x
-        # since a + b is b + a, in the order of the ranks, as in Replicas
+        # Since a + b is b + a, this is the sum in the order of the ranks, as in Replicas.
         for x in [*before[:1], *after]:
             own += x
 
@@ -138,7 +138,7 @@ class Ranks:
         return any(flag for (flag,) in self.numbers(mine))
 
     def broadcast_from_root(self, function: Callable[[], T]) -> T:
-        """Call function() on rank 0 alone, and broadcast its answer, or its exception, to all ranks."""
+        """Call function() on rank 0 only, and broadcast its answer, or its exception, to all ranks."""
         if self.n == 1:
             return function()
         answer: Any = None

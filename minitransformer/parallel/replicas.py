@@ -33,9 +33,9 @@ from minitransformer.validation.settings import SIZES_BELOW, as_integer
 
 # The fewest numbers in the activations of a replica: with fewer, the processes wait for each other.
 WORK = 1 << 14
-# The numbers in a model above which threads share its arrays.
+# The most numbers in a model whose arrays are too small to be shared by threads.
 LARGE = 1 << 22
-# The most numbers in a model of which another gradient does not take too much memory (128 MB).
+# The most numbers in a model with replicas: with more, another gradient would take too much memory (128 MB).
 GRADIENTS = 1 << 25
 T = TypeVar("T")
 
@@ -203,8 +203,8 @@ def add(total: Array, x: Array) -> None:
 def default_processes(model: Model, tokens: int, cores: int | None = None) -> int:
     """How many processes should share a batch of `tokens` target tokens, on the cores of this machine.
 
-    One, with several threads for each matrix product instead, if there is too little work to share, or if the model is
-    so large that another gradient would take too much memory (its matrix products are large, too).
+    It is one, with several threads for each matrix product, if there is too little work to share, or if the model is so
+    large that another gradient would take too much memory (its matrix products are then large as well).
     """
     weights = model.flatten().data
     if weights.size > GRADIENTS or not can_fork(weights):

@@ -1,4 +1,4 @@
-"""Adam divided among ranks: each keeps m and v for its share of the numbers, and updates that share alone.
+"""Adam divided among ranks: each keeps m and v for its share of the numbers, and updates only that share.
 
 Elsewhere this is called a sharded optimizer, or stage 1 of ZeRO (Rajbhandari et al. 2020).
 """
@@ -44,7 +44,7 @@ class ShardedAdam(Adam):
         return [slice(max(w.start - first, 0), max(w.stop - first, 0)) for w in super().matrices()]
 
     def state_dict(self) -> dict[str, Array]:
-        """All of m and v, gathered from all ranks, and what else Adam's has."""
+        """Adam's state_dict, with m and v gathered from all ranks."""
         return {**super().state_dict(), "m": self._gathered(self.m), "v": self._gathered(self.v)}
 
     def _gathered(self, own: Array) -> Array:

@@ -1,7 +1,7 @@
 """Models that others have published, from the files in which they publish them.
 
 safetensors.py   the format of the weights
-layout.py        what a layout is: names and settings of others, said in those of this package
+layout.py        a layout: how the names and settings of others map to those of this package
 bert.py gpt2.py  the layouts
 loading.py       a folder's model and tokenizer
 """

@@ -1,4 +1,4 @@
-"""How a published layout says what this package says otherwise: the names of its settings and of its weights."""
+"""A published layout: how its names of settings and weights map to those of this package."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def layer_norm(published: str, ours: str) -> dict[str, str]:
 
 
 def numbers(settings: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """The settings with these published names, by our names. Raises ConfigError for what is missing or no number."""
+    """The settings with these published names, by our names. Raises ConfigError if one is missing or not a number."""
     for name in names:
         if type(settings.get(name)) not in (int, float):
             raise ConfigError(f"{name}: expected a number, got {describe(settings.get(name))}")

@@ -103,7 +103,7 @@ def _look_into(folder: Path) -> tuple[Path, Layout, OneStackConfig]:
 
 
 def _sentence_model(folder: Path) -> tuple[Path, str]:
-    """Of a folder of sentence-transformers: where the model is, and how it makes one vector of all states."""
+    """Where the model in a sentence-transformers folder is, and how it makes one vector of all states."""
     path = folder / "modules.json"
     modules = [m if isinstance(m, dict) else {} for m in _read_json(path, list)]
     kinds = [str(m.get("type")).rpartition(".")[2] for m in modules]

@@ -64,7 +64,7 @@ def _entries(header: Any, n_bytes: int) -> list[tuple[str, str, list[int]]]:
     for name, about in header.items():
         match about:
             case {"dtype": dtype, "shape": [*shape], "data_offsets": [start, end]} if (
-                dtype in list(DTYPES)  # which may be compared with anything
+                dtype in list(DTYPES)  # a list, since `dtype` may be something that cannot be hashed
                 and len(shape) <= MOST_AXES
                 and all(type(n) is int and 0 <= n < 2**63 for n in (*shape, start, end))
             ):

@@ -1,4 +1,4 @@
-"""How much memory a training will take, told from its settings before anything is allocated."""
+"""An estimate of the memory that a training run will take, made from its settings before anything is allocated."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def weights_mb(config: TransformerConfig, dtype: str) -> float:
 
 
 def training_mb(config: TransformerConfig, training: TrainingConfig, processes: int) -> float:
-    """About how much memory a training takes on a CPU, in MB: less than twice as much, and more than half.
+    """An estimate of the memory that a training run takes on a CPU, in MB, right to within a factor of 2.
 
-    Weights, gradients and Adam's two moments, and what a checkpoint copies of them; a further gradient for each further
-    process; and what the layers keep for backward, of the longest batches.
+    It counts weights, gradients, Adam's two moments, and what a checkpoint copies of these; another gradient for each
+    further process; and what the layers keep for backward on the longest batches.
     """
     weights, size = weights_mb(config, training.dtype), _size(training.dtype) / 1e6
     parts = math.ceil(processes / training.accumulate)
@@ -55,7 +55,7 @@ def require_memory(config: TransformerConfig, training: TrainingConfig) -> None:
 
 
 def in_words(mb: float) -> str:
-    """Megabytes with two digits that count, as "150 MB", "1.6 GB"."""
+    """Megabytes with two significant digits, as "150 MB", "1.6 GB"."""
     for unit in ("MB", "GB", "TB"):
         if mb < 995 or unit == "TB":
             break

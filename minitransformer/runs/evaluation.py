@@ -43,7 +43,7 @@ def evaluate(model: Model, pairs: Sequence[Pair]) -> dict[str, Any]:
 
 
 def score(answers: Sequence[Sequence[int]], pairs: Sequence[Pair]) -> dict[str, Any]:
-    """The share of `answers`, those of `decode` to the sources of `pairs`, that is right.
+    """The share of right ones among `answers`, which `decode` gave to the sources of `pairs`.
 
     exact_match: answers right to the last symbol and ended in the right place; token_accuracy: positions of
     the right answer (its end included) that hold the right symbol; exact_match_by_length: by source length.
@@ -68,14 +68,14 @@ def score(answers: Sequence[Sequence[int]], pairs: Sequence[Pair]) -> dict[str, 
 
 
 def cross_attention_sharpness(cache: TransformerCache, batch: Batch) -> float:
-    """How sharply cross-attention looks at the source: from 0, at all of its tokens alike, to 1, at one alone.
+    """How sharply cross-attention looks at the source, from 0 (at all tokens alike) to 1 (at one token only).
 
-    1 - H / ln n, with H the entropy of the weights of one query and n the tokens of its source, on average over heads,
-    layers and target tokens. While a model does not use the order of its source, it stays near 0.
+    1 - H / ln n, with H the entropy of the weights of one query and n the number of tokens in its source, on average
+    over heads, layers and target tokens. It stays near 0 while a model does not use the order of its source.
     """
     xp = array_module(cache.src_embedding.embedding.ids)  # the batch itself is on the CPU
     src_ids, tgt_out = xp.asarray(batch.src_ids), xp.asarray(batch.tgt_out)
-    n = xp.maximum((src_ids != PAD).sum(1), 2)  # where there is one token only, it is all there is to look at
+    n = xp.maximum((src_ids != PAD).sum(1), 2)  # a source of one token leaves no choice where to look
     sharpness = []
     for layer in cache.decoder.layers:
         weights = layer.cross_attention.attention.all_weights()
@@ -91,7 +91,7 @@ def measure(
 
     loss: nats per token with teacher forcing, without label smoothing (its exponential is the perplexity of
     table 3). The other figures measure the model's own answers (greedy, or by beam search): those of `score`, and
-    those that the task adds. A task without answers has none, but n, the number of pairs.
+    those that the task adds. A task without answers has none of these except n, the number of pairs.
     """
     config = replicas.models[0].config
     tokens = min(BATCH_TOKENS, max(1, LOGITS // config.tgt_vocab_size))

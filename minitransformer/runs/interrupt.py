@@ -30,7 +30,7 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
     def ask(number: int, frame: Any) -> None:
         if stop.is_set():
             for worker in multiprocessing.active_children():
-                worker.kill()  # it would end its step first
+                worker.kill()  # or else it would finish its step first
             os._exit(128 + number)
         stop.set()
         with suppress(RuntimeError):  # another line is being written just now

@@ -10,7 +10,7 @@ average.npz          the mean of the weights of several checkpoints, from `minit
 result.json          the final figures, once the run has ended
 lock                 empty; locked by the process that trains here
 
-Other files are nobody's business here: only these names are read, replaced or deleted.
+Only files with these names are read, replaced or deleted; all others are left alone.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class RunFolder:
             write_bytes(self.path / name, content)
 
     def complete(self, settings: RunSettings) -> None:
-        """Go on with these settings; write the task's files that are missing, as after a kill before they were made."""
+        """Continue with these settings; write those of the task's files that a killed run had not written yet."""
         config = self._read_config(dict)
         if not json.loads(json.dumps(settings.as_dict())).items() <= config.items():
             self._write_config(settings, config.get("files", {}))
@@ -115,13 +115,13 @@ class RunFolder:
         write_text(self.path / "config.json", as_json(config, indent=2) + "\n", new)
 
     def claim(self) -> None:
-        """Until `release`, or its end, this process alone trains here. Raises ConfigError if another one does.
+        """Let only this process train here, until `release` or its end. Raises ConfigError if another one does already.
 
-        What earlier processes left half written is removed.
+        Files that earlier processes left half written are removed.
         """
         if lockf is not None:
-            # A lock of `lockf` is this process's and not its forks': when it is killed, the lock is gone at once. It
-            # would be gone, too, if this process closed the file after reading it elsewhere; nobody reads this one.
+            # A lock of `lockf` belongs to this process and not to its forks, so it is gone at once when this process
+            # is killed. It would also be gone if this process read the file elsewhere and closed it, so nobody does.
             try:
                 file = open_in_place(self.path / "lock")
             except OSError as error:
@@ -177,11 +177,11 @@ class RunFolder:
         if _digest(content) != digest:
             raise CheckpointError(
                 f"{path}: expected the file that this run began with, got another one, or a damaged one; restore it, "
-                f"or move it away, if what it is made from is as it was"
+                f"or move it away, if the files that it is made from have not changed"
             )
 
     def model_settings(self) -> tuple[TransformerConfig, str]:
-        """The settings and the dtype of the model alone, which need no task."""
+        """The settings and the dtype of the model, which can be read without its task."""
 
         def parse(config: Any) -> tuple[TransformerConfig, str]:
             training = from_settings(TrainingConfig, config["training"])
@@ -211,7 +211,7 @@ class RunFolder:
             raise CheckpointError(f"{path}: damaged ({describe(error)})") from None
 
     def checkpoints(self) -> list[Path]:
-        """All checkpoints, the oldest first. (A file of another name, even if it begins alike, or a folder is none.)"""
+        """All checkpoints, the oldest first. (Folders, and files whose names merely begin alike, do not count.)"""
         found = self.path.glob("checkpoint-*.npz")
         paths = [path for path in found if _is_checkpoint(path.name) and not path.is_dir()]
         return sorted(paths, key=lambda path: (len(path.name), path.name))
@@ -297,12 +297,12 @@ class RunFolder:
         try:
             records = [json.loads(line) for line in read_text(path).split("\n")[:-1]]
             if odd := [i for i, record in enumerate(records, 1) if not _is_report(record)]:
-                raise ValueError(f"line {odd[0]} is no report of a step")
+                raise ValueError(f"line {odd[0]} is not a report of a step")
             return records
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
         except (ValueError, RecursionError) as error:
-            raise CheckpointError(f"{path}: damaged ({error}); move it away to go on without it") from None
+            raise CheckpointError(f"{path}: damaged ({error}); move it away to continue without it") from None
 
     def forget_after(self, step: int) -> None:
         """Drop the metrics of later steps: a resumed run will write them again."""
@@ -315,7 +315,7 @@ class RunFolder:
 
 
 def _weights_settings_of(config: Any) -> dict[str, Any]:
-    """The settings in config.json that decide what weights mean, with the defaults of those that it lacks."""
+    """The settings in config.json that decide what weights mean, with defaults for those that it lacks."""
     model = asdict(config_of(config["model"]))
     return weights_settings({**config, "model": json.loads(json.dumps(model))})
 
@@ -326,7 +326,7 @@ def _digest(content: bytes) -> str:
 
 
 def _is_checkpoint(name: str) -> bool:
-    """Whether a file has the name that `save` gives to a checkpoint: with no more zeros than it takes."""
+    """Whether a file has a name that `save` gives to checkpoints, without superfluous zeros."""
     return CHECKPOINT.fullmatch(name) is not None and name == f"checkpoint-{int(name[11:-4]):08d}.npz"
 
 

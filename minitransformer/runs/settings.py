@@ -13,7 +13,7 @@ from minitransformer.tasks import Task, task_class
 from minitransformer.training.batching import PAD, MakeBatch, Pair
 from minitransformer.validation.settings import from_settings, one_of, require
 
-# settings of the training that may be changed while a run is stopped; all but `steps` move no weight
+# settings of the training that may be changed while a run is stopped; only `steps` has an effect on the weights
 MAY_CHANGE = (
     "steps",
     "processes",
@@ -24,7 +24,7 @@ MAY_CHANGE = (
     "solved_at",
     "patience",
 )
-# settings of the model that may be others where a run begins with another run's weights: they have no part in them
+# settings of the model that may differ when a run begins with another run's weights, which do not depend on them
 MAY_DIFFER = ("dropout", "dropout_on", "max_len", "random_start", "random_gaps")
 
 
@@ -75,9 +75,9 @@ class RunSettings:
         return cls(task, config_of(model), from_settings(TrainingConfig, training), seed)
 
     def check_answers(self, pairs: Sequence[Pair]) -> None:
-        """Raise ConfigError if the model has one answer for a sequence where these pairs have one a position, or not.
+        """Raise ConfigError if the model answers a sequence once, and these pairs at each position, or vice versa.
 
-        (One stack can do either, as its setting `pooling` says.)
+        (One stack can do either, depending on its setting `pooling`.)
         """
         if isinstance(self.model, OneStackConfig):
             batch, pooling = self.make_batch(pairs), self.model.pooling

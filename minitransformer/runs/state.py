@@ -34,7 +34,7 @@ class RunState:
     def is_better(self, value: float, loss: float, larger: bool = True) -> bool:
         """Whether an evaluation with these figures beats the best so far; between equal values, the lower loss wins.
 
-        The `larger` value is the better one, or else the smaller one.
+        With `larger`, larger values are better; without it, smaller ones.
         """
         best, sign = self.best, 1 if larger else -1
         return best["step"] == 0 or (sign * value, -loss) > (sign * best["value"], -best["loss"])

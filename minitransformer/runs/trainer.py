@@ -40,7 +40,7 @@ from minitransformer.validation.settings import one_of, require
 
 # The stream of random numbers that dropout draws from (1 is the data's, see BatchStream).
 DROPOUT = 2
-# Of how many validation sentences the cross-attention is looked at.
+# The number of validation sentences whose cross-attention is measured.
 LOOKED_AT = 8
 
 
@@ -51,7 +51,7 @@ class Trainer:
     the state of a run is its weights, Adam's moments and a few numbers.
 
     With several `ranks` (by default those of the MPI job that this process belongs to), each has a Trainer and calls
-    the same methods; rank 0 alone writes files.
+    the same methods; only rank 0 writes files.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Trainer:
         if device == "cpu":
             require_memory(settings.model, config)
         self.model = build(settings.model, settings.seed, config.dtype, device)
-        # Another processor may round the first weights differently.
+        # Another processor may round the initial weights differently.
         self.ranks.all_gather(self.model.flatten().data)
         asked = config.processes or self._default_processes(config.accumulate * config.batch_tokens)
         # Two processes on one GPU would take turns.
@@ -153,7 +153,7 @@ class Trainer:
         for remark in self.settings.task.remarks():
             progress.say(remark)
         if self.state.ended or self.step >= config.steps:
-            early = ", as it was solved, or grew no better" * self.state.ended
+            early = ", because it was solved or grew no better" * self.state.ended
             progress.say(
                 f"this run has ended, at step {self.step}{early}; --resume --set steps=N trains it longer"
             )
@@ -305,7 +305,7 @@ class Trainer:
     def begin_with(self, run: RunFolder) -> None:
         """Begin with the last weights of another run, in place of random ones.
 
-        Raises ConfigError, naming the setting, unless both models compute alike, but for dropout, max_len and the
+        Raises ConfigError, naming the setting, unless both models compute alike, apart from dropout, max_len and the
         random positions of training.
         """
         model, _ = self.ranks.broadcast_from_root(run.model_settings)

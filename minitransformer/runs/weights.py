@@ -32,7 +32,7 @@ def average_checkpoints(folder: RunFolder, n: int = 5) -> list[int]:
     """Write the mean of the weights of a run's last `n` checkpoints into its folder; return their steps.
 
     `load_model(folder, weights="average")` reads it. The paper took 5 for its base model, 20 for the big one. Raises
-    CheckpointError if there are not as many, or if one is damaged or of another model.
+    CheckpointError if there are fewer, or if one is damaged or of another model.
     """
     n = as_integer("n", n, 1, 10**6, "how many checkpoints to average, 1 or more")
     _, dtype = folder.model_settings()

@@ -23,11 +23,11 @@ CHARACTERS = "characters.txt"  # the vocabulary, in the run folder
 
 @dataclass(frozen=True)
 class Chars(Task):
-    """Write the text of a file on, by a decoder alone: at each position, say which character comes next.
+    """Continue the text of a file with a decoder alone, which says at each position which character comes next.
 
     `text` is a file in UTF-8; without one, it is the source code of this package. Training reads `block` characters
     from a random place of its first nine tenths, `epoch_size` times an epoch. The last tenth is for validation: all of
-    it, in blocks that do not overlap. The figure is the loss, in nats a character.
+    it, in blocks that do not overlap. The result is the loss, in nats per character.
     """
 
     name: ClassVar[str] = "chars"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from minitransformer.errors import InputError
 from minitransformer.files import open_regular, refuse_utf_16
 
-BLANK = "▁"  # how SentencePiece writes a blank: another one in the text would come back as a blank
+BLANK = "▁"  # SentencePiece's sign for a blank; one in the text itself would come back as a blank
 SHOWN = 5  # how many bad lines a message names
 
 
@@ -37,8 +37,8 @@ class BadLine(NamedTuple):
 def read_parallel(src: str, tgt: str) -> tuple[list[SentencePair], list[BadLine]]:
     """The pairs of sentences in two files, and the bad lines, which are in no pair.
 
-    Files are UTF-8, plain or gzipped (.gz). Several blanks count as one, those at the ends of a line are dropped. A
-    line is bad if it is empty, not UTF-8, or missing at the end of the shorter file, and if it holds a NUL or U+2581.
+    Files are UTF-8, plain or gzipped (.gz). Several blanks count as one, and those at the ends of a line are dropped.
+    A line is bad if it is empty, not UTF-8, or missing at the end of the shorter file, or if it holds a NUL or U+2581.
     Raises InputError for a file that cannot be read or is in UTF-16, and if both are empty.
     """
     pairs: list[SentencePair] = []
@@ -52,7 +52,7 @@ def read_parallel(src: str, tgt: str) -> tuple[list[SentencePair], list[BadLine]
         if source and target:
             pairs.append(SentencePair(number, source, target))
     if not pairs and not bad:
-        raise InputError(f"expected a sentence a line in {src} and {tgt}, got two empty files")
+        raise InputError(f"expected one sentence per line in {src} and {tgt}, got two empty files")
     return pairs, bad
 
 

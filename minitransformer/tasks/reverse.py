@@ -15,9 +15,10 @@ from minitransformer.tasks.sequence import SequenceTask
 class Reverse(SequenceTask):
     """Reversal of integers 0 … 49, lengths 1 … 25, and 26 … 100 to test lengths never seen: "3 1 4" -> "4 1 3".
 
-    Positions are rotary, and the source's are counted from both ends: at every length, the symbol to write next is at
-    the same distance as in training. In training, tokens stand at random gaps, so that longer distances than those of
-    25 symbols are met, too (docs/lengths.md). All else is the paper's, but that the rate decays to 0 after the warm-up.
+    Positions are rotary, and those of the source are counted from both ends, so at every length the symbol to write
+    next is at the same distance as in training. In training, the gaps between positions are random, so the model also
+    meets distances longer than those of 25 symbols (docs/lengths.md). Everything else is as in the paper, except that
+    the rate decays to 0 after the warm-up.
     """
 
     name: ClassVar[str] = "reverse"
@@ -36,7 +37,7 @@ class Reverse(SequenceTask):
     n_symbols: int = 50
     max_length: int = 25
     longest: int = 100
-    # a few batches: they are sorted by length to save padding, yet every few steps see all lengths
+    # a few batches, sorted by length to save padding, so that every few steps still see all lengths
     epoch_size: int = 160
 
     def answer(self, sequence: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from minitransformer.tasks.vocabulary import SPECIALS, Vocabulary
 from minitransformer.training.batching import MakeBatch, Pair, aligned_batch
 from minitransformer.validation.settings import SIZES_BELOW, check_size, check_types, require
 
-# A model of one stack learns faster so. (In source and target as one text, no distance tells where to look.)
+# A model of one stack learns faster with these. (In source and target as one text, no distance tells where to look.)
 ONE_STACK = {**PRESETS["toy"], "max_len": 256, "positions": "learned", "random_gaps": 1, "norm": "pre"}
 
 
@@ -34,8 +34,8 @@ class SequenceTask(Task):
     it wrote last is then often wrong, so it cannot learn to rely on that.
     """
 
-    # The paper's, with half the heads and a quarter of d_ff, which do as well, and no dropout, since data is endless.
-    # Rotary positions from both ends, with random gaps in training, are right for longer sequences, too.
+    # The paper's settings with half the heads and a quarter of d_ff, which do as well, and without dropout, since data
+    # is endless. With rotary positions from both ends, and random gaps in training, longer sequences are right too.
     model: ClassVar[Mapping[str, Any]] = {
         **PRESETS["toy"],
         "dropout": 0.0,

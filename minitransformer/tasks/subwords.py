@@ -38,7 +38,8 @@ class Subwords:
         Deterministic. The pieces reproduce the text: only blanks are normalised. Raises ConfigError if the text has
         fewer pieces than that, or more characters.
         """
-        proto, texts = io.BytesIO(), list(lines)  # SentencePiece would take an error of `lines` for its own
+        # a list first, since SentencePiece would take an error of `lines` for one of its own
+        proto, texts = io.BytesIO(), list(lines)
         try:
             sentencepiece().SentencePieceTrainer.train(
                 sentence_iterator=iter(texts),

@@ -24,7 +24,7 @@ class Task(ABC):
     # the figure on "valid" by which the best weights are chosen, and whether the largest is the best
     selection_metric: ClassVar[str] = "exact_match"
     larger_is_better: ClassVar[bool] = True
-    # whether the model's own answers are measured, or its loss alone
+    # whether the model's own answers are measured, or only its loss
     has_answers: ClassVar[bool] = True
     # the families of models that can learn the task, the usual one first, and how a batch of pairs is made for each
     families: ClassVar[Mapping[str, MakeBatch]] = {

@@ -29,8 +29,8 @@ class Text(Task):
 
     Both languages share `vocab_size` subwords, learned from the training files and kept in the run folder. A training
     line that is empty, not UTF-8, missing in the other file, or longer than `max_length` subwords stops the run with an
-    error that names it; bad_lines="skip" leaves it out, and reports it. Lines of valid and test are never left out:
-    their figures would be those of fewer sentences.
+    error that names it; bad_lines="skip" leaves it out, and reports it. Lines of valid and test are never left out,
+    because their figures would then be those of fewer sentences.
     `bleu_tokenize` is SacreBLEU's: "13a" for plain text, "none" for text that blanks separate into tokens already.
     """
 
@@ -77,9 +77,9 @@ class Text(Task):
         for name in FILES:  # a run can be continued, and measured, from anywhere
             object.__setattr__(self, name, _absolute(name, getattr(self, name)))
         both = bool(self.test_src) == bool(self.test_tgt)
-        require(both, "test_src, test_tgt", "both, or none", [self.test_src, self.test_tgt])
+        require(both, "test_src, test_tgt", "both, or neither", [self.test_src, self.test_tgt])
         check_size("vocab_size", self.vocab_size)
-        require(self.vocab_size > 8, "vocab_size", "some thousand", self.vocab_size)
+        require(self.vocab_size > 8, "vocab_size", "a few thousand", self.vocab_size)
         check_size("max_length", self.max_length)
         one_of("bad_lines", self.bad_lines, ("refuse", "skip"))
         one_of("bleu_tokenize", self.bleu_tokenize, ("13a", "intl", "char", "none"))
@@ -100,8 +100,8 @@ class Text(Task):
         vocabulary = Subwords(path.read_bytes())
         if len(vocabulary) != self.vocab_size:
             raise CheckpointError(
-                f"{path}: damaged, or another one: expected vocab_size={self.vocab_size} subwords, got "
-                f"{len(vocabulary)}; move it away, and they are learned again from {self.train_src}"
+                f"{path}: damaged, or the wrong file: expected vocab_size={self.vocab_size} subwords, got "
+                f"{len(vocabulary)}; move it away to have them learned again from {self.train_src}"
             )
         self.__dict__["vocabulary"] = vocabulary  # where cached_property would put it
 
@@ -150,11 +150,11 @@ class Text(Task):
         if bad and self.bad_lines == "refuse":
             raise InputError(f"{first_of(bad)} (--set bad_lines=skip leaves such lines out)")
         if not pairs:
-            raise InputError(f"expected lines to train on, got bad ones only: {first_of(bad)}")
+            raise InputError(f"expected lines to train on, got only bad ones: {first_of(bad)}")
         return pairs, bad
 
     def _encoded(self, lines: list[SentencePair], src: str, tgt: str) -> tuple[list[Pair], list[BadLine]]:
-        """The ids of all pairs but those that are too long, and the lines that are."""
+        """The ids of all pairs that are not too long, and the lines that are."""
         encode = self.vocabulary.encode_all
         sources, targets = encode([line.source for line in lines]), encode([line.target for line in lines])
         pairs: list[Pair] = []

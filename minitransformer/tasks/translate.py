@@ -46,7 +46,7 @@ class Verb(NamedTuple):
 
 
 def adjective(english: str, spanish: str) -> Adjective:
-    """An adjective from its masculine singular: -o has four forms; -e and consonants agree in number alone."""
+    """An adjective from its masculine singular: -o has four forms; -e and consonants agree in number only."""
     feminine = spanish[:-1] + "a" if spanish.endswith("o") else spanish
     plural = "s" if spanish[-1] in "oe" else "es"
     return Adjective(english, (spanish, feminine, spanish + plural, feminine + plural))

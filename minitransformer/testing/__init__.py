@@ -1,4 +1,4 @@
-"""For the tests of layers, ours and yours: what to try them on, and what has to hold.
+"""Tools for tests of layers, this package's and yours: inputs to try them on, and laws that have to hold.
 
 strategies.py    Hypothesis strategies for sizes, arrays, masks and ids on which a wrong formula shows (extra `test`)
 laws.py          what holds for every layer that keeps the contract of module.py, as functions that take one

@@ -86,8 +86,8 @@ def assert_linear(layer: Any, *inputs: Any, factor: float = -3.7, dropout_seed: 
 def assert_causal(layer: Any, x: np.ndarray, j: int, dropout_seed: int | None = None) -> None:
     """Outputs before position j do not depend on x from j on, and have no gradient there, to the last bit.
 
-    x and y: (..., T, d). The layer's forward takes x alone; whatever else it needs is bound beforehand. The output at j
-    has to depend on x: else the law would hold for a layer that ignores its input.
+    x and y: (..., T, d). The layer's forward takes only x; whatever else it needs is bound beforehand. The output at j
+    has to depend on x, since otherwise the law would hold for a layer that ignores its input.
     """
     rng, changed = np.random.default_rng(0), x.copy()
     changed[..., j:, :] = 1000 * rng.normal(size=x[..., j:, :].shape)
@@ -157,7 +157,7 @@ def gradients(layer: Any, dy: np.ndarray, cache: Any) -> list[np.ndarray]:
 
 
 def assert_same(got: Iterable[np.ndarray], expected: Iterable[np.ndarray]) -> None:
-    """Raise AssertionError unless all arrays are equal to the last bit, but for the sign of zero."""
+    """Raise AssertionError unless all arrays are equal to the last bit, except for the sign of zero."""
     for a, b in zip(got, expected, strict=True):
         np.testing.assert_array_equal(a, b, strict=True)
 
@@ -165,8 +165,8 @@ def assert_same(got: Iterable[np.ndarray], expected: Iterable[np.ndarray]) -> No
 def assert_close(got: Sequence[np.ndarray], expected: Sequence[np.ndarray], tolerance: float = 1e-10) -> None:
     """Raise AssertionError unless all arrays are equal up to rounding, each relative to its largest number.
 
-    A gradient may be 0 in theory (of b_K, since softmax is blind to shifts) and rounding in practice: no array
-    is held to more than a thousandth of the largest of all.
+    A gradient may be 0 in theory (that of b_K is, since softmax does not see shifts) and rounding errors in practice.
+    So the number that an error is relative to is at least a thousandth of the largest number in all arrays.
     """
     largest = max((abs(b).max(initial=0) for b in expected), default=0)
     for a, b in zip(got, expected, strict=True):
@@ -198,7 +198,7 @@ def _read_only(tree: Iterable[Any]) -> Iterator[None]:
     except ValueError as error:
         raise AssertionError(f"an input, dy or the cache is written to: {error}") from error
     finally:
-        for a in reversed(writeable):  # what is a view of another comes after it
+        for a in reversed(writeable):  # a view comes after the array that it is a view of
             a.flags.writeable = True
     assert_same(writeable, before)
 

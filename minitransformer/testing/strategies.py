@@ -1,7 +1,7 @@
 """Hypothesis strategies for inputs on which a wrong formula shows.
 
-Every axis has another size, so that a transposed axis is a shape error; ids repeat, sentences end in padding, masks
-leave a row with nothing to attend to; arrays lie in memory in every order.
+Every axis has a different size, so that a transposed axis is a shape error. Ids repeat, sentences end in padding, masks
+leave a row with nothing to attend to, and arrays lie in memory in every order.
 """
 
 from __future__ import annotations

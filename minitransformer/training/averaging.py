@@ -20,7 +20,7 @@ def mean_weights(states: Iterable[Mapping[str, Array]], n: int) -> dict[str, Arr
     for found, state in enumerate(states, 1):
         shapes, others = ({name: x.shape for name, x in of.items()} for of in (state, mean))
         if found > 1 and shapes != others:
-            raise InputError(f"state {found}: expected weights of the names and shapes of those before it")
+            raise InputError(f"state {found}: expected the same names and shapes as in the states before it")
         for name, x in state.items():
             mean[name] = mean.get(name, 0) + x.astype("float64") / n
     if found != n:

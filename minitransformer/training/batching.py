@@ -46,7 +46,7 @@ class Batch(NamedTuple):
 
 
 class OneStackBatch(NamedTuple):
-    """The ids that a model of one stack reads in a training step, and those to answer with, padded on the right."""
+    """The ids that a model of one stack reads in a training step, and those it has to answer, padded on the right."""
 
     ids: Array  # (B, T)
     answers: Array  # (B, T), or (B, 1) for a single answer; PAD where nothing is asked
@@ -107,9 +107,9 @@ def aligned_batch(pairs: Sequence[Pair]) -> OneStackBatch:
 
 
 def longest_input(pairs: Sequence[Pair], make_batch: MakeBatch) -> int:
-    """How many tokens the longest input has that `make_batch` makes of these pairs."""
+    """The number of tokens in the longest input that `make_batch` makes of these pairs."""
     longest = [
-        max(pairs, key=lambda pair: len(pair[0]) + len(pair[1])),  # where both sides become one text
+        max(pairs, key=lambda pair: len(pair[0]) + len(pair[1])),  # the longest if both sides become one text
         max(pairs, key=lambda pair: max(map(len, pair))),
     ]
     return max(ids.shape[1] for ids in make_batch(longest).inputs)
@@ -133,8 +133,8 @@ def split_batch(batch: AnyBatch, n: int) -> list[Any]:
 def by_length(pairs: Sequence[Pair], batch_tokens: int) -> list[list[int]]:
     """Indices of `pairs` in batches of similar length and at most `batch_tokens` tokens, padding included.
 
-    The tokens of a batch are its rows times its longest source or target, whichever is longer. A pair beyond
-    the budget is a batch of its own.
+    The number of tokens in a batch is its number of rows times the length of its longest source or target. A pair
+    that exceeds the budget is a batch of its own.
     """
     length = [max(len(source), len(target)) + 1 for source, target in pairs]
     batches: list[list[int]] = []
@@ -148,7 +148,7 @@ def by_length(pairs: Sequence[Pair], batch_tokens: int) -> list[list[int]]:
 class BatchStream:
     """The batches of a training run, one after the other, epoch after epoch.
 
-    A batch is a function of seed, epoch and index: setting `epoch` and `index` continues from anywhere.
+    A batch is a function of seed, epoch and index, so a stream can continue from anywhere: set `epoch` and `index`.
     """
 
     def __init__(

@@ -51,7 +51,7 @@ class LabelSmoothedCrossEntropy:
     logits: (B, T_tgt, V), tgt_out: (B, T_tgt) integers. Forward computes loss and dlogits, from the same exponentials.
     `n_tokens` replaces the batch's own count if the batch is a part of a larger one: the losses and gradients of the
     parts then add up to those of the whole.
-    Raises InputError if shapes do not fit, a target is outside the vocabulary, or all of it is padding.
+    Raises InputError if shapes do not fit, a target is outside the vocabulary, or all targets are padding.
     """
 
     def __init__(self, eps_ls: float = 0.1, pad_id: int = 0) -> None:

@@ -23,7 +23,7 @@ from minitransformer.validation.training import as_array_of_numbers, largest_nor
 def adam(
     p: Array, m: Array, v: Array, g: Array, lr: float, t: int, beta1: float, beta2: float, adam_eps: float
 ) -> None:
-    """Step t of Adam, by the formulas of the class, for numbers p with gradients g: changes p, m and v in place."""
+    """Step t of Adam, by the formulas of the class, for numbers p with gradients g. Changes p, m and v in place."""
     m *= beta1
     m += (1 - beta1) * g
     v *= beta2
@@ -78,7 +78,7 @@ class Adam:
         self.m, self.v = (zeros(p.shape, p.dtype, p) for _ in range(2))
 
     def numbers(self) -> Flat:
-        """The numbers that it updates, and their gradients. Raises InputError if the model has changed since."""
+        """The numbers that `step` updates, and their gradients. Raises InputError if the model has changed since."""
         return self._buffer.flat()
 
     def matrices(self) -> list[slice]:
@@ -129,9 +129,9 @@ class Adam:
 
 @checked(largest_norm)
 def clip_grad_norm(model: Module, max_norm: float | None) -> float:
-    """Scale all gradients so that their joint Euclidean norm is at most `max_norm`; return the norm before that.
+    """Scale all gradients so that their joint Euclidean norm is at most `max_norm`; return the norm they had before.
 
-    None leaves them as they are. Raises InputError for a `max_norm` that is not a number above 0.
+    With max_norm=None they stay as they are. Raises InputError for a `max_norm` that is not a number above 0.
     """
     grad = model.flatten().grad
     norm = math.sqrt(to_floats(sum_of_squares(grad))[0])

@@ -1,4 +1,4 @@
-"""The checks at the doors, each in one place, and the line that runs a check before a formula.
+"""The checks of whatever comes in, each in one place, and the decorator that runs a check before a formula.
 
 settings.py   single numbers and names, and what a model is built from
 layers.py     what layers are given: arrays, ids, masks, generators
@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def checked(check: Callable[..., tuple[Any, ...]]) -> Callable[[F], F]:
-    """A decorator of a formula: `check` takes its arguments first, and returns them as the formula needs, or raises.
+    """A decorator of a formula: `check` gets its arguments first, and returns them as the formula needs, or raises.
 
     Both have the same parameters, with the same default values.
     """

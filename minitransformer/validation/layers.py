@@ -25,7 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Door(threading.local):
-    """Whether this thread is inside a layer already, whose inputs were checked at its door."""
+    """Whether this thread is already inside a layer, whose inputs have been checked."""
 
     passed = False
 
@@ -65,9 +65,9 @@ def layer_inputs(forward: F) -> F:
 
 
 def doors_open(step: F) -> F:
-    """A decorator of a model's step, which checks its own input: the layers that it calls do not check theirs again.
+    """A decorator of a model's step that checks its own input, so that the layers it calls do not check theirs.
 
-    (A step of one token takes as long as the checks of its layers.)
+    (The checks of the layers would take as long as the step of one token itself.)
     """
 
     @wraps(step)
@@ -82,7 +82,7 @@ def doors_open(step: F) -> F:
 
 
 def check_floats(name: str, x: Any) -> None:
-    """Raise InputError unless `x` is an array of floats (or, for gradient checks, complex numbers) with some in it."""
+    """Raise InputError unless `x` is an array of floats (or, for gradient checks, complex numbers), and not empty."""
     if not (is_plain(x) and is_float(x)):
         hint = (
             f"; pass {name}.numpy()" if hasattr(x, "numpy") else f"; numpy.asarray({name}, 'float32') is one"
@@ -108,7 +108,7 @@ def as_array(ids: Array, name: str) -> Array:
 
 
 def check_ids(name: str, ids: Any) -> None:
-    """Raise InputError unless `ids` is an array of integers with some in it."""
+    """Raise InputError unless `ids` is an array of integers, and not empty."""
     if not is_plain(ids) or ids.dtype.kind not in "iu":
         raise InputError(f"{name}: expected an array of integers, got {what(ids)}")
     if ids.size == 0:
@@ -119,7 +119,7 @@ def check_rng(name: str, rng: Any) -> None:
     """Raise InputError unless `rng` is a random generator, or None."""
     if not isinstance(rng, Generator | None):
         raise InputError(
-            f"{name}: expected a random generator, as numpy.random.default_rng(0) is, or None for evaluation, got "
+            f"{name}: expected a random generator, such as numpy.random.default_rng(0), or None for evaluation, got "
             f"{describe(rng)}"
         )
 
@@ -133,7 +133,7 @@ def embedding_inputs(layer: Any, ids: Array, rng: Generator | None = None) -> tu
     ids = as_array(ids, "ids")
     check_ids("ids", ids)
     check_rng("rng", rng)
-    if not on_gpu(ids):  # to look at them there would mean waiting; the model has looked at its own already
+    if not on_gpu(ids):  # looking at them on a GPU would mean waiting, and the model has checked its own
         low, high, last = *extremes(ids), layer.E.shape[0] - 1
         if low < 0 or high > last:
             raise InputError(f"ids: expected ids 0 … {last}, got {low if low < 0 else high}")
@@ -150,7 +150,7 @@ def norm_inputs(layer: Any, x: Array, rng: Generator | None = None) -> tuple[Any
 
 
 def add_norm_inputs(layer: Any, x: Array, s: Array, rng: Generator | None = None) -> tuple[Any, ...]:
-    """Check AddNorm.forward: what is added has one shape. Raises InputError otherwise."""
+    """Check AddNorm.forward: the two arrays to add have one shape. Raises InputError otherwise."""
     if x.shape != s.shape:
         raise InputError(f"x, s: expected two arrays of one shape, got {tuple(x.shape)} and {tuple(s.shape)}")
     return layer, x, s, rng
@@ -172,7 +172,7 @@ def positions_inputs(
         if at.ndim != 3 or at.shape[0] not in (1, B) or at.shape[1] != T:
             raise InputError(f"at: expected positions of shape ({B} or 1, {T}, n), got {tuple(at.shape)}")
         width *= at.shape[2]
-        low, high = (0, 0) if on_gpu(at) else extremes(at)  # to look at them there would mean waiting
+        low, high = (0, 0) if on_gpu(at) else extremes(at)  # looking at them on a GPU would mean waiting
         if low < 0 or high >= n_rows:
             raise InputError(f"at: expected positions 0 … {n_rows - 1}, got {low if low < 0 else high}")
     check_features("x", x, width)
@@ -223,7 +223,7 @@ def placed_inputs(
     """Check RotaryAttention.forward: a mask with positions that fit Q and K. Raises InputError otherwise."""
     if not hasattr(mask, "query_at"):
         raise InputError(
-            f"mask: expected a PlacedMask, which says where queries and keys stand, got {what(mask)}"
+            f"mask: expected a PlacedMask, which has the positions of queries and keys, got {what(mask)}"
         )
     for name, x, at in (("Q", Q, mask.query_at), ("K", K, mask.key_at)):
         check_floats(name, x)
@@ -260,10 +260,10 @@ def padding_mask_inputs(ids: Array, pad_id: int) -> tuple[Array, int]:
 
 
 def check_mask(mask: Array | None, scores_shape: tuple[int, ...]) -> None:
-    """Raise InputError unless `mask` is None, or boolean, and says by itself which axes of the scores it has.
+    """Raise InputError unless `mask` is None, or boolean and of a shape that leaves no doubt about its axes.
 
-    It has as many axes as the scores, (B, h, T_q, T_k), each 1 or full; or exactly their last two, (T_q, T_k), where
-    these cannot be taken for (B, T_k), a row for each sentence.
+    It must have as many axes as the scores, (B, h, T_q, T_k), each 1 or full, or exactly their last two, (T_q, T_k), if
+    these cannot be mistaken for (B, T_k), a row for each sentence.
     """
     if mask is None:
         return

@@ -57,7 +57,7 @@ def decoder_only_inputs(
 
 def ids_for(E: Any, ids: Array, name: str, max_len: int) -> Array:
     """`ids`, rows of E, as an array of E's library. Raises InputError for others, and for more than `max_len`."""
-    ids = as_array(ids, name)  # checked before it moves: on the CPU, no check waits for a GPU
+    ids = as_array(ids, name)  # checked before they are moved, since on the CPU no check waits for a GPU
     if ids.ndim != 2 or ids.size == 0:
         raise InputError(f"{name}: expected ids of shape (B, T), B and T at least 1, got {ids.shape}")
     if ids.dtype.kind not in "iu":
@@ -76,7 +76,9 @@ def next_ids(E: Any, ids: Array, state: Any) -> Array:
     if len(ids) != state.n_rows:
         raise InputError(f"ids: expected one for each of the {state.n_rows} sentences, got {len(ids)}")
     if state.length == state.max_len:
-        raise InputError(f"decoding: room for {state.max_len} tokens, all of them read")
+        raise InputError(
+            f"decoding: expected at most {state.max_len} tokens, got more; start with a larger max_len"
+        )
     return ids
 
 

@@ -97,7 +97,7 @@ def test_padding_in_an_answer_has_no_loss():
     """A model that has learned little may write padding."""
     model = random_model(19)
     assert mt.translate(model, [SOURCE])[0] == [0] * 13
-    with pytest.raises(mt.InputError, match=r"answer is padding alone.*choose a target"):
+    with pytest.raises(mt.InputError, match=r"answer is only padding.*choose a target"):
         explain(model, SOURCE)
     some = next(m for m in map(random_model, range(40)) if {0} < set(mt.translate(m, [[3, 4]])[0]))
     data = data_of(explain(some, [3, 4]))

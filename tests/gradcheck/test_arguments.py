@@ -78,7 +78,7 @@ def test_forward_and_backward_are_both_to_be_functions() -> None:
             (np.arange(2), 3),
             {},
             "gradcheck: expected a floating-point input or a Parameter, got neither; x is int64 of shape (2,), ids is "
-            "3: what has a gradient is passed as numpy.asarray(…, float)",
+            "3: pass what has a gradient as numpy.asarray(…, float)",
         ),
     ],
 )

@@ -235,16 +235,16 @@ class OtherLibrarys:
         ({"x": x}, "got dict: {'x': array("),
         (
             [[1, 2, 3], [4, 5, 6]],
-            "x is [[1, 2, 3], [4, 5, 6]]: what has a gradient is passed as numpy.asarray",
+            "x is [[1, 2, 3], [4, 5, 6]]: pass what has a gradient as numpy.asarray",
         ),
-        (np.ones((2, 3), int), "x is int64 of shape (2, 3): what has a gradient is passed as numpy.asarray"),
+        (np.ones((2, 3), int), "x is int64 of shape (2, 3): pass what has a gradient as numpy.asarray"),
         (mt.Parameter(x), "got Parameter: Parameter(shape=(2, 3), dtype=float64); pass"),
         (
             x.astype(object),
             "expected an array of numbers, NumPy's or CuPy's, got ndarray: object of shape (2, 3)",
         ),
         (OtherLibrarys(), "got OtherLibrarys: float32 of shape (2, 3); pass numpy.asarray"),
-        (None, "x is None: what has a gradient"),
+        (None, "x is None: pass what has a gradient"),
     ],
 )
 def test_what_should_be_an_array_of_floats_is_told_so(given: Any, words: str) -> None:

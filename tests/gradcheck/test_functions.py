@@ -225,8 +225,8 @@ def test_the_callers_arrays_and_dictionaries_are_left_alone() -> None:
             affine,
             lambda dy, x, W, b: (dy @ W.T, x.T @ dy, None),
             (X, W, b),
-            "backward: expected a gradient for each input of floats (a mask is to be boolean), of shapes {'x': (4, 3), "
-            "'W': (3, 5), 'b': (5,)}, got float64 of shape (4, 3), float64 of shape (3, 5), None",
+            "backward: expected a gradient for each input of floats (a mask has to be boolean), of shapes "
+            "{'x': (4, 3), 'W': (3, 5), 'b': (5,)}, got float64 of shape (4, 3), float64 of shape (3, 5), None",
         ),
         (
             affine,

@@ -428,10 +428,10 @@ def test_to_step_aside_is_to_move_every_number_a_little() -> None:
 def test_the_inputs_without_a_gradient_are_named_if_backward_returns_too_many() -> None:
     inputs = x(2, 3)
     expected = (
-        "backward: expected a gradient for each input of floats (a mask is to be boolean), of shapes "
+        "backward: expected a gradient for each input of floats (a mask has to be boolean), of shapes "
         "{'x': (2, 3)}, got float64 of shape (2, 3), float64 of shape (2, 3)"
     )
-    hint = ": what has a gradient is passed as numpy.asarray(…, float)"
+    hint = ": pass what has a gradient as numpy.asarray(…, float)"
     assert message_of(mt.InputError, mt.gradcheck, Many(2), inputs) == expected
     for others, named in (
         ((np.arange(3),), f"; ids is int64 of shape (3,){hint}"),
@@ -651,7 +651,7 @@ def test_a_forward_that_fails_on_what_is_no_array_is_told_what_to_pass() -> None
             raise KeyError("size")
 
     assert message_of(mt.InputError, mt.gradcheck, Picky(1), x(2, 3), [1, 2]) == (
-        "forward: expected inputs that it takes, got KeyError('size'); ids is [1, 2]: what has a gradient is passed "
+        "forward: expected inputs that it can use, got KeyError('size'); ids is [1, 2]: pass what has a gradient "
         "as numpy.asarray(…, float)"
     )
     with pytest.raises(KeyError, match="size"):  # the layer's own error, if all are arrays
@@ -703,7 +703,7 @@ def test_what_breaks_the_contract_is_told_in_one_sentence() -> None:
         ),
         (
             Layer(lambda x: x.astype("float32"), lambda x: 1.0),
-            "forward gives float32, though all it was given is float64",
+            "forward gives float32, though it was given float64 only",
         ),
         (
             Twice(np.sin, np.cos),

@@ -430,7 +430,7 @@ def test_every_sentence_needs_as_many_rows_as_the_others():
     state.select(np.array([0, 0, 1, 1, 2, 2]))
     state.select(np.array([0, 1, 4, 5]), np.array([0, 2]))
     for rows, sentences in ((np.array([0, 1, 2]), None), (np.array([0, 1]), np.array([0, 1, 1]))):
-        with pytest.raises(mt.InputError, match="as many rows for each"):
+        with pytest.raises(mt.InputError, match="same number of rows for each"):
             state.select(rows, sentences)
 
 

@@ -304,12 +304,12 @@ def test_a_prompt_that_fills_max_len_has_one_more_token():
         (
             [[3] * 17],
             {"bos_id": None, "max_len": 2},
-            "max_len: expected 1 … 1 (the model's max_len=17, less what the prompts take), got 2",
+            "max_len: expected 1 … 1 (the model's max_len=17, less the length of the prompts), got 2",
         ),
         (
             [[3, 4]],
             {"max_len": 16},
-            "max_len: expected 1 … 15 (the model's max_len=17, less what the prompts take), got 16",
+            "max_len: expected 1 … 15 (the model's max_len=17, less the length of the prompts), got 16",
         ),
         ([[3, 13]], {"bos_id": None}, "prompts: expected ids 0 … 12, got 13"),
         ([[]], {"bos_id": None}, "prompts: expected ids of shape (B, T), B and T at least 1, got (1, 0)"),

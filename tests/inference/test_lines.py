@@ -31,7 +31,7 @@ def test_each_line_has_what_was_found_for_it_and_a_line_without_words_has_nothin
     ("line", "what"),
     [
         ("a d", "unknown symbol 'd'"),
-        ("a b c a", "expected less than 4 symbols (the model's max_len), got 4"),
+        ("a b c a", "expected fewer than 4 symbols (the model's max_len), got 4"),
         ("a \udcff b", "not UTF-8"),
     ],
 )

@@ -78,7 +78,7 @@ def test_a_mask_without_positions_or_with_those_of_other_arrays_is_refused():
     mask = PlacedMask(*placed)
     layer = layers.RotaryAttention(layers.AttentionInBlocks())
     with pytest.raises(
-        mt.InputError, match=r"mask: expected a PlacedMask, which says where .* stand, got None"
+        mt.InputError, match=r"mask: expected a PlacedMask, which has the positions of .*, got None"
     ):
         layer.forward(Q, K, V, None)
     with pytest.raises(mt.InputError, match="mask: expected a PlacedMask"):

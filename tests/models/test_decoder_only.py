@@ -133,9 +133,9 @@ SHAPE = "expected ids of shape (B, T), B and T at least 1, got"
     [
         ([[3] * 17], 1, "prompts: expected at most 16 tokens, to leave room for one (max_len=17), got 17"),
         ([[3] * 18], 1, "prompts: expected at most max_len=17 tokens, got 18"),
-        ([[3] * 9], 9, "max_len: expected 1 … 8 (the model's max_len=17, less what the prompts take), got 9"),
-        ([[3, 4]], 0, "max_len: expected 1 … 15 (the model's max_len=17, less what the prompts take), got 0"),
-        ([[3, 4]], 2.0, "max_len: expected 1 … 15 (the model's max_len=17, less what the prompts take), got 2.0"),
+        ([[3] * 9], 9, "max_len: expected 1 … 8 (the model's max_len=17, less the length of the prompts), got 9"),
+        ([[3, 4]], 0, "max_len: expected 1 … 15 (the model's max_len=17, less the length of the prompts), got 0"),
+        ([[3, 4]], 2.0, "max_len: expected 1 … 15 (the model's max_len=17, less the length of the prompts), got 2.0"),
         ([[3.0]], 1, "prompts: expected integer ids, got float64"),
         ([[3, 13]], 1, "prompts: expected ids 0 … 12, got 13"),
         ([[-1]], 1, "prompts: expected ids 0 … 12, got -1"),
@@ -151,7 +151,7 @@ def test_messages_of_prompts(prompts, max_len, message):
 
 def test_messages_of_prompts_whose_last_token_is_still_to_be_read():
     model = random_model("decoder-only", 8)
-    expected = "max_len: expected 1 … 1 (the model's max_len=17, less what the prompts take), got 2"
+    expected = "max_len: expected 1 … 1 (the model's max_len=17, less the length of the prompts), got 2"
     assert message_of(model.start_after, [[3] * 17], 2) == expected
 
 
@@ -166,7 +166,10 @@ def test_messages_of_the_next_token():
         assert message_of(model.decode_step, ids, state) == message
         assert state.length == 2
     model.decode_step([3, 4], state)
-    assert message_of(model.decode_step, [3, 4], state) == "decoding: room for 3 tokens, all of them read"
+    assert (
+        message_of(model.decode_step, [3, 4], state)
+        == "decoding: expected at most 3 tokens, got more; start with a larger max_len"
+    )
 
 
 def test_messages_of_forward_and_backward():

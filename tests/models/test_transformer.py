@@ -226,7 +226,10 @@ def test_messages_of_decoding():
         assert state.length == 0
     model.decode_step([3, 4], state)
     model.decode_step([3, 4], state)
-    assert message_of(model.decode_step, [3, 4], state) == "decoding: room for 2 tokens, all of them read"
+    assert (
+        message_of(model.decode_step, [3, 4], state)
+        == "decoding: expected at most 2 tokens, got more; start with a larger max_len"
+    )
 
 
 def test_messages_of_what_a_model_is_made_of_and_run_with():
@@ -234,7 +237,7 @@ def test_messages_of_what_a_model_is_made_of_and_run_with():
         mt.Transformer({"d_model": 8})
     assert str(raised.value) == "config: expected a TransformerConfig, got {'d_model': 8}"
     expected = (
-        "rng: expected a random generator, as numpy.random.default_rng(0) is, or None for evaluation, got 3"
+        "rng: expected a random generator, such as numpy.random.default_rng(0), or None for evaluation, got 3"
     )
     assert message_of(mt.Transformer(tiny_config()).forward, GOOD, GOOD, rng=3) == expected
 

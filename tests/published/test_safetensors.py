@@ -163,7 +163,7 @@ def test_a_wrong_length_of_the_header_takes_no_memory(tmp_path, length):
 def test_what_is_no_file(tmp_path):
     assert message(tmp_path / "a.safetensors") == "cannot be read (No such file or directory)"
     (tmp_path / "folder").mkdir()
-    assert message(tmp_path / "folder").startswith("cannot be read (no file, but a folder")
+    assert message(tmp_path / "folder").startswith("cannot be read (not a file, but a folder")
     path = tmp_path / "short"
     for n in range(8):
         path.write_bytes(bytes(n))

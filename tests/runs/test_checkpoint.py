@@ -261,7 +261,7 @@ def test_a_pipe_is_no_checkpoint(tmp_path):
     """To open it would block for ever."""
     os.mkfifo(tmp_path / "a.npz")
     with pytest.raises(
-        mt.CheckpointError, match=r"a\.npz: cannot be read \(no file, but a folder, a pipe or a device"
+        mt.CheckpointError, match=r"a\.npz: cannot be read \(not a file, but a folder, a pipe or a device"
     ):
         load_checkpoint(tmp_path / "a.npz")
 

@@ -399,7 +399,7 @@ def test_what_a_killed_process_left_half_written_is_removed_by_the_next_training
 def test_a_line_of_metrics_that_is_no_report_is_refused_by_number(tmp_path, line):
     (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1, "loss": 2.0, "lr": 0.1}}\n{line}\n')
     with pytest.raises(
-        mt.CheckpointError, match=r"metrics\.jsonl: damaged \(line 2 is no report of a step\)"
+        mt.CheckpointError, match=r"metrics\.jsonl: damaged \(line 2 is not a report of a step\)"
     ):
         mt.RunFolder(tmp_path).metrics()
 
@@ -452,7 +452,7 @@ def test_another_file_than_the_run_began_with_is_refused(of_files):
     path.write_bytes(b"1 2 4")
     assert message_of(mt.CheckpointError, folder.settings, task) == (
         f"{path}: expected the file that this run began with, got another one, or a damaged one; restore "
-        f"it, or move it away, if what it is made from is as it was"
+        f"it, or move it away, if the files that it is made from have not changed"
     )
 
 
@@ -614,7 +614,7 @@ def test_a_line_that_is_no_report_is_named(tmp_path, line):
     assert len(folder.metrics()) == 1
     path.write_text(f"{good}{line}\n{good}{line}\n")
     assert message_of(mt.CheckpointError, folder.metrics) == (
-        f"{path}: damaged (line 2 is no report of a step); move it away to go on without it"
+        f"{path}: damaged (line 2 is not a report of a step); move it away to continue without it"
     )
 
 

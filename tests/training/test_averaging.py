@@ -35,7 +35,7 @@ def test_states_of_different_models_have_no_mean():
     first, second = states(2)
     for other in ({"W": second["W"]}, {**second, "more": second["b"]}, {**second, "b": second["b"][:1]}):
         with pytest.raises(
-            mt.InputError, match="state 2: expected weights of the names and shapes of those before it"
+            mt.InputError, match="state 2: expected the same names and shapes as in the states before it"
         ):
             mean_weights([first, other], 2)
 

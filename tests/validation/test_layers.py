@@ -26,7 +26,7 @@ OF_IDS = (
 )
 FLOATS = "expected an array of floating-point numbers, got "
 GENERATOR = (
-    "rng: expected a random generator, as numpy.random.default_rng(0) is, or None for evaluation, got "
+    "rng: expected a random generator, such as numpy.random.default_rng(0), or None for evaluation, got "
 )
 
 

@@ -6,8 +6,8 @@ What it should do:
               mean and var (divided by d_model) over the last axis; x, y: (..., d_model), gamma, beta: (d_model,)
     backward  the gradients of x, gamma and beta
 
-What was noticed: a gradient check of the new layer passed. The first training step is that of the
-reference, digit for digit. After it the two part, a little more with each step.
+What was noticed: a gradient check of the new layer passed. The first training step is the same as
+the reference's, digit for digit. After that the two diverge, a little more with each step.
 """
 
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Adam (§5.3; Kingma and Ba 2015): steps whose length each number chooses for itself.
+"""Adam (§5.3; Kingma and Ba 2015): each number gets a step length of its own.
 
 What it should do, with g the gradient of a parameter p and t the number of this step:
 
@@ -7,8 +7,8 @@ What it should do, with g the gradient of a parameter p and t the number of this
     p = p - lr · m_hat / (sqrt(v_hat) + adam_eps)
 
 What was noticed: the very first step of Adam moves every number by lr, up or down. Here it is less
-than half of that. Later on, a batch with a large gradient shortens the steps that follow for a
-moment only, elsewhere for much longer.
+than half of that. Later on, a batch with a large gradient shortens only the next few steps, although
+it should do so for much longer.
 """
 
 from minitransformer.module import Module

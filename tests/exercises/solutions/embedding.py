@@ -5,8 +5,8 @@ What it should do:
     forward   y = E[ids] · sqrt(d_model)       ids: (B, T) integers, E: (V, d_model), y: (B, T, d_model)
     backward  the gradient of E; the ids have none
 
-What was noticed: training works, only slower than elsewhere. A word that stands in a batch twenty
-times gets no larger a gradient than a word that stands in it once.
+What was noticed: training works, but it is slower than with other implementations. A word that
+occurs twenty times in a batch gets no larger a gradient than a word that occurs once.
 """
 
 import math

@@ -6,7 +6,7 @@ What it should do, with q = (1 - eps_ls) · onehot + eps_ls / V the smoothed tar
     backward  the gradient of the logits, 0 where the target is padding (pad_id)
 
 What was noticed: a batch of sentences of one length has a higher loss than a batch in which one
-long sentence stands beside short ones, though the model is equally good at both. Sentences sorted
+long sentence is among short ones, though the model is equally good at both. Sentences sorted
 by length have larger gradients.
 """
 

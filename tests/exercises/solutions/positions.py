@@ -6,7 +6,7 @@ What it should do:
     PE[pos, 2i+1] = cos(pos / 10000^(2i/d_model))
     y = x + PE[0 : T]                                  x, y: (B, T, d_model), d_model even
 
-What was noticed: training goes well, and the loss is no worse than elsewhere. But weights that were
+What was noticed: training goes well, and the loss is as good as it should be. But weights that were
 trained with another implementation of the paper give nonsense here, although every shape fits.
 """
 

@@ -5,8 +5,8 @@ What it should do, where each of the two dropouts draws zeros of its own:
     h = x + Dropout(x W_1)
     y = h + Dropout(h W_2)                    x, h, y: (..., d_model); no dropout with rng=None
 
-What was noticed: without dropout its gradients are those of the reference, digit for digit. With
-dropout they are not, although the reference drops the same numbers and gives the same y.
+What was noticed: without dropout its gradients equal those of the reference, digit for digit. With
+dropout they do not, although the reference drops the same numbers and gives the same y.
 """
 
 from typing import Any, NamedTuple
