@@ -26,6 +26,7 @@ extensions = [
     "docstrings",
     "explain",
     "figure_1",
+    "licenses",
     "mathjax_local",
     "repository",
 ]
