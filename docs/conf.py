@@ -27,6 +27,7 @@ extensions = [
     "explain",
     "figure_1",
     "languages",
+    "licenses",
     "mathjax_local",
     "repository",
 ]

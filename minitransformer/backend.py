@@ -49,7 +49,7 @@ def device_module(device: str) -> Any:
     if device == "cpu":
         return np
     if device != "cuda":
-        raise ConfigError(f"device: expected 'cpu' or 'cuda', got {device!r}")
+        raise ConfigError(f"device: expected 'cpu' or 'cuda', got {describe(device)}")
     try:
         import cupy  # type: ignore[import-not-found, unused-ignore]
 

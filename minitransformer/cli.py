@@ -31,6 +31,7 @@ from minitransformer.streams import drop_output, open_closed, say, write
 EXIT_WRONG = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+LONGEST = 6_000  # letters of an error message: the longest path that Linux has, and what is said about it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,8 +76,9 @@ def _write_answer(arguments: argparse.Namespace, answer: dict[str, Any], text: s
 
 
 def _error(message: object) -> str:
-    """An error message on one line, even if a file name or an argument in it has several."""
-    return f"minitransformer: error: {' '.join(str(message).split())}"
+    """An error message on one line of bounded length, whatever file names, arguments and settings it quotes."""
+    text = " ".join(str(message).split())
+    return f"minitransformer: error: {text if len(text) <= LONGEST else text[: LONGEST - 1] + '…'}"
 
 
 class _Parser(argparse.ArgumentParser):

@@ -93,7 +93,9 @@ class Module(FlatMemory):
                 f"state lacks {len(missing)} parameter(s) of the model, e.g. {missing[0]!r}"
             )
         if unknown := [name for name in state if name not in parameters]:
-            raise CheckpointError(f"state has {len(unknown)} name(s) the model lacks, e.g. {unknown[0]!r}")
+            raise CheckpointError(
+                f"state has {len(unknown)} name(s) the model lacks, e.g. {describe(unknown[0])}"
+            )
         for name, p in parameters.items():
             x = state[name]
             if getattr(x, "shape", None) != p.shape or not castable(x, p.data):

@@ -36,7 +36,7 @@ def in_parts(formula: F) -> F:
 
 
 def in_rows(formula: F) -> F:
-    """A decorator like `in_parts` for a formula that adds up the numbers of a row: a vector is a row, and stays whole."""
+    """A decorator like `in_parts` for a formula that adds up the numbers of a row: a vector, one row, stays whole."""
     return _cut(formula, axes=2)
 
 

@@ -109,6 +109,12 @@ DAMAGE = {
     "half config": lambda run: truncate(run / "config.json"),
     "other config": lambda run: (run / "config.json").write_text('{"task": "copy"}'),
     "list config": lambda run: (run / "config.json").write_text("[]"),
+    "long name": lambda run: (run / "config.json").write_text(
+        (run / "config.json").read_text().replace('"d_ff"', f'"{"d" * 300_000}"')
+    ),
+    "long task": lambda run: (run / "config.json").write_text(
+        (run / "config.json").read_text().replace('"copy"', f'"{"copy" * 80_000}"')
+    ),
     "other model": lambda run: (run / "config.json").write_text(
         (run / "config.json").read_text().replace('"d_ff": 12', '"d_ff": 13')
     ),
@@ -141,8 +147,11 @@ def test_a_run_without_a_checkpoint_is_refused(capsys, run, tmp_path, command):
         ["train", "copy", "--sed", "1"],
         ["decode", "run"],
         ["evaluate", "run", "extra"],
+        ["train", "copy", "--seed", "7" * 300_000 + "x"],
+        ["train", "copy", "--set", "x" * 300_000],
+        ["train", "x" * 300_000],
     ],
-    ids=lambda arguments: " ".join(arguments) or "nothing",
+    ids=lambda arguments: " ".join(arguments)[:40] or "nothing",
 )
 def test_arguments_that_do_not_parse_are_refused_in_one_line(capsys, tmp_path, arguments):
     assert_refused(capsys, tmp_path, arguments)

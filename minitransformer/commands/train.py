@@ -15,7 +15,7 @@ from typing import Any
 from minitransformer.commands.common import Answer, Commands, device, example, integer, program, quoted
 from minitransformer.commands.evaluate import summary
 from minitransformer.config import TrainingConfig, TransformerConfig
-from minitransformer.errors import ConfigError, InputError
+from minitransformer.errors import ConfigError, InputError, describe
 from minitransformer.files import read_text
 from minitransformer.one_stack_config import OneStackConfig, family_of
 from minitransformer.parallel.ranks import Ranks
@@ -211,7 +211,7 @@ def _assigned(assignments: list[str], kinds: dict[str, Any]) -> dict[str, Any]:
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
         if not equals:
-            raise ConfigError(f"--set: expected KEY=VALUE, got {assignment!r}")
+            raise ConfigError(f"--set: expected KEY=VALUE, got {describe(assignment)}")
         one_of("setting", name, kinds)
         settings[name] = _whole(_value(value, kinds[name]), kinds[name])
     return settings

@@ -278,8 +278,8 @@ class RunFolder:
                 self.compare(path, value, settings.get(name))
             elif name in settings and settings[name] != value:
                 raise CheckpointError(
-                    f"{self.path / 'config.json'}: {name}: expected {value!r}, with which {path.name} was written, got "
-                    f"{describe(settings[name])}; restore it, or begin a new run"
+                    f"{self.path / 'config.json'}: {name}: expected {describe(value)}, with which {path.name} was "
+                    f"written, got {describe(settings[name])}; restore it, or begin a new run"
                 )
 
     def log(self, record: dict[str, Any]) -> None:

@@ -54,7 +54,7 @@ class Vocabulary:
                 near = difflib.get_close_matches(word, self._id_of)
                 hint = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
                 some = " ".join(self.symbols[len(SPECIALS) :][:10])
-                raise InputError(f"unknown symbol {word!r}{hint}; the task's symbols begin: {some}")
+                raise InputError(f"unknown symbol {describe(word)}{hint}; the task's symbols begin: {some}")
         return [self._id_of[word] for word in words]
 
     def decode(self, ids: Sequence[int]) -> str:

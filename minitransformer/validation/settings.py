@@ -116,7 +116,7 @@ def one_of(kind: str, name: Any, choices: Iterable[Any]) -> None:
         return
     near = difflib.get_close_matches(str(name), [str(c) for c in choices], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    raise ConfigError(f"{kind}: unknown {name!r}{hint} Known: {', '.join(sorted(map(str, choices)))}")
+    raise ConfigError(f"{kind}: unknown {describe(name)}{hint} Known: {', '.join(sorted(map(str, choices)))}")
 
 
 def sinusoid_sizes(max_len: int, d_model: int) -> tuple[int, int]:

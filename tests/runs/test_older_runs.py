@@ -23,10 +23,7 @@ RUNS = [
 
 def test_there_are_runs_of_all_formats_and_the_page_says_which_is_the_newest():
     formats = {json.loads(file.read_text()).get("format") for file in FIXTURES.glob("*/*/config.json")}
-    assert {
-        None,
-        *range(2, FORMAT + 1),
-    } <= formats  # the first format had no number before 0.1.0 was released
+    assert {None, *range(1, FORMAT + 1)} <= formats  # the first had no number before 0.1.0 was released
     page = (FIXTURES.parents[1] / "docs" / "stability.md").read_text(encoding="utf-8")
     assert f"`format`, a whole number, {FORMAT} at present" in page
 
@@ -40,17 +37,17 @@ def test_a_run_of_an_older_version_is_used_and_goes_on(version, name, tmp_path, 
     expected = json.loads(Path("expected.json").read_text())[name]
 
     folder = mt.RunFolder(name)
-    vocabulary = folder.settings().task.vocabulary
-    source = vocabulary.encode(expected["asked"])
+    how = ["decode"] if folder.settings().task.has_answers else ["sample", "--top-k", "1", "--length", "20"]
     for weights, answer in expected["answers"].items():
-        model = mt.load_model(folder, weights=weights)
-        assert vocabulary.decode(mt.translate(model, [source])[0]) == answer
-    assert main(["decode", name, expected["asked"]]) == 0
-    assert capsys.readouterr().out == expected["answers"]["last"] + "\n"
+        assert main([*how, name, expected["asked"], "--weights", weights]) == 0
+        assert capsys.readouterr().out == answer + "\n"
+    assert main(["evaluate", name]) == 0
+    assert "held-out sequences" in capsys.readouterr().out
 
     assert folder.load()[1]["step"] == expected["stopped_at"] < expected["steps"]
     assert main(["train", name, "--out", name, "--resume", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["steps"] == expected["steps"] and result["exact_match"] >= expected["exact_match"] - 0.1
+    assert result["steps"] == expected["steps"]
+    assert result.get("exact_match", 0) >= expected.get("exact_match", 0) - 0.1
     # Another processor rounds differently, and training magnifies that.
     assert folder.metrics()[-1]["loss"] == pytest.approx(expected["loss"], rel=0.05)
