@@ -28,6 +28,7 @@ extensions = [
     "figure_1",
     "mathjax_local",
     "repository",
+    "widgets",
 ]
 exclude_patterns = ["_build", "textbook/weights"]
 
