@@ -1,5 +1,6 @@
 // What the reader can move: four widgets, each a function of its place on the page and of the words that stand there
-// (see _ext/widgets.py). Controls are the browser's own; every change of one draws the widget anew.
+// (see _ext/widgets.py). It builds its controls, which are the browser's own, and returns what draws it anew after a
+// change of one of them.
 "use strict";
 {
 const LANGUAGE = document.documentElement.lang || "en";
@@ -26,7 +27,6 @@ function written(x, options) {
     return x.toLocaleString(LANGUAGE, {signDisplay: "negative", ...options}).replace("-", "−");
 }
 const fixed = (x, digits) => written(x, {minimumFractionDigits: digits, maximumFractionDigits: digits});
-const short = x => written(x, {maximumSignificantDigits: 2});
 
 const sum = numbers => numbers.reduce((a, b) => a + b, 0);
 const dot = (a, b) => sum(a.map((x, i) => x * b[i]));
@@ -148,15 +148,14 @@ function clocks(root, words) {
             svg("svg", {viewBox: "0 0 40 40", "aria-hidden": true},
                 svg("circle", {cx: 20, cy: 20, r: 18.5}),
                 hand("q", ...of_q.slice(2 * i, 2 * i + 2)), hand("p", ...of_p.slice(2 * i, 2 * i + 2))),
-            make("figcaption", {}, short(2 * Math.PI * 10000 ** (2 * i / d))))));
+            make("figcaption", {}, written(2 * Math.PI * 10000 ** (2 * i / d), {maximumSignificantDigits: 2})))));
         result.textContent = fill(words.result, {
             p: p.value, q: q.value, distance: Math.abs(distance), product: fixed(dot(of_p, of_q), 2), most: d / 2,
         });
         curve.setAttribute("aria-label", result.textContent);
         paint();
     }
-    root.addEventListener("input", update);
-    update();
+    return update;
 }
 
 // A query to drag: one row of attention, with keys and values in a plane.
@@ -168,7 +167,10 @@ function query(root, words) {
     let q = [1.2, 0.8];
     const scale = checkbox(words.scale, true);
     const temperature = slider(words.temperature, {max: 6, value: 3}, i => written(TEMPERATURES[i]));
-    const drawn = svg("g"), handle = svg("circle", {class: "handle", r: 24});  // stays, or a finger would lose it
+    // A finger on the handle moves it, elsewhere on the plane the page (browsers ignore touch-action inside a drawing).
+    // The handle is never drawn anew, or the finger would lose it.
+    const drawn = svg("g");
+    const handle = svg("circle", {class: "handle", r: 24, touchstart: event => event.preventDefault()});
     const plane = svg("svg", {
         class: "plane asked", viewBox: "0 0 320 320", tabindex: 0, role: "application", "aria-label": words.move,
         keydown: key, pointerdown: grab, pointermove: drag,
@@ -207,7 +209,7 @@ function query(root, words) {
         const box = plane.getBoundingClientRect(), unit = box.width / 320 * 50;
         move((event.clientX - box.left) / unit - 3.2, 3.2 - (event.clientY - box.top) / unit);
     }
-    function grab(event) {  // a finger elsewhere on the plane scrolls the page (touch-action in widgets.css)
+    function grab(event) {
         if (event.pointerType !== "mouse" && event.target !== handle) return;
         plane.setPointerCapture(event.pointerId);
         to(event);
@@ -261,8 +263,7 @@ function query(root, words) {
             mixture: `(${mixture.map(number => fixed(number, 2)).join(", ")})`,
         });
     }
-    root.addEventListener("input", update);
-    update();
+    return update;
 }
 
 // A beam as a tree: beam search on a table of what may follow each word, as {word: [[next word, probability], ...]}.
@@ -274,7 +275,9 @@ function beam(root, words) {
     const grow = (path, logP, p) => {
         const next = follows[path.at(-1)] ?? [];
         const children = next.map(([word, q]) => grow([...path, word], logP + Math.log(q), q));
-        return {path, logP, p, children, depth: path.length - 1};
+        const node = {path, logP, p, children, depth: path.length - 1};
+        for (const child of children) child.parent = node;
+        return node;
     };
     const start = grow([Object.keys(follows)[0]], 0, 1);
     const below = node => [node, ...node.children.flatMap(below)];
@@ -326,23 +329,20 @@ function beam(root, words) {
         const height = node => node.children.length
             ? sum(node.children.map(height)) / node.children.length : row * (leaves.indexOf(node) + 0.5);
         const edges = [], under = [], labels = [];
-        for (const parent of [start, ...nodes]) {
-            for (const node of parent.children) {
-                const text = 6.7 * (parent.path.at(-1).length + (narrow ? 0 : 6));
-                const [x1, y1] = [x(parent.depth) + (parent.depth ? Math.max(text, 32) : 14), height(parent)];
-                const [x2, y2] = [x(node.depth) - 5, height(node)];
-                const d = `M${x1} ${y1}C${(x1 + x2) / 2} ${y1} ${(x1 + x2) / 2} ${y2} ${x2} ${y2}`;
-                if (greedy.includes(node)) under.push(svg("path", {class: "greedy", d}));
-                edges.push(svg("path", {class: onBest.has(node) ? "best" : node.state, d}));
-                const word = node.path.at(-1), p = fixed(node.p, 2);
-                const logP = node.state === "unseen" ? "" : fixed(node.logP, 2);
-                const lines = narrow ? [word, p, logP] : [`${word}  ${p}`, logP];
-                const top = y2 + 4 - (logP ? 7 : 7 * (lines.length > 2)) * (lines.length - 1);
-                const state = onBest.has(node) ? words.best : words[node.state];
-                const name = `${sentence(node)}: ${p}, ${logP ? `${words.logp} ${logP}, ` : ""}${state}`;
-                labels.push(svg("g", {role: "img", "aria-label": name, class: onBest.has(node) ? "best" : node.state},
-                    ...lines.map((text, i) => svg("text", {x: x(node.depth), y: top + 14 * i}, text))));
-            }
+        for (const node of nodes) {
+            const {parent} = node, p = fixed(node.p, 2), word = node.path.at(-1);
+            const state = onBest.has(node) ? "best" : node.state;
+            const letters = parent.path.at(-1).length + (narrow ? 0 : 6);  // of the text that the line starts from
+            const [x1, y1] = [x(parent.depth) + (parent.depth ? Math.max(6.7 * letters, 32) : 14), height(parent)];
+            const [x2, y2] = [x(node.depth) - 5, height(node)];
+            const d = `M${x1} ${y1}C${(x1 + x2) / 2} ${y1} ${(x1 + x2) / 2} ${y2} ${x2} ${y2}`;
+            if (greedy.includes(node)) under.push(svg("path", {class: "greedy", d}));
+            edges.push(svg("path", {class: state, d}));
+            const logP = state === "unseen" ? [] : [fixed(node.logP, 2)];
+            const lines = [...(narrow ? [word, p] : [`${word}  ${p}`]), ...logP];
+            const said = [p, ...logP.map(number => `${words.logp} ${number}`), words[state]].join(", ");
+            labels.push(svg("g", {role: "img", "aria-label": `${sentence(node)}: ${said}`, class: state},
+                ...lines.map((text, i) => svg("text", {x: x2 + 5, y: y2 + 11 + 14 * (i - lines.length / 2)}, text))));
         }
         tree.setAttribute("viewBox", `0 0 ${w} ${h}`);
         const first = svg("text", {x: x(0), y: height(start) + 4, "text-anchor": "middle"}, start.path[0]);
@@ -365,8 +365,7 @@ function beam(root, words) {
             : fill(words.unfinished, {step: steps.value, alive: alive.length, ended: ended.length});
         paint();
     }
-    root.addEventListener("input", update);
-    update();
+    return update;
 }
 
 // Sizes, parameters and memory: those of mt.Transformer, or of a decoder alone with GPT's biases and learned positions.
@@ -435,8 +434,8 @@ function sizes(root, words) {
         const counts = parameters(both, N, d, d_ff, V, T), P = sum(counts);
         const sizes = bytes(both, N, d, h, d_ff, V, B, T, P), total = sum(sizes);
         count.textContent = written(P);
-        const [before, after] = words.total.split("{parameters}");
-        result.replaceChildren(before, count, fill(after, {memory: inBytes(total)}));
+        const [before, after] = fill(words.total, {parameters: "#", memory: inBytes(total)}).split("#");
+        result.replaceChildren(before, count, after);
         stack.replaceChildren(...counts.map((n, i) => make("i", {class: KINDS[i], style: `width: ${100 * n / P}%`})));
         shares.replaceChildren(...counts.map((n, i) => make("tr", {},
             make("th", {scope: "row"}, make("i", {class: `swatch ${KINDS[i]}`}), words[KINDS[i]]),
@@ -444,9 +443,8 @@ function sizes(root, words) {
         memory.replaceChildren(...sizes.map((n, i) => make("tr", {},
             make("th", {scope: "row"}, words[MEMORY[i]]), make("td", {class: "number"}, bar(n / total), inBytes(n)))));
     }
-    root.addEventListener("input", update);
     set(PRESETS.base);
-    update();
+    return update;
 }
 
 for (const [name, build] of Object.entries({clocks, query, beam, sizes})) {
@@ -456,7 +454,9 @@ for (const [name, build] of Object.entries({clocks, query, beam, sizes})) {
         const root = make("section", {class: "widget-body", "aria-label": words.title});
         place.replaceChildren(root);
         root.append(make("p", {class: "widget-title"}, words.title));
-        build(root, words);
+        const update = build(root, words);
+        root.addEventListener("input", update);
+        update();
     }
 }
 }

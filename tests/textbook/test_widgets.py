@@ -52,10 +52,32 @@ def chapter(name: str) -> str:
     return (DOCS / "textbook" / f"{CHAPTERS[name]}.md").read_text(encoding="utf-8")
 
 
-def built(source: Path, site: Path) -> subprocess.CompletedProcess[str]:
+def block(name: str) -> str:
+    """What makes the widget, as it stands in its chapter."""
+    found = [match[0] for match in BLOCK.finditer(chapter(name)) if match[1] == name]
+    assert len(found) == 1
+    return found[0]
+
+
+def built(source: Path, site: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """A site of its own, made by the real one's settings, but without running a cell."""
     only = "extensions=myst_parser,sphinx_design,widgets"
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", "-c", DOCS, "-D", only, source, site]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-q",
+        "-W",
+        "-b",
+        "html",
+        "-c",
+        DOCS,
+        "-D",
+        only,
+        *options,
+        source,
+        site,
+    ]
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -69,8 +91,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             not_here(f"{package} is not installed: pip install '.[docs]'")
     source, site = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("widgets")
     for name in CHAPTERS:
-        (found,) = BLOCK.finditer(chapter(name))
-        (source / f"{name}.md").write_text(f"# A page\n\n{found[0]}\n", encoding="utf-8")
+        (source / f"{name}.md").write_text(f"# A page\n\n{block(name)}\n", encoding="utf-8")
     names = "\n".join(CHAPTERS)
     (source / "index.md").write_text(f"# Widgets\n\n```{{toctree}}\n{names}\n```\n", encoding="utf-8")
     done = built(source, site)
@@ -90,7 +111,9 @@ def place(request: Any, window: Any, address: str) -> Any:
     assert not [entry for entry in window.get_log("browser") if entry["level"] == "SEVERE"]
 
 
-about = pytest.mark.parametrize
+def about(*names: str) -> Any:
+    """A test of these widgets, `place`."""
+    return pytest.mark.parametrize("place", names, indirect=True)
 
 
 def one(parent: Any, selector: str) -> Any:
@@ -157,7 +180,7 @@ def test_a_widget_fits_a_phone_and_a_desk_in_both_themes(name: str, window: Any,
         assert window.execute_script(OUTSIDE) == []
 
 
-@about("place", CHAPTERS, indirect=True)
+@about(*CHAPTERS)
 def test_the_tabulator_key_reaches_every_control_and_the_focus_shows(place: Any, window: Any) -> None:
     wanted = all_of(place, FOCUSABLE)
     window.execute_script("arguments[0].focus({focusVisible: true})", wanted[0])
@@ -169,9 +192,9 @@ def test_the_tabulator_key_reaches_every_control_and_the_focus_shows(place: Any,
         focused.send_keys(Keys.TAB)
 
 
-@about("place", CHAPTERS, indirect=True)
+@about(*CHAPTERS)
 def test_all_words_have_come_from_the_page(place: Any) -> None:
-    assert not re.search(r"undefined|NaN|[{}]|\[object", place.get_attribute("outerHTML").replace("{}", ""))
+    assert not re.search(r"undefined|NaN|[{}]|\[object", place.get_attribute("outerHTML"))
     assert place.accessible_name and one(place, "[role=status]").text
 
 
@@ -200,6 +223,23 @@ def test_a_word_too_few_or_too_many_is_noticed(address: str, tmp_path: Path) -> 
     assert done.returncode != 0 and "widget clocks: too many words, or too few: axis, " in done.stderr
 
 
+def test_a_translation_of_the_page_is_one_of_the_widget(window: Any, tmp_path: Path) -> None:
+    (tmp_path / "index.md").write_text(f"# A page\n\n{block('beam')}\n", encoding="utf-8")
+    catalog = tmp_path / "locale" / "de" / "LC_MESSAGES" / "index.po"
+    catalog.parent.mkdir(parents=True)
+    header = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=UTF-8\\n"'
+    message = 'msgid "length penalty α"\nmsgstr "Abzug für die Länge α"'
+    catalog.write_text(f"{header}\n\n{message}\n", encoding="utf-8")
+    done = built(tmp_path, tmp_path / "site", "-D", "language=de", "-D", f"locale_dirs={tmp_path / 'locale'}")
+    assert done.returncode == 0, done.stderr
+    with served(tmp_path / "site") as address:
+        window.get(f"{address}/index.html")
+        settle(window)
+        slider = control(one(window, ".widget-body"), "Abzug für die Länge α")
+        assert slider.get_dom_attribute("aria-valuetext") == "0,6"
+        assert "−1,284" in one(window, ".widget-body .result").text
+
+
 # Positions as clock hands
 
 
@@ -210,7 +250,7 @@ def hands(place: Any, which: str) -> np.ndarray:
     return (np.array(ends) - 20) / [16, -16]
 
 
-@about("place", ["clocks"], indirect=True)
+@about("clocks")
 def test_the_hands_and_the_curve_are_those_of_sinusoids(place: Any, window: Any) -> None:
     for d_model, p, q in ((16, 20, 24), (64, 31, 24), (8, 31, 0), (32, 99, 99)):
         choose(control(place, "d_model"), str(d_model))
@@ -235,7 +275,7 @@ def test_the_hands_and_the_curve_are_those_of_sinusoids(place: Any, window: Any)
         assert one(place, ".curve").accessible_name == result(place)
 
 
-@about("place", ["clocks"], indirect=True)
+@about("clocks")
 def test_two_positions_can_move_together(place: Any) -> None:
     p, q = control(place, "position p"), control(place, "position q")
     product = numbers(result(place))[3]
@@ -294,7 +334,7 @@ def assert_attends(place: Any, scaled: bool, temperature: float, allowed: list[b
     return q
 
 
-@about("place", ["query"], indirect=True)
+@about("query")
 def test_a_query_moved_by_keys_attends_as_the_package_does(place: Any) -> None:
     plane, everything = one(place, ".plane.asked"), [True] * 5
     words = rows(place)[0]
@@ -322,14 +362,14 @@ def test_a_query_moved_by_keys_attends_as_the_package_does(place: Any) -> None:
     assert rows(place)[3] == [0] * 5 and vectors_of(result(place))[1].tolist() == [0, 0]
 
 
-@about("place", ["query"], indirect=True)
+@about("query")
 def test_the_origin_gives_the_plain_average(place: Any) -> None:
     one(place, ".plane.asked").send_keys(*[Keys.ARROW_LEFT] * 12, *[Keys.ARROW_DOWN] * 8)
     assert assert_attends(place, True, 1, [True] * 5).tolist() == [0, 0]
     assert rows(place)[3] == [0.2] * 5
 
 
-@about("place", ["query"], indirect=True)
+@about("query")
 def test_a_query_follows_the_mouse_and_a_thumb(place: Any, window: Any) -> None:
     plane = one(place, ".plane.asked")
     window.execute_script("arguments[0].scrollIntoView({block: 'center'})", plane)
@@ -403,7 +443,7 @@ def names_in(place: Any, selector: str) -> list[str]:
     return found
 
 
-@about("place", ["beam"], indirect=True)
+@about("beam")
 def test_the_beam_finds_what_the_packages_beam_search_finds(place: Any) -> None:
     model = TableModel(table_of_the_chapter())
     width, alpha = control(place, "beam"), control(place, "length penalty α")
@@ -431,7 +471,7 @@ def test_the_beam_finds_what_the_packages_beam_search_finds(place: Any) -> None:
     assert seen == {"the cat ‹/s›", "my dog ‹/s›", "my dog sleeps ‹/s›"}
 
 
-@about("place", ["beam"], indirect=True)
+@about("beam")
 def test_the_tree_shows_what_is_kept_and_what_is_pruned_at_each_step(place: Any) -> None:
     table = table_of_the_chapter()
     width, steps = control(place, "beam"), control(place, "steps done")
@@ -517,7 +557,7 @@ def assert_memory(place: Any, config: mt.TransformerConfig, P: int) -> None:
     ) or "GB" not in result(place)
 
 
-@about("place", ["sizes"], indirect=True)
+@about("sizes")
 def test_the_parameters_are_those_of_the_packages_models(place: Any) -> None:
     preset(place, "toy")
     N, d_model, h, d_ff, V, *_ = sizes_of(place)
@@ -546,7 +586,7 @@ def test_the_parameters_are_those_of_the_packages_models(place: Any) -> None:
         assert_memory(place, one_stack, count(place))
 
 
-@about("place", ["sizes"], indirect=True)
+@about("sizes")
 def test_the_large_presets_have_the_published_sizes(place: Any) -> None:
     of_the_book = runpy.run_path(str(DOCS / "textbook" / "solutions" / "09_architecture.py"))["n_parameters"]
     for name in ("base", "big"):
@@ -565,7 +605,7 @@ def test_the_large_presets_have_the_published_sizes(place: Any) -> None:
     assert pressed == ["GPT-3"]
 
 
-@about("place", ["sizes"], indirect=True)
+@about("sizes")
 def test_sizes_that_no_model_can_have_are_refused_in_words(place: Any) -> None:
     for name, size, said in (
         ("heads h", 7, "7 heads cannot share 512"),
