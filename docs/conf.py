@@ -30,6 +30,7 @@ extensions = [
     "licenses",
     "mathjax_local",
     "repository",
+    "widgets",
 ]
 exclude_patterns = ["_build", "textbook/weights"]
 
