@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 from minitransformer.backend import Array, array_module, on_gpu
 
 NUMBERS = 1 << 18  # size of a part of the first argument: 1 MB in float32
-LARGE = 4  # arrays of no more such parts are left whole: it would take longer to share them
+LARGE = 4  # parts: formulas of few operations take longer with fewer
 ROWS = 128  # the fewest in a part of a matrix product
 MOST = 8  # parts of a matrix product
 F = TypeVar("F", bound=Callable[..., Any])
@@ -32,19 +32,24 @@ def in_parts(formula: F) -> F:
     an array, or a tuple of arrays, with that many rows, or returns None and changes its arguments in place. The parts
     do not depend on the number of threads that share them. On a GPU the formula is computed as a whole.
     """
-    return _cut(formula, axes=1)
+    return _cut(formula, axes=1, at_once=1)
 
 
 def in_rows(formula: F) -> F:
-    """A decorator like `in_parts` for a formula that adds up the numbers of a row: a vector, one row, stays whole."""
-    return _cut(formula, axes=2)
+    """A decorator like `in_parts` for a formula of few operations, which may add up the numbers of a row.
+
+    Only arrays of several rows are cut, and only large ones: with smaller ones it would take longer.
+    """
+    return _cut(formula, axes=2, at_once=LARGE)
 
 
-def _cut(formula: F, axes: int) -> F:
+def _cut(formula: F, axes: int, at_once: int) -> F:
+    """The decorators above, for arrays with that many axes or more, and with more than so many parts."""
+
     @wraps(formula)
     def wrapper(*arguments: Any, **named: Any) -> Any:
         first = arguments[0]
-        if first.size <= LARGE * NUMBERS or first.ndim < axes or len(first) < 2 or on_gpu(first):
+        if first.size <= at_once * NUMBERS or first.ndim < axes or len(first) < 2 or on_gpu(first):
             return formula(*arguments, **named)
         n, lock = len(first), Lock()
         results: list[Array] | None = None

@@ -43,10 +43,7 @@ def test_parts_give_the_numbers_of_the_whole(n, numbers, threads):
         np.testing.assert_array_equal(a, b)
     *cut, whole = seen
     assert whole == n == sum(cut)
-    if 7 * n > parts.LARGE * numbers:
-        assert len(cut) == min(-(-7 * n // numbers), n) and max(cut) - min(cut) <= 1
-    else:
-        assert len(cut) == 1
+    assert len(cut) == min(-(-7 * n // numbers), n) and max(cut) - min(cut) <= 1
 
 
 def test_arguments_may_be_named_and_numbers_of_numpy(monkeypatch):
@@ -91,11 +88,14 @@ def test_a_result_may_be_one_array(monkeypatch):
 
 
 def test_a_vector_stays_whole_where_a_formula_is_of_rows(monkeypatch):
-    """For which the mean of a part would not be that of the whole."""
+    """For which the mean of a part would not be that of the whole. What is not large stays whole, too."""
     monkeypatch.setattr(parts, "NUMBERS", 3)
     x = np.random.default_rng(1).normal(size=(2, 40))
-    centred = parts.in_rows(lambda x: x - x.mean(-1, keepdims=True))
+    seen = []
+    centred = parts.in_rows(lambda x: seen.append(x.shape) or x - x.mean(-1, keepdims=True))
     np.testing.assert_array_equal(centred(x[0]), centred(x)[0])
+    centred(x[:, :6])
+    assert seen == [(40,), (1, 40), (1, 40), (2, 6)]
     np.testing.assert_array_equal(
         L.LayerNorm(40, dtype="float64").forward(x[0])[0], L.LayerNorm(40, dtype="float64").forward(x)[0][0]
     )

@@ -9,7 +9,7 @@ from minitransformer.backend import Array, Generator, on_gpu
 from minitransformer.errors import ConfigError
 from minitransformer.kernels import fused
 from minitransformer.module import Module
-from minitransformer.parts import in_parts
+from minitransformer.parts import in_rows
 from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import layer_inputs
 
@@ -21,7 +21,7 @@ def keep_mask(rng: Generator, p: float, x: Array) -> Array:
 
 
 @fused(kernels.apply_mask)
-@in_parts
+@in_rows
 def apply_mask(x: Array, kept: Array, p: float) -> Array:
     """kept · x / (1 - p)."""
     return kept * (x / (1 - p))
