@@ -94,7 +94,7 @@ def by_rows(write: Callable[[Array, Array, Array], None]) -> Callable[[Array, Ar
 
     @wraps(write)
     def wrapper(out: Array, a: Array, b: Array) -> None:
-        if _threads.get() is None or out.ndim != 2 or out.size < NUMBERS:
+        if not threads_share() or out.ndim != 2 or out.size < NUMBERS:
             write(out, a, b)
         else:
             n = min(
@@ -113,6 +113,11 @@ def each(compute: Callable[[T], object], items: Sequence[T]) -> None:
             compute(item)
     else:
         threads.each(compute, items)
+
+
+def threads_share() -> bool:
+    """Whether there are threads that share the work here."""
+    return _threads.get() is not None
 
 
 class Threads:

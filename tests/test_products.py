@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
@@ -18,9 +20,11 @@ def test_a_product_is_the_operators(dtypes):
     a, b = (
         rng.normal(size=shape).astype(dtype) for shape, dtype in zip([(5, 3), (3, 4)], dtypes, strict=True)
     )
-    found = product(a, b.T.copy().T)
-    assert found.dtype == dtypes[1]
-    np.testing.assert_allclose(found, a @ b, rtol=1e-6)
+    for threads in (nullcontext(), parts.on_threads(1)):
+        with threads:
+            found = product(a, b.T.copy().T)
+        assert found.dtype == dtypes[1]
+        np.testing.assert_allclose(found, a @ b, rtol=1e-6)
 
 
 @pytest.mark.parametrize("write", [write_product, add_product])

@@ -480,6 +480,11 @@ def drops_at_evaluation(self, x, rng=None):
     return DROPOUT(self, x, rng or np.random.default_rng())
 
 
+def other_dropout_in_backward(self, dcontext, cache, backward=L.AttentionInBlocks.backward):
+    seeds = cache.seeds and tuple(seed + 1 for seed in cache.seeds)
+    return backward(self, dcontext, cache._replace(seeds=seeds))
+
+
 def in_place(self, dy, cache):
     dy *= cache.kept / (1 - self.p)
     return dy
@@ -747,8 +752,8 @@ FAULTS = [
           [partial(blocks_are_the_plain_version, 1e4, 2)]),
     Fault("attention in blocks: one key too few", "layers.attention_in_blocks.n_keys",
           lambda mask, T_k: max(n_keys(mask, T_k) - 1, 1), [partial(blocks_are_the_plain_version, 1.0, 2)]),
-    Fault("attention in blocks: other dropout in backward", "layers.attention_in_blocks.generator",
-          lambda seed: np.random.default_rng(), elementwise(L.AttentionInBlocks)),
+    Fault("attention in blocks: other dropout in backward", "layers.AttentionInBlocks.backward",
+          other_dropout_in_backward, elementwise(L.AttentionInBlocks)),
     Fault("causal mask one too generous", "models.transformer.causal_mask",
           cause_or_next, [a_later_token_changes_no_earlier_output]),
     Fault("source padding attended to", "models.transformer.padding_mask",
