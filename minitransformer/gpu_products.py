@@ -31,7 +31,7 @@ class Layout(NamedTuple):
 def product(a: Array, b: Array) -> Array:
     """a @ b, as a new array."""
     shape = shape_of(a, b)
-    if shape is None:
+    if shape is None or len(shape) == 2:  # of two matrices, CuPy copies neither
         return a @ b
     out = array_module(a).empty(shape, a.dtype)
     multiply(out, a, b)
@@ -97,14 +97,21 @@ def laid_out(x: Array) -> tuple[Array, Layout]:
 
 def layout(x: Array) -> Layout | None:
     """How `x` lies in memory; None if cuBLAS has no words for it, as for heads next to each other in (B, T, h · d)."""
-    *many, n_rows, n_columns = x.shape
-    *steps, row, column = (step // x.itemsize for step in x.strides)
+    shape, steps, size = x.shape, x.strides, x.itemsize
     stride, n = 0, 1
-    for size, step in zip(reversed(many), reversed(steps), strict=True):
-        if size > 1:  # of one, the step says nothing
+    for length, step in zip(
+        shape[-3::-1], steps[-3::-1], strict=True
+    ):  # the axes before the last two, backwards
+        if length > 1:  # of one, the step says nothing
             if step < 0 or (n > 1 and step != n * stride):
                 return None
-            stride, n = (step if n == 1 else stride), n * size
+            stride, n = (step if n == 1 else stride), n * length
+    (n_rows, n_columns), row, column, stride = (
+        shape[-2:],
+        steps[-2] // size,
+        steps[-1] // size,
+        stride // size,
+    )
     if (column == 1 or n_columns == 1) and (row >= n_columns or n_rows == 1):
         return Layout(False, row if n_rows > 1 else n_columns, stride)
     if (row == 1 or n_rows == 1) and (column >= n_rows or n_columns == 1):
