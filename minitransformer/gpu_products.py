@@ -23,7 +23,7 @@ from minitransformer.backend import Array, array_module
 class Layout(NamedTuple):
     """Where the numbers of one matrix, or of many, lie in memory."""
 
-    transposed: bool  # the columns are contiguous rather than the rows
+    transposed: bool  # the columns are contiguous rather than the rows; cuBLAS's flag is this as a number
     leading: int  # numbers from one row to the next or, if transposed, from one column to the next
     stride: int  # numbers from one matrix to the next
 
@@ -31,7 +31,7 @@ class Layout(NamedTuple):
 def product(a: Array, b: Array) -> Array:
     """a @ b, as a new array."""
     shape = shape_of(a, b)
-    if shape is None or len(shape) == 2:  # of two matrices, CuPy copies neither
+    if shape is None or len(shape) == 2:  # CuPy copies no matrix that is contiguous, or the transpose of one
         return a @ b
     out = array_module(a).empty(shape, a.dtype)
     multiply(out, a, b)
