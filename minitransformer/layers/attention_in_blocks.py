@@ -13,8 +13,8 @@ same, and so are the results, up to rounding (tests/layers/test_attention_in_blo
 
 from __future__ import annotations
 
+import itertools
 import math
-from itertools import groupby, product
 from typing import NamedTuple, TypeAlias
 
 from minitransformer.backend import (
@@ -28,12 +28,12 @@ from minitransformer.backend import (
     sum_last,
     zeros,
 )
-from minitransformer.layers.activations import softmax_backward
+from minitransformer.layers.activations import softmax, softmax_backward
 from minitransformer.layers.attention import attention_scores, attention_weights
 from minitransformer.layers.dropout import Dropout, DropoutCache
 from minitransformer.module import Module
 from minitransformer.parts import each, parts
-from minitransformer.products import write_product
+from minitransformer.products import contiguous_on_gpu, product, write_product
 from minitransformer.validation import checked
 from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import blocks_inputs
@@ -85,6 +85,7 @@ class AttentionInBlocks(Module):
     ) -> tuple[Array, BlocksCache]:
         if mask is not None and mask.ndim == 2:
             mask = mask[None, None]
+        Q, K, V = map(contiguous_on_gpu, (Q, K, V))
         indices = blocks(Q, K, self.rows)
         several = len(indices) > 1
         seeds = tuple(random_bits(rng) for _ in indices) if several and rng and self.dropout.p else None
@@ -111,6 +112,7 @@ class AttentionInBlocks(Module):
     @gradient_of_shape(lambda layer, cache: (*cache.Q.shape[:-1], cache.V.shape[-1]))
     def backward(self, dcontext: Array, cache: BlocksCache) -> tuple[Array, Array, Array]:
         Q, K, V, _, seeds, *_ = cache
+        dcontext = contiguous_on_gpu(dcontext)
         dQ, dK, dV = (zeros_for_heads(x.shape[:3], x) for x in (Q, K, V))
 
         def go_back(of_the_same_keys: list[tuple[int, Index]]) -> None:
@@ -124,13 +126,14 @@ class AttentionInBlocks(Module):
                     dropped = self.dropout.backward(weights, cache_dropout)  # it also multiplies by the mask
                 keys = keys_of(index, weights)
                 add_or_write(dV[keys], dropped.swapaxes(-1, -2), dcontext[index], index)
-                dweights = self.dropout.backward(dcontext[index] @ V[keys].swapaxes(-1, -2), cache_dropout)
+                ddropped = product(dcontext[index], V[keys].swapaxes(-1, -2))
+                dweights = self.dropout.backward(ddropped, cache_dropout)
                 dscores = softmax_backward(dweights, weights)
                 write_product(dQ[index], dscores, K[keys])
                 add_or_write(dK[keys], dscores.swapaxes(-1, -2), Q[index], index)
 
         indices = enumerate(blocks(Q, K, self.rows))
-        each(go_back, [list(group) for _, group in groupby(indices, key=lambda item: item[1][:2])])
+        each(go_back, [list(group) for _, group in itertools.groupby(indices, key=lambda item: item[1][:2])])
         scale = 1 / math.sqrt(Q.shape[-1])
         dQ *= scale
         dK *= scale
@@ -148,7 +151,7 @@ def block_weights(cache: BlocksCache, index: Index) -> Array:
             mask = mask[..., :T_k]
     Q, K = cache.Q[index], cache.K[(*index[:2], slice(T_k))]
     if on_gpu(Q):  # looking for unsafe rows would wait for the GPU
-        return attention_weights(Q, K, mask)
+        return softmax(product(Q / math.sqrt(Q.shape[-1]), K.swapaxes(-1, -2)), mask)
     weights, unsafe = softmax_without_maximum(attention_scores(Q, K), mask)
     if unsafe.any():
         weights = array_module(Q).where(unsafe, attention_weights(Q, K, mask), weights)
@@ -180,7 +183,7 @@ def blocks(Q: Array, K: Array, rows: int | None) -> list[Index]:
     def cut(size: int, step: int) -> list[slice]:
         return parts(size, -(-size // max(step, 1)))
 
-    return list(product(cut(B, rows // (h * T_q)), cut(h, rows // T_q), cut(T_q, rows)))
+    return list(itertools.product(cut(B, rows // (h * T_q)), cut(h, rows // T_q), cut(T_q, rows)))
 
 
 def add_or_write(out: Array, a: Array, b: Array, index: Index) -> None:
@@ -188,7 +191,7 @@ def add_or_write(out: Array, a: Array, b: Array, index: Index) -> None:
     if index[2].start == 0:
         write_product(out, a, b)
     else:
-        out += a @ b
+        out += product(a, b)
 
 
 def n_keys(mask: Array | None, T_k: int) -> int:

@@ -6,7 +6,8 @@
 - there is nothing but the functions, methods and keyword arguments of cupy_api.txt, which test_cupy.py compares with
   CuPy where it is installed;
 - memory not yet written, of `empty` and `empty_like`, holds 0xFF bytes: NaN as floats, -1 as integers;
-- kernels (`RawModule`) are compiled for the CPU by the C++ compiler, if there is one.
+- kernels (`RawModule`) are compiled for the CPU by the C++ compiler, if there is one;
+- cuBLAS (`cuda.cublas`) is the one of stand_in_cublas.py.
 """
 
 from __future__ import annotations
@@ -25,12 +26,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import stand_in_cublas
 
 COMPILER = shutil.which("c++") or shutil.which("g++")
-API: dict[str, set[str]] = {}  # name, methods with a dot before it -> its keyword arguments
+API: dict[str, list[str]] = {}  # name, methods with a dot before it -> its arguments
+NUMBERS: dict[str, int] = {}  # name -> value, of CUDA's constants
 for line in (Path(__file__).parents[1] / "device" / "cupy_api.txt").read_text().splitlines():
-    name, arguments = re.fullmatch(r"(\.?\w+)(?:\((.*)\))?", line).groups()
-    API[name] = set((arguments or "").split(", "))
+    name, arguments, number = re.fullmatch(r"([.\w]+)(?:\((.*)\)| = (-?\d+))?", line).groups()
+    API[name] = (arguments or "").split(", ")
+    if number:
+        NUMBERS[name] = int(number)
 HIDDEN = {name for name in dir(np.ndarray) if not name.startswith("_") and f".{name}" not in API}
 
 
@@ -93,7 +98,7 @@ class DeviceArray(np.ndarray):
 
 def allowed(name: str, function: Any, *inputs: Any, **options: Any) -> Any:
     """function(...), if it is called with arrays on the device and keyword arguments that CuPy's has."""
-    if unknown := options.keys() - API[name]:
+    if unknown := options.keys() - set(API[name]):
         raise TypeError(f"CuPy's {name} has no argument {', '.join(unknown)}, as far as cupy_api.txt says")
     refuse_host_arrays(name, [*inputs, *options.values()])
     return on_device(function(*inputs, **options))
@@ -185,9 +190,13 @@ class StandIn(types.ModuleType):
 
     def __init__(self) -> None:
         super().__init__("cupy")
-        runtime = types.SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=RuntimeError)
+        runtime = types.SimpleNamespace(
+            getDeviceCount=lambda: 1, CUDARuntimeError=RuntimeError, **numbers_of("cuda.runtime")
+        )
         self.cuda = types.SimpleNamespace(
             runtime=runtime,
+            cublas=types.SimpleNamespace(**stand_in_cublas.FUNCTIONS, **numbers_of("cuda.cublas")),
+            get_cublas_handle=lambda: stand_in_cublas.HANDLE,
             Device=lambda i=0: types.SimpleNamespace(use=lambda: None, pci_bus_id=f"bus {i}"),
             get_current_stream=lambda: types.SimpleNamespace(ptr=0, synchronize=waited),
         )
@@ -227,6 +236,11 @@ class StandIn(types.ModuleType):
         if isinstance(thing, np.ufunc):
             return StandInUfunc(thing, self._wrapped(name, thing))
         return self._wrapped(name, thing)
+
+
+def numbers_of(module: str) -> dict[str, int]:
+    """CUDA's constants that are listed for a module of CuPy's, by their names there."""
+    return {name.rpartition(".")[2]: x for name, x in NUMBERS.items() if name.startswith(f"{module}.")}
 
 
 def poisoned(make: Any) -> Any:

@@ -2,10 +2,9 @@
 
     python tests/benchmarks/gpu.py [SHAPE ...] [--rounds N] [--dropout P ...] [--json FILE]
 
-Needs CuPy, PyTorch and a CUDA GPU. float32, without TF32 and with it, for both (CuPy takes it for products of two
-matrices, not for those of many at once, in attention). Each side is a process of its own; they take turns in blocks of
-steps. Both read the loss after every step, as a training loop does. "share" is the rate of the step's matrix
-products in the measured rate of CuPy's own large product.
+Needs CuPy, PyTorch and a CUDA GPU. float32, without TF32 and with it, for both. Each side is a process of its own; they
+take turns in blocks of steps. Both read the loss after every step, as a training loop does. "share" is the rate of the
+step's matrix products in the measured rate of CuPy's own large product.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ python tests/device/make_cupy_api.py [NAME ...]          names to add; those of 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import sys
@@ -16,19 +17,28 @@ UFUNC = ["out", "dtype", "casting"]  # of all of CuPy's elementwise functions
 
 def listed() -> list[str]:
     """The names in cupy_api.txt."""
-    return [line.split("(")[0] for line in (Path(__file__).parent / "cupy_api.txt").read_text().splitlines()]
+    return [
+        re.split("[( ]", line)[0]
+        for line in (Path(__file__).parent / "cupy_api.txt").read_text().splitlines()
+    ]
 
 
 def signature(cupy: Any, name: str) -> str:
-    """`name` with the arguments that CuPy's takes; without, if it cannot be called. Raises AttributeError."""
+    """`name` with the arguments that CuPy's takes, or with its value; alone, if it is neither called nor a number.
+
+    Raises AttributeError if there is none, and ImportError if it is cuBLAS's, and cuBLAS is not installed.
+    """
     owner = cupy.ndarray if name[0] == "." else cupy.lib.stride_tricks if name == "as_strided" else cupy
-    thing = getattr(owner, name.lstrip("."))
+    *path, last = name.lstrip(".").split(".")
+    thing = getattr(functools.reduce(getattr, path, owner), last)
+    if isinstance(thing, int):  # one of cuBLAS's numbers
+        return f"{name} = {thing}"
     if isinstance(thing, cupy.ufunc):
         return f"{name}({', '.join(UFUNC)})"
     if not callable(thing) or isinstance(thing, type):
         return name
-    if name[0] == ".":  # compiled: its signature is the first line of its text
-        text = re.search(rf"{name[1:]}\((.*?)\)( ->|$)", (thing.__doc__ or "").splitlines()[0])
+    if "." in name:  # compiled: its signature is the first line of its text
+        text = re.search(rf"{last}\((.*?)\)( ->|$)", (thing.__doc__ or "").splitlines()[0])
         if text is None:
             return f"{name}()"
         names = [

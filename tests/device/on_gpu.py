@@ -2,6 +2,7 @@
 
 python tests/device/on_gpu.py versions      what is installed, and the card; one kernel; one training step on both
 python tests/device/on_gpu.py kernels       every kernel beside its formula, for compute-sanitizer
+python tests/device/on_gpu.py products      how long each product of the base model takes, by CuPy's `@` and here
 python tests/device/on_gpu.py host          how long the host takes to ask for a step, and how long the step takes
 """
 
@@ -27,10 +28,13 @@ if STAND_IN:
     stand_in.take_cupys_place()
 
 from comparisons import COMPARISONS  # noqa: E402
+from product_cases import BASE, CASES, SMALL  # noqa: E402
 from shapes import SHAPES, sentences  # noqa: E402
 
 import minitransformer as mt  # noqa: E402
+from minitransformer import gpu_products  # noqa: E402
 from minitransformer.backend import device_module, generator, to_host  # noqa: E402
+from minitransformer.products import write_product  # noqa: E402
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
 
@@ -92,6 +96,35 @@ def kernels() -> None:
                 compare(name, dtype)
 
 
+def products(times: int = 50) -> None:
+    """Milliseconds in float32 of `out[...] = a @ b` by CuPy, of the same product here, and of that in TF32.
+
+    They are the host's where it takes longer than the GPU.
+    """
+    cupy, rng = device_module("cuda"), np.random.default_rng(1)
+    synchronize = cupy.cuda.get_current_stream().synchronize
+
+    def by_cupy(out: Any, a: Any, b: Any) -> None:
+        out[...] = a @ b
+
+    for name, case in CASES.items():
+        a, b, out = case(
+            lambda *shape: cupy.asarray(rng.standard_normal(shape, "float32")), SMALL if STAND_IN else BASE
+        )
+        found = []
+        for compute, tf32 in ((by_cupy, "0"), (write_product, "0"), (write_product, "1")):
+            os.environ["CUPY_TF32"] = tf32
+            gpu_products.numbers.cache_clear()
+            compute(out, a, b)  # to choose a kernel, and to get memory
+            synchronize()
+            began = time.perf_counter()
+            for _ in range(times):
+                compute(out, a, b)
+            synchronize()
+            found.append(1e3 * (time.perf_counter() - began) / times)
+        print(f"{name:<28} @ {found[0]:.3f} ms   here {found[1]:.3f} ms   TF32 {found[2]:.3f} ms", flush=True)
+
+
 def host(steps: int = 20) -> None:
     """Medians of some steps without Adam, in float32 with dropout, at the toy shape and the base model's."""
     synchronize = device_module("cuda").cuda.get_current_stream().synchronize
@@ -114,5 +147,5 @@ def host(steps: int = 20) -> None:
 
 
 if __name__ == "__main__":
-    stages: dict[str, Any] = {f.__name__: f for f in (versions, kernels, host)}
+    stages: dict[str, Any] = {f.__name__: f for f in (versions, kernels, products, host)}
     stages[sys.argv[1]]()

@@ -47,7 +47,7 @@ if [ -n "$stand_in" ]; then
     left_out speed "the stand-in has no CUDA"
 else
     # shellcheck disable=SC2086
-    stage runs 120 "$python" -m pytest -n 4 $on_the_gpu -k "task or memory"
+    stage runs 95 "$python" -m pytest -n 4 $on_the_gpu -k "task or memory"
     if command -v compute-sanitizer >/dev/null; then
         stage memcheck 45 compute-sanitizer --tool memcheck --error-exitcode 9 "$python" tests/device/on_gpu.py kernels
     else
@@ -59,6 +59,7 @@ else
         left_out speed "PyTorch is not installed"
     fi
 fi
+stage products 20 "$python" tests/device/on_gpu.py products
 stage host 20 "$python" tests/device/on_gpu.py host
 
 card=$(sed -n 's/^card: //p' "$out/versions.log")

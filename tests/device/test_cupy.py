@@ -16,8 +16,12 @@ cupy = pytest.importorskip("cupy", reason="CuPy is not installed: pip install 'm
 
 @pytest.mark.parametrize("name", listed())
 def test_cupy_has_what_the_stand_in_offers(name):
+    try:
+        found = signature(cupy, name)
+    except ImportError:
+        pytest.skip("cuBLAS is not installed: pip install nvidia-cublas")
     with open(__file__.replace("test_cupy.py", "cupy_api.txt")) as file:
-        assert signature(cupy, name) in file.read().splitlines()
+        assert found in file.read().splitlines()
 
 
 def test_cupy_has_what_ranks_call():

@@ -27,6 +27,7 @@ ROOMS = [
     "system",
     "kernels",
     "parts",
+    "gpu_products",
     "products",
     "validation",
     "parameter",
