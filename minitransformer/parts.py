@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 from minitransformer.backend import Array, array_module, on_gpu
 
 NUMBERS = 1 << 18  # size of a part of the first argument: 1 MB in float32
-LARGE = 4  # parts: formulas of few operations take longer with fewer
+LARGE = 4  # the most of such parts that a formula of few operations computes faster as a whole
 ROWS = 128  # the fewest in a part of a matrix product
 MOST = 8  # parts of a matrix product
 F = TypeVar("F", bound=Callable[..., Any])
@@ -97,9 +97,10 @@ def by_rows(write: Callable[[Array, Array, Array], None]) -> Callable[[Array, Ar
         if not threads_share() or out.ndim != 2 or out.size < NUMBERS:
             write(out, a, b)
         else:
+            most = len(out) // ROWS
             n = min(
-                1 << max((len(out) // ROWS).bit_length() - 1, 0), MOST
-            )  # a power of two, so that none is left over
+                1 << max(most.bit_length() - 1, 0), MOST
+            )  # a power of two, as the number of cores mostly is
             each(lambda part: write(out[part], a[part], b), parts(len(out), n))
 
     return wrapper
