@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from minitransformer.backend import Array, Generator, on_gpu, silent_overflow, sum_in_order, zeros
@@ -34,7 +34,7 @@ from minitransformer.validation.settings import SIZES_BELOW, as_integer
 
 # The fewest numbers in the activations of a replica: with fewer, the processes wait for each other.
 WORK = 1 << 14
-# The most numbers in a model whose arrays are too small to be shared by threads.
+# The most numbers in a model which is too small to be updated by several threads.
 LARGE = 1 << 22
 # The most numbers in a model with replicas: with more, another gradient would take too much memory (128 MB).
 GRADIENTS = 1 << 25
@@ -58,9 +58,12 @@ class Replicas:
         self._processes: Processes | None = None
         # the models' buffers, while processes run: until they end, these cannot be moved
         self._running: list[Flat] = []
-        # The arrays of a large model are so large that threads pay off.
-        large = model.n_parameters() > LARGE and not on_gpu(model.flatten().data)
-        self.n_threads = ranks.n_cores if large else 0
+        # Threads pay off in the update of a large model, and in the forward and backward passes of one that is so large
+        # that one process trains it.
+        size = 0 if on_gpu(model.flatten().data) else model.n_parameters()
+        self.n_threads = ranks.n_cores if size > LARGE else 0
+        self.threads_find_gradient = size > GRADIENTS and can_limit_blas()
+        self._forked = False  # also known to the workers, as `_processes` is not
 
     @contextmanager
     def processes(self) -> Iterator[None]:
@@ -75,14 +78,14 @@ class Replicas:
             # What is there now, such as a task's examples, need not be looked through for garbage again and again
             # (which would also write to memory that the workers share until then).
             gc.freeze()
-            self._running = self.buffers()
+            self._running, self._forked = self.buffers(), forking
             self._processes = Processes(self, n) if forking else None
             try:
                 yield
             finally:
                 if self._processes:
                     self._processes.close()
-                self._processes, self._running = None, []
+                self._processes, self._running, self._forked = None, [], False
                 gc.unfreeze()
 
     def buffers(self) -> list[Flat]:
@@ -99,14 +102,9 @@ class Replicas:
                     "moved (as by an optimizer or clip_grad_norm of a part of the model); make new ones"
                 )
 
-    @contextmanager
-    def threads(self) -> Iterator[None]:
-        """A context in which threads share the large arrays, while no other process works: see parts.py."""
-        if self.n_threads:
-            with single_blas_thread(), on_threads(self.n_threads):
-                yield
-        else:
-            yield
+    def threads(self) -> AbstractContextManager[None]:
+        """A context in which threads share the arrays of a large model (see parts.py), while no other process works."""
+        return shared_by(self.n_threads) if self.n_threads else nullcontext()
 
     def peak_memory_mb(self) -> float | None:
         """Peak memory of this process and its workers, in MB (10^6 bytes); None where the system does not report it."""
@@ -129,9 +127,7 @@ class Replicas:
         n_tokens = sum(batch.n_tokens for batch in batches)
         work = list(zip(batches, rngs, strict=True))
         turns = self._turns(self.ranks.rank)
-        # with several processes, each has a core; without them, the matrix products use all cores, if nothing else does
-        with nullcontext() if self._processes or not can_limit_blas() else self.threads():
-            answers = self._each("_gradient", [(loss_fn, work[turn], n_tokens) for turn in turns])
+        answers = self._each("_gradient", [(loss_fn, work[turn], n_tokens) for turn in turns])
         for turn, (_, states) in zip(turns, answers, strict=True):
             for (_, rng), state in zip(work[turn], states, strict=True):
                 # A worker drew from a copy of the generator.
@@ -171,7 +167,9 @@ class Replicas:
         """The loss of replica i's share, and the new states of its generators; the gradient goes into its own .grad."""
         grad = self.buffers()[i].grad
         grad[...] = 0
-        loss = sum_in_order(self._add_gradient(i, loss_fn, batch, n_tokens, rng) for batch, rng in work)
+        threads = 1 if self._forked else self.n_threads  # the parts of arrays, and so the bits, are the same
+        with shared_by(threads) if self.threads_find_gradient else nullcontext():
+            loss = sum_in_order(self._add_gradient(i, loss_fn, batch, n_tokens, rng) for batch, rng in work)
         return loss, [None if rng is None else rng.bit_generator.state for _, rng in work]
 
     def _answers(
@@ -198,6 +196,13 @@ class Replicas:
         return loss.astype("float64")
 
 
+@contextmanager
+def shared_by(n: int) -> Iterator[None]:
+    """A context in which n threads share large arrays, and BLAS has no threads of its own."""
+    with single_blas_thread(), on_threads(n):
+        yield
+
+
 @in_parts
 @silent_overflow()
 def add(total: Array, x: Array) -> None:
@@ -208,8 +213,8 @@ def add(total: Array, x: Array) -> None:
 def default_processes(model: Model, tokens: int, cores: int | None = None) -> int:
     """How many processes should share a batch of `tokens` target tokens, on the cores of this machine.
 
-    It is one, with several threads for each matrix product, if there is too little work to share, or if the model is so
-    large that another gradient would take too much memory (its matrix products are then large as well).
+    It is one, with several threads, if there is too little work to share, or if the model is so large that another
+    gradient would take too much memory (its arrays are then large enough for threads).
     """
     weights = model.flatten().data
     if weights.size > GRADIENTS or not can_fork(weights):

@@ -207,27 +207,36 @@ def test_a_model_alone_stays_where_it_is_in_memory():
 
 
 @pytest.mark.parametrize(
-    ("gpu", "parameters", "threads"), [(False, 1 << 22, 0), (False, (1 << 22) + 1, 4), (True, 1 << 26, 0)]
+    ("gpu", "parameters", "threads", "gradient"),
+    [
+        (False, 1 << 22, 0, False),
+        (False, (1 << 22) + 1, 4, False),
+        (False, (1 << 25) + 1, 4, True),
+        (True, 1 << 26, 0, False),
+    ],
 )
-def test_threads_share_the_arrays_of_a_large_model(monkeypatch, gpu, parameters, threads):
+def test_threads_share_the_arrays_of_a_large_model(monkeypatch, gpu, parameters, threads, gradient):
     model, _ = model_and_batches(0)
     weights = model.flatten().data
     monkeypatch.setattr("minitransformer.parallel.replicas.on_gpu", lambda x: x is weights and gpu)
     monkeypatch.setattr(model, "n_parameters", lambda: parameters)
-    assert mt.Replicas(model, ranks=SimpleNamespace(rank=0, n=1, n_cores=4)).n_threads == threads
+    replicas = mt.Replicas(model, ranks=SimpleNamespace(rank=0, n=1, n_cores=4))
+    assert (replicas.n_threads, replicas.threads_find_gradient) == (threads, gradient)
 
 
 def test_a_training_step_has_the_same_bits_on_any_number_of_threads(monkeypatch):
-    """Here with arrays small enough for a test, and with dropout; what threads share is the same for large ones."""
+    """And in processes. The arrays are small enough for a test; what threads share is the same for large ones."""
     monkeypatch.setattr(parts, "NUMBERS", 100)
     monkeypatch.setattr(parts, "ROWS", 4)
     monkeypatch.setattr(attention_in_blocks, "BLOCK", 60)
     monkeypatch.setattr(attention_in_blocks, "QUERIES", 2)
     found = []
-    for n in (1, 2, 8):
+    for n, forked in ((1, False), (2, False), (8, False), (2, True)):
+        monkeypatch.setattr("minitransformer.parallel.replicas.can_fork", lambda x, forked=forked: forked)
         model, batches = model_and_batches(2, dropout=0.25)
-        replicas, optimizer = mt.Replicas(model), mt.Adam(model)
-        replicas.n_threads = n
+        replicas = mt.Replicas(model, 2)
+        optimizer = mt.Adam(model)
+        replicas.n_threads, replicas.threads_find_gradient = n, True
         with replicas.processes():
             losses = [mt.train_step(replicas, LOSS, optimizer, batches, 0.01, 1.0, rngs(2)) for _ in range(2)]
         found.append((losses, model.flatten().data.copy()))
@@ -253,18 +262,20 @@ def test_buffers_are_looked_up_once_while_processes_run():
     assert replicas.buffers() is not replicas.buffers()
 
 
-@pytest.mark.parametrize(("n", "processes"), [(1, False), (2, False), (2, True)])
-def test_threads_share_the_work_unless_several_processes_do(monkeypatch, n, processes):
+@pytest.mark.parametrize("forked", [False, True])
+@pytest.mark.parametrize("gradient", [False, True])
+def test_threads_share_the_work_unless_several_processes_do(monkeypatch, forked, gradient):
     """The update is theirs in any case: the other processes wait."""
-    used, (model, batches) = [], model_and_batches(n)
+    used, (model, batches) = [], model_and_batches(2)
     name = "minitransformer.parallel.replicas"
     monkeypatch.setattr(f"{name}.on_threads", lambda n: used.append(n) or nullcontext())
-    monkeypatch.setattr(f"{name}.can_fork", lambda x: processes)
-    replicas = mt.Replicas(model, n)
-    replicas.n_threads = 3
+    monkeypatch.setattr(f"{name}.can_fork", lambda x: forked)
+    replicas = mt.Replicas(model, 2)
+    replicas.n_threads, replicas.threads_find_gradient = 3, gradient
     with replicas.processes():
-        mt.train_step(replicas, LOSS, mt.Adam(model), batches, 0.01, None, rngs(n))
-    assert used == [3] * (2 if processes else 3)  # gradient, its sum over the replicas, update
+        mt.train_step(replicas, LOSS, mt.Adam(model), batches, 0.01, None, rngs(2))
+    of_gradient = [1] if forked else [3, 3]  # the other process has a list of its own
+    assert used == [*(of_gradient if gradient else []), 3, 3]  # then the sum of the gradients, and the update
 
 
 def test_a_generator_too_few_is_refused():
