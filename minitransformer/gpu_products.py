@@ -99,21 +99,16 @@ def layout(x: Array) -> Layout | None:
     """How `x` lies in memory; None if cuBLAS has no words for it, as for heads next to each other in (B, T, h · d)."""
     shape, steps, size = x.shape, x.strides, x.itemsize
     stride, n = 0, 1
-    for length, step in zip(
-        shape[-3::-1], steps[-3::-1], strict=True
-    ):  # the axes before the last two, backwards
+    # the axes before the last two, backwards
+    for length, step in zip(shape[-3::-1], steps[-3::-1], strict=True):
         if length > 1:  # of one, the step says nothing
             if step < 0 or (n > 1 and step != n * stride):
                 return None
             stride, n = (step if n == 1 else stride), n * length
-    (n_rows, n_columns), row, column, stride = (
-        shape[-2:],
-        steps[-2] // size,
-        steps[-1] // size,
-        stride // size,
-    )
-    if (column == 1 or n_columns == 1) and (row >= n_columns or n_rows == 1):
-        return Layout(False, row if n_rows > 1 else n_columns, stride)
+    n_rows, n_columns = shape[-2:]
+    row, column, stride = (step // size for step in (*steps[-2:], stride))
+    if column == 1 and row >= n_columns:
+        return Layout(False, row, stride)
     if (row == 1 or n_rows == 1) and (column >= n_rows or n_columns == 1):
         return Layout(True, column if n_columns > 1 else n_rows, stride)
     return None
