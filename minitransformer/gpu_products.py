@@ -105,8 +105,8 @@ def layout(x: Array) -> Layout | None:
             if step < 0 or (n > 1 and step != n * stride):
                 return None
             stride, n = (step if n == 1 else stride), n * length
-    if (column == 1 or n_columns == 1) and (row >= n_columns or n_rows == 1):
-        return Layout(False, row if n_rows > 1 else n_columns, stride)
+    if column == 1 and row >= n_columns:
+        return Layout(False, row, stride)
     if (row == 1 or n_rows == 1) and (column >= n_rows or n_columns == 1):
         return Layout(True, column if n_columns > 1 else n_rows, stride)
     return None

@@ -217,6 +217,19 @@ def test_what_a_place_held_does_not_matter_unless_it_is_added_to(cupy):
     np.testing.assert_array_equal(on_host(out), 6)
 
 
+def test_vectors_and_a_place_of_another_dtype_are_left_to_cupy(cupy):
+    a, b = (
+        on_device(np.arange(n * 3).reshape(shape).astype("float32"))
+        for n, shape in ((2, (2, 3)), (3, (3, 3)))
+    )
+    for x, y in ((a[0], b), (a, b[0]), (a[0], b[0])):
+        np.testing.assert_array_equal(on_host(product(x, y)), on_host(x) @ on_host(y))
+    out = cupy.empty((2, 3), "float64")
+    write_product(out, a, b)
+    np.testing.assert_array_equal(on_host(out), on_host(a) @ on_host(b))
+    assert not stand_in_cublas.calls.names
+
+
 @pytest.mark.parametrize("shapes", [((2, 3), (4, 2), (2, 2)), ((2, 3), (3, 2), (2, 3)), ((2, 3), (3, 2), (4,)),
                                     ((2, 2, 3), (3, 3, 2), (2, 2, 2))])  # fmt: skip
 def test_wrong_shapes_are_refused_as_without_it(shapes):
@@ -228,7 +241,7 @@ def test_wrong_shapes_are_refused_as_without_it(shapes):
 
 def test_arrays_on_the_host_are_refused(cupy):
     a, b = np.ones((2, 3)), np.ones((3, 2))
-    for first, second in ((a, on_device(b)), (on_device(a), b)):
+    for first, second in ((a, on_device(b)), (on_device(a), b), (a, b)):
         with pytest.raises(TypeError):
             gpu_products.multiply(cupy.empty((2, 2)), first, second)
 
