@@ -7,7 +7,6 @@ the result does not depend on which process was faster.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
@@ -75,9 +74,6 @@ class Replicas:
         forking = n > 1 and can_fork(self.models[0].flatten().data)
         threads = 1 if forking else self.ranks.n_cores
         with blas_threads(threads) if forking or threads < n_cores() else nullcontext():
-            # What is there now, such as a task's examples, need not be looked through for garbage again and again
-            # (which would also write to memory that the workers share until then).
-            gc.freeze()
             self._running, self._forked = self.buffers(), forking
             self._processes = Processes(self, n) if forking else None
             try:
@@ -86,7 +82,6 @@ class Replicas:
                 if self._processes:
                     self._processes.close()
                 self._processes, self._running, self._forked = None, [], False
-                gc.unfreeze()
 
     def buffers(self) -> list[Flat]:
         """The flat buffer of each model. Raises InputError if the model has changed since the replicas were made."""
