@@ -28,7 +28,7 @@ for name, handler in {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG
         signal.signal(number, handler)
 
 settings.register_profile(
-    "quick", max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    "quick", max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.register_profile("thorough", parent=settings.get_profile("quick"), max_examples=30)
 settings.register_profile("fuzz", parent=settings.get_profile("quick"), max_examples=1000)
