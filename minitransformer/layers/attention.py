@@ -9,6 +9,7 @@ from minitransformer.backend import Array, Generator
 from minitransformer.layers.activations import softmax, softmax_backward
 from minitransformer.layers.dropout import Dropout, DropoutCache
 from minitransformer.module import Module
+from minitransformer.products import product
 from minitransformer.validation import checked
 from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import attention_inputs
@@ -17,7 +18,7 @@ from minitransformer.validation.layers import attention_inputs
 def attention_scores(Q: Array, K: Array) -> Array:
     """Q Kᵀ / sqrt(d_k): (B, h, T_q, d_k), (B, h, T_k, d_k) -> (B, h, T_q, T_k)."""
     # Q is divided rather than the product, which is larger than Q if there are more keys than d_k
-    return (Q / math.sqrt(Q.shape[-1])) @ K.swapaxes(-1, -2)
+    return product(Q / math.sqrt(Q.shape[-1]), K.swapaxes(-1, -2))
 
 
 def attention_weights(Q: Array, K: Array, mask: Array | None) -> Array:

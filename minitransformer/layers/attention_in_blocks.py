@@ -5,8 +5,8 @@ same, and so are the results, up to rounding (tests/layers/test_attention_in_blo
 
 1. no array of size T_q · T_k is kept. The scores of a block fit into the processor's cache, and backward computes
    them a second time from Q and K. That is one half of FlashAttention (Dao et al. 2022). The other half, blocks of
-   keys with an online softmax, is not needed here, because the rows of a block are complete. If there is a single
-   block, its weights are kept, and several are shared by threads, where there are any;
+   keys with an online softmax, is not needed here, because the rows of a block are complete. The weights of a single
+   block are kept. If there are several blocks, threads can share them;
 2. keys at the end that no query of a block may attend to are left out, which with a causal mask is half of all keys;
 3. the softmax subtracts a row's maximum only where exp would leave a safe range without it.
 """
@@ -28,7 +28,7 @@ from minitransformer.backend import (
     sum_last,
     zeros,
 )
-from minitransformer.layers.activations import softmax, softmax_backward
+from minitransformer.layers.activations import softmax_backward
 from minitransformer.layers.attention import attention_scores, attention_weights
 from minitransformer.layers.dropout import Dropout, DropoutCache
 from minitransformer.module import Module
@@ -51,9 +51,7 @@ class BlocksCache(NamedTuple):
     K: Array  # (B, h, T_k, d_k)
     V: Array  # (B, h, T_k, d_v)
     mask: Array | None  # four axes
-    seeds: (
-        tuple[int, ...] | None
-    )  # of each block's dropout, if there are several blocks, and numbers are dropped
+    seeds: tuple[int, ...] | None  # of the dropout in each block, if there are several and it is not off
     weights: Array | None  # (B, h, T_q, T_k) the softmax's output, if there was a single block
     dropout: DropoutCache  # of these weights
 
@@ -151,7 +149,7 @@ def block_weights(cache: BlocksCache, index: Index) -> Array:
             mask = mask[..., :T_k]
     Q, K = cache.Q[index], cache.K[(*index[:2], slice(T_k))]
     if on_gpu(Q):  # looking for unsafe rows would wait for the GPU
-        return softmax(product(Q / math.sqrt(Q.shape[-1]), K.swapaxes(-1, -2)), mask)
+        return attention_weights(Q, K, mask)
     weights, unsafe = softmax_without_maximum(attention_scores(Q, K), mask)
     if unsafe.any():
         weights = array_module(Q).where(unsafe, attention_weights(Q, K, mask), weights)

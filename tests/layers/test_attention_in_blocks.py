@@ -180,19 +180,13 @@ def test_the_cache_holds_what_backward_needs_and_nothing_else(dropout):
     for rows in (1, None):
         _, cache = AttentionInBlocks(dropout, rows).forward(Q, K, V, mask, np.random.default_rng(4))
         if rows is None:
-            assert cache.seeds is None and cache.weights.shape == (
-                B,
-                H,
-                T_Q,
-                T_K,
-            )  # the last two columns are 0
+            assert cache.weights.shape == (B, H, T_Q, T_K)  # the last two columns are 0
+            assert cache.seeds is None
             assert (cache.dropout.kept is None) == (dropout == 0)
         else:
-            assert (
-                len(set(cache.seeds or ())) == (len(blocks(Q, K, rows)) if dropout else 0)
-                and cache.weights is None
-            )
-            assert cache.dropout == DropoutCache(None)
+            n_seeds = len(blocks(Q, K, rows)) if dropout else 0
+            assert len(set(cache.seeds or ())) == n_seeds
+            assert cache.weights is None and cache.dropout == DropoutCache(None)
 
 
 @pytest.mark.parametrize("rows", [1, 2, T_Q, H * T_Q])
