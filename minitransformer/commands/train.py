@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import json
 import textwrap
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any
 
+from minitransformer.commands.chosen_settings import assigned, kinds_of, names_of, settings_of
 from minitransformer.commands.common import Answer, Commands, device, example, integer, program, quoted
 from minitransformer.commands.evaluate import summary
 from minitransformer.config import TrainingConfig, TransformerConfig
-from minitransformer.errors import ConfigError, InputError, describe
-from minitransformer.files import read_text
-from minitransformer.one_stack_config import OneStackConfig, family_of
+from minitransformer.errors import ConfigError
+from minitransformer.one_stack_config import OneStackConfig
 from minitransformer.parallel.ranks import Ranks
 from minitransformer.runs.interrupt import stop_on_signal
 from minitransformer.runs.progress import Progress
 from minitransformer.runs.run_folder import RunFolder
 from minitransformer.runs.settings import MAY_CHANGE, RunSettings
 from minitransformer.runs.trainer import Trainer
-from minitransformer.tasks import TASKS, Task, task_class
+from minitransformer.tasks import TASKS, Task
 from minitransformer.training.schedule import learning_rate
-from minitransformer.validation.settings import from_settings, one_of
 
 RUNS = Path("runs")
 
@@ -62,7 +58,7 @@ def add(commands: Commands) -> None:
 
 def _epilog() -> str:
     def names(config: type) -> str:
-        return textwrap.fill(", ".join(_names(config)), 100, subsequent_indent=" " * 29).strip()
+        return textwrap.fill(", ".join(names_of(config)), 100, subsequent_indent=" " * 29).strip()
 
     return (
         f"settings of the model:       {names(TransformerConfig)}\n"
@@ -74,7 +70,7 @@ def _epilog() -> str:
 
 
 def _of_one_stack() -> list[str]:
-    return [name for name in _names(OneStackConfig) if name not in _names(TransformerConfig)]
+    return [name for name in names_of(OneStackConfig) if name not in names_of(TransformerConfig)]
 
 
 def train(arguments: argparse.Namespace) -> Answer:
@@ -124,7 +120,7 @@ def _continued(arguments: argparse.Namespace, before: RunSettings, folder: RunFo
         raise ConfigError("--resume takes the run's own settings; drop --config, --init and --seed")
     if before.task.name != arguments.task:
         raise ConfigError(f"{folder.path} holds a run of task {before.task.name!r}, not {arguments.task!r}")
-    changes = _assigned(arguments.set, _kinds(type(before.task)))
+    changes = assigned(arguments.set, kinds_of(type(before.task)))
     for name in changes:
         if name not in MAY_CHANGE:
             raise ConfigError(
@@ -153,94 +149,6 @@ def _longer(trainer: Trainer, before: RunSettings) -> str:
         last = new.last_learning_rate
         line += f": the learning rate continues at {lr:.1e}, on a cosine that ends at {last:.1e} there"
     return line
-
-
-def settings_of(arguments: argparse.Namespace) -> RunSettings:
-    """The settings of a new run: the task's (or --init's task and model), changed by --config, then by --set."""
-    settings: dict[str, Any] = {}
-    cls, other = task_class(arguments.task), None
-    if arguments.init is not None:
-        other = RunFolder(arguments.init).settings()
-        of_data = ("src_vocab_size", "tgt_vocab_size", "pad_id")
-        settings = {name: x for name, x in asdict(other.model).items() if name not in of_data}
-        settings["family"] = family_of(other.model)
-        if type(other.task) is cls and is_dataclass(other.task):
-            settings |= asdict(other.task)
-    if arguments.config is not None:
-        try:
-            of_file = json.loads(read_text(arguments.config))
-        except InputError as error:
-            raise ConfigError(f"{arguments.config}: {error}") from None
-        except (ValueError, RecursionError) as error:  # RecursionError: nested too deep
-            raise ConfigError(f"{arguments.config}: not JSON ({error})") from None
-        if not isinstance(of_file, dict):
-            raise ConfigError(f"{arguments.config}: expected a JSON object of settings")
-        settings |= of_file
-    kinds = _kinds(cls)
-    settings = {name: _whole(x, kinds.get(name)) for name, x in settings.items()}
-    settings |= _assigned(arguments.set, kinds)
-    for name in settings:
-        one_of("setting", name, kinds)
-    of_task = {name: settings.pop(name) for name in list(settings) if name in _names(cls)}
-    seed = 0 if arguments.seed is None else arguments.seed
-    task = from_settings(cls, of_task)
-    if other is not None:
-        task.load(arguments.init)
-        if (mine := task.vocabulary.symbols) != (theirs := other.task.vocabulary.symbols):
-            differ = next((x for x in zip(theirs, mine, strict=False) if x[0] != x[1]), None)
-            how = f"{len(theirs)} symbols" if differ is None else f"{differ[0]!r}"
-            but = len(mine) if differ is None else f"{differ[1]!r} in its place"
-            raise ConfigError(
-                f"--init {arguments.init}: expected a task with the vocabulary of that run, {how}, got {but}"
-            )
-    return RunSettings.of(task, settings, seed)
-
-
-def _names(config: type) -> list[str]:
-    return [field.name for field in fields(config)]
-
-
-def _kinds(task: type) -> dict[str, Any]:
-    """The names of all settings, with their annotations."""
-    return {f.name: f.type for config in (task, OneStackConfig, TrainingConfig) for f in fields(config)}
-
-
-def _assigned(assignments: list[str], kinds: dict[str, Any]) -> dict[str, Any]:
-    """The settings in a list of KEY=VALUE. Raises ConfigError for an unknown one."""
-    settings = {}
-    for assignment in assignments:
-        name, equals, value = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"--set: expected KEY=VALUE, got {describe(assignment)}")
-        one_of("setting", name, kinds)
-        settings[name] = _whole(_value(value, kinds[name]), kinds[name])
-    return settings
-
-
-def _whole(value: Any, kind: object) -> Any:
-    """`value`, as an int if it is a float without a fraction, such as 1e4, for a setting that is a whole number."""
-    counts = kind in ("int", "int | None") and isinstance(value, float) and value.is_integer()
-    return int(value) if counts else value
-
-
-def _value(text: str, kind: object) -> Any:
-    """The value of a setting from its text. `kind` is its annotation; for a str, such as a file name, it is the text.
-
-    Otherwise the value is a number if Python reads one, the value of the JSON if it is JSON, a list if it has commas,
-    and else the text.
-    """
-    words = {"none": None, "true": True, "false": False}
-    if kind == "str":
-        return text
-    if text.lower() in words:
-        return words[text.lower()]
-    for number in (int, float):
-        with suppress(ValueError):
-            return number(text)
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):  # no JSON, too many digits, or nested too deep
-        return text.split(",") if "," in text else text
 
 
 def _default_folder(task: str, resume: bool) -> Path:

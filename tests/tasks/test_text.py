@@ -10,8 +10,8 @@ import pytest
 import minitransformer as mt
 from minitransformer import cli
 from minitransformer.backend import generator
+from minitransformer.commands.chosen_settings import settings_of
 from minitransformer.commands.evaluate import summary
-from minitransformer.commands.train import settings_of
 from minitransformer.runs.progress import Progress
 from minitransformer.tasks import EOS, Text, Translate
 from minitransformer.tasks.subwords import UNKNOWN
