@@ -77,11 +77,7 @@ def attention_figure(
             _draw(row, picture, queries, keys, font_size, label_keys=layer == shown[-1])
             row.set_ylabel(f"layer {layer + 1}", fontsize=8)
             if layer == shown[0]:
-                attention = "cross-attention" if kind == "cross" else f"{kind} self-attention"
-                row.text(-0.5, -0.8 - 0.2 / cell, attention, fontsize=8)
-                for i, head in enumerate(shown_heads):
-                    middle = i * (len(keys) + 1) + (len(keys) - 1) / 2
-                    row.text(middle, -0.8, f"head {head + 1}", fontsize=8, ha="center")
+                _write_titles(row, kind, shown_heads, len(keys), cell)
             top -= heights[kind]
         top -= label
     answer = vocabulary.decode(target)
@@ -98,6 +94,15 @@ def numbers_to_show(what: str, chosen: Iterable[int] | None, n: int) -> list[int
     if not shown:
         raise InputError(f"{what}: expected {expected}, got none")
     return shown
+
+
+def _write_titles(row: Any, kind: str, heads: list[int], n_keys: int, cell: float) -> None:
+    """Write above a row what attention it shows, and over each head its number."""
+    attention = "cross-attention" if kind == "cross" else f"{kind} self-attention"
+    row.text(-0.5, -0.8 - 0.2 / cell, attention, fontsize=8)
+    for i, head in enumerate(heads):
+        middle = i * (n_keys + 1) + (n_keys - 1) / 2
+        row.text(middle, -0.8, f"head {head + 1}", fontsize=8, ha="center")
 
 
 def _draw(

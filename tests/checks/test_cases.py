@@ -20,7 +20,7 @@ from support import SIZES, T_K, T_Q, B, H, randomise
 import minitransformer as mt
 from minitransformer import checks, layers
 from minitransformer.checks import CASES, Case, Sizes
-from minitransformer.checks.run import METHODS, check
+from minitransformer.checks.run import METHODS
 from minitransformer.checks.wrapped import PlacedAttention, TransformerWithLoss
 from minitransformer.models.one_stack import OneStack
 from minitransformer.module import Module
@@ -58,19 +58,11 @@ def test_complex_steps_agree_to_twelve_digits(case: Case, sizes: Sizes, seed: in
 
 
 @pytest.mark.parametrize("case", ALL)
-@settings(max_examples=max(10, settings.default.max_examples // 2))
+@settings(max_examples=max(5, settings.default.max_examples // 2))
 @given(sizes=sizes(), seed=SEEDS)
 def test_central_differences_agree_to_eight_digits(case: Case, sizes: Sizes, seed: int) -> None:
     report = checked(case, sizes, seed, "central")
     assert report.ok and report.tolerance == 1e-8, report
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", CASES)
-def test_the_command_finds_every_gradient_right(name: str, method: str) -> None:
-    for case in CASES[name]:
-        report = check(case, method)
-        assert report.ok, report
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
@@ -178,7 +170,8 @@ def test_the_checker_sees_one_part_in_a_thousand_in_one_parameter_of_the_model()
             self.model.encoder.layers[0].self_attention.W_K.grad *= 1.001
 
     rng = np.random.default_rng(5)
-    model = randomise(Sabotaged(checks.tiny_config(SIZES), rng), rng)
+    config = checks.tiny_config(SIZES, n_layers=1, d_model=4, d_k=2, d_v=5, d_ff=6)
+    model = randomise(Sabotaged(config, rng), rng)
     ids = checks.inputs.sentences_and_targets(SIZES, rng)
     report = mt.gradcheck(model, *ids, dropout_seed=1, method="complex", directional=False)
     assert [row.name for row in report.wrong] == ["model.encoder.layers.0.self_attention.W_K"]
