@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
+import pytest
 from replica_cases import model_and_batches
 
 import minitransformer as mt
@@ -29,3 +34,11 @@ def test_without_threadpoolctl_or_a_fork_all_work_stays_in_this_process(monkeypa
 def test_memory_is_not_known_where_the_system_does_not_say():
     assert system.peak_memory_mb() > 10
     assert system.peak_memory_mb([2**22 + 1]) is None  # no such process
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the two apart")
+def test_the_memory_of_the_process_that_started_this_one_does_not_count():
+    large = np.ones(50_000_000)  # 400 MB
+    code = "from minitransformer.system import peak_memory_mb; print(peak_memory_mb())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 10 < float(done.stdout) < large.nbytes / 1e6 < system.peak_memory_mb()
