@@ -1,4 +1,4 @@
-"""How BLEU grows with the time spent on training: what the checkpoints of a run of task text translate like.
+"""How BLEU grows with the number of updates: what the checkpoints of a run of task text translate like.
 
     python tests/benchmarks/bleu_curve.py RUN [--last N] [--beam K] [--alpha A] [--every M] [--figure FILE]
 
@@ -50,24 +50,23 @@ def rows(folder: mt.RunFolder, last: int, beam: int, alpha: float, every: int) -
 
 
 def draw(found: list[dict[str, Any]], metrics: list[dict[str, Any]], label: str, path: Path) -> None:
-    """BLEU over minutes."""
+    """BLEU over updates."""
     from minitransformer.figures import save
     from minitransformer.figures.canvas import new_figure
 
     noted = [record for record in metrics if "valid" in record]
     figure = new_figure(7, 4)
     panel = figure.subplots()
-    minutes = [record["seconds"] / 60 for record in noted]
     panel.plot(
-        minutes,
+        [r["step"] for r in noted],
         [r["valid"]["bleu"] for r in noted],
         marker=".",
         label="validation set, greedy, the weights as they are",
     )
     panel.plot(
-        [r["minutes"] for r in found], [r["test_bleu"] for r in found], marker="o", label=f"test set, {label}"
+        [r["step"] for r in found], [r["test_bleu"] for r in found], marker="o", label=f"test set, {label}"
     )
-    panel.set_xlabel("minutes of training")
+    panel.set_xlabel("updates")
     panel.set_ylabel("BLEU")
     panel.grid(alpha=0.3)
     panel.legend(loc="lower right")
