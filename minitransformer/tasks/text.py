@@ -45,7 +45,7 @@ class Text(Task):
         "dropout": 0.3,
         "max_len": 256,
     }
-    # An update reads 4,096 tokens, in batches whose logits stay in the processor's cache.
+    # An update reads 4,096 tokens, in small batches: their logits are the largest array there is.
     training: ClassVar[Mapping[str, Any]] = {
         "steps": 8000,
         "batch_tokens": 512,

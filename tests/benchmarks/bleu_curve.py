@@ -32,8 +32,8 @@ def rows(folder: mt.RunFolder, last: int, beam: int, alpha: float, every: int) -
     model = mt.Transformer(settings.model)
     replicas = mt.Replicas(model, n_cores() if can_fork() else 1)
     with replicas.processes():
-        for i in range(len(paths) - 1, -1, -every)[::-1]:
-            mean, metas = mean_of_checkpoints(folder, paths[max(0, i + 1 - last) : i + 1])
+        for i in range(len(paths) - 1, last - 2, -every)[::-1]:  # where there are `last` of them
+            mean, metas = mean_of_checkpoints(folder, paths[i + 1 - last : i + 1])
             step = metas[-1]["step"]
             if step not in noted:  # saved when the run was stopped
                 continue

@@ -1,11 +1,11 @@
-"""The first updates of a translation model, with the first weights of W_Q, W_K, W_V as they are, and √2 as large.
+"""The first updates of a translation model, with W_Q, W_K, W_V as they are at first, and √2 times as large.
 
     python tests/benchmarks/first_weights.py DATA [--seeds 100 101 ...] [--updates 1250] [--larger] [--json FILE]
 
 DATA holds the files of Multi30k (train, val; lc.norm.tok; en, de; gzipped), the settings are those of
 examples/multi30k.json. For each seed, and after each evaluation: BLEU and loss on the validation set, the loss when
-each sentence gets another one's source, and how sharp cross-attention is (docs/translation.md). One run of 1,250
-updates takes about 20 minutes of one core.
+each of its first 256 sentences gets another one's source, and how sharp cross-attention is (docs/translation.md). One
+run of 1,250 updates takes about 20 minutes of one core.
 """
 
 from __future__ import annotations
