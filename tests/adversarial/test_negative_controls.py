@@ -753,7 +753,7 @@ FAULTS = [
     Fault("attention in blocks: one key too few", "layers.attention_in_blocks.n_keys",
           lambda mask, T_k: max(n_keys(mask, T_k) - 1, 1), [partial(blocks_are_the_plain_version, 1.0, 2)]),
     Fault("attention in blocks: other dropout in backward", "layers.AttentionInBlocks.backward",
-          other_dropout_in_backward, elementwise(L.AttentionInBlocks)[:1]),  # central ones take 10 s to say the same
+          other_dropout_in_backward, elementwise(L.AttentionInBlocks)[:1]),  # central differences see it too, in 10 s
     Fault("causal mask one too generous", "models.transformer.causal_mask",
           cause_or_next, [a_later_token_changes_no_earlier_output]),
     Fault("source padding attended to", "models.transformer.padding_mask",
