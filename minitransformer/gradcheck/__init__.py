@@ -1,6 +1,9 @@
 """Gradient checking, for this package's layers and for yours: is backward the derivative of forward?
 
 check.py          the check: forward and backward of a layer against numerical derivatives
+each_number.py    the check number by number
+directions.py     the check of many numbers at once, along random directions
+comparison.py     the moves of numbers, the error that decides, and whether forward is analytic
 functions.py      the same check for plain functions
 arguments.py      the arguments of a check: their names, and what is refused
 hidden.py         Parameters in places where the check does not look for them

@@ -20,7 +20,7 @@ import numpy as np
 from gradient_faults import FAULTS, RIGHT, Elementwise, Example
 
 import minitransformer as mt
-from minitransformer.gradcheck import check
+from minitransformer.gradcheck import directions as random_directions
 from minitransformer.parameter import parameters_of
 
 SEEDS = 100  # for `directions`
@@ -189,7 +189,7 @@ def table(checkers: list[str]) -> list[str]:
 
 def missed(example: Example, n: int, method: str) -> float:
     """The share of SEEDS checks along n directions that do not find the fault."""
-    check.DIRECTIONS = n
+    random_directions.DIRECTIONS = n
     how = {"directional": True, "method": method}
     return sum(ours(example, seed=seed, **how) != "wrong" for seed in range(SEEDS)) / SEEDS
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from messages import message_of
 
 import minitransformer as mt
-from minitransformer.gradcheck import Row, check
+from minitransformer.gradcheck import Row, check, comparison, directions, each_number
 from minitransformer.gradcheck.derivatives import Slope, Slopes
 from minitransformer.gradcheck.diagnosis import nothing_compared
 from minitransformer.gradcheck.subject import Subject
@@ -313,7 +313,7 @@ def test_a_backward_that_returns_too_little_is_told_so() -> None:
 def along(layer: Any, *inputs: Any, **how: Any) -> Row:
     """The row of a check along a single direction."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(check, "DIRECTIONS", 1)
+        patch.setattr(directions, "DIRECTIONS", 1)
         return mt.gradcheck(layer, *inputs, directional=True, **how).rows[0]
 
 
@@ -419,7 +419,7 @@ def test_few_digits_along_a_direction_leave_it_undecided() -> None:
 
 
 def test_a_kink_that_is_everywhere_leaves_a_direction_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "MOST_MOVES", 0)
+    monkeypatch.setattr(directions, "MOST_MOVES", 0)
     row = along(Layer(np.abs, np.sign), np.zeros((4, 5)))
     assert (row.kinks, row.unsure, row.checked, row.relative_error) == (0, 0, 0, math.inf)
     assert row.hint == nothing_compared(1, 0)
@@ -453,7 +453,7 @@ def test_a_bend_of_just_a_thousandth_is_not_looked_at_a_second_time(bend: float,
     layer = Layer(lambda x: 1000 * x + bend * abs(x), lambda x: 1000 + bend * np.sign(x))
     subject = Subject(layer, (np.zeros(1),), None, 0)
     subject.dy[...] = 1
-    row = check.one_direction(subject, "central", 1e-8, list(subject.variables))
+    row = directions.one_direction(subject, "central", 1e-8, list(subject.variables))
     assert (row.kinks, row.checked, row.hint) == (moves, 1, "") and row.relative_error < 1e-12
 
 
@@ -552,8 +552,8 @@ def test_of_two_variables_each_has_a_verdict_with_all_digits_of_the_method(metho
 def rows_along(monkeypatch: pytest.MonkeyPatch, *rows: Row) -> list[Row]:
     """What `along_directions` makes of these results of single directions."""
     results = iter(rows)
-    monkeypatch.setattr(check, "one_direction", lambda *given: next(results))
-    return check.along_directions(Subject(Layer(np.sin, np.cos), (x(2, 3),), None, 0), "central", 1e-8)
+    monkeypatch.setattr(directions, "one_direction", lambda *given: next(results))
+    return directions.along_directions(Subject(Layer(np.sin, np.cos), (x(2, 3),), None, 0), "central", 1e-8)
 
 
 def test_the_worse_of_two_directions_counts_and_one_that_could_not_be_compared_only_alone(
@@ -584,7 +584,7 @@ def test_a_fault_that_one_direction_misses_is_seen_by_another(monkeypatch: pytes
 
     layer, missed = Affine(W=wrong), {1: 0, 2: 0}
     for n in missed:
-        monkeypatch.setattr(check, "DIRECTIONS", n)
+        monkeypatch.setattr(directions, "DIRECTIONS", n)
         reports = [mt.gradcheck(layer, x(2, 7, 3), directional=True, seed=seed) for seed in range(30)]
         missed[n] = sum(report.ok for report in reports)
     assert 0 < missed[2] < missed[1] < 30
@@ -651,15 +651,18 @@ def test_a_direction_that_agrees_exactly_is_not_looked_at_again_at_a_tolerance_o
 
 
 def test_the_largest_entry_is_that_of_the_finite_ones_and_zero_without_any() -> None:
-    assert check.largest([np.array([1.0, -3.0, np.nan]), np.zeros((0, 2)), np.array([[2.0, -np.inf]])]) == 3
-    assert check.largest([np.array([np.nan, np.inf])]) == check.largest([]) == 0
+    assert (
+        each_number.largest([np.array([1.0, -3.0, np.nan]), np.zeros((0, 2)), np.array([[2.0, -np.inf]])])
+        == 3
+    )
+    assert each_number.largest([np.array([np.nan, np.inf])]) == each_number.largest([]) == 0
 
 
 def test_an_error_is_relative_to_the_largest_of_three_and_infinite_where_that_is_no_number() -> None:
     for a, n, floor, error in ((1, 4, 2, 0.75), (-4, 1, 2, 1.25), (1, 2, 10, 0.1), (np.nan, 1, 1, np.inf)):
-        assert check.relative_error(a, np.float64(n), floor) == error
+        assert comparison.relative_error(a, np.float64(n), floor) == error
     with np.errstate(invalid="ignore"):
-        found = check.relative_error(np.array([1.0, np.inf]), np.array([np.nan, np.inf]), 1.0)
+        found = comparison.relative_error(np.array([1.0, np.inf]), np.array([np.nan, np.inf]), 1.0)
     assert found.tolist() == [np.inf, np.inf]
 
 
@@ -668,24 +671,24 @@ def test_a_difference_from_real_steps_counts_beyond_ten_doubts(
     monkeypatch: pytest.MonkeyPatch, doubts: float, analytic: bool
 ) -> None:
     real = Slope(2.0, 1e-3)
-    monkeypatch.setattr(check, "slopes", lambda f, noise: Slopes(real, real, real))
-    monkeypatch.setattr(check, "central", lambda f: 1.9)
+    monkeypatch.setattr(comparison, "slopes", lambda f, noise: Slopes(real, real, real))
+    monkeypatch.setattr(comparison, "central", lambda f: 1.9)
     subject, n = Subject(Layer(np.sin, np.cos), (x(2, 3),), None, 0), 2 + doubts * 1e-3
     if analytic:
-        check.check_analytic(subject, subject.random_direction(subject.variables), n)
+        comparison.check_analytic(subject, subject.random_direction(subject.variables), n)
     else:
         with pytest.raises(
             mt.InputError, match=f"its derivative is {n:.6g} by complex steps, 2 by real ones: is"
         ):
-            check.check_analytic(subject, subject.random_direction(subject.variables), n)
+            comparison.check_analytic(subject, subject.random_direction(subject.variables), n)
 
 
 def test_a_difference_from_real_steps_of_just_ten_doubts_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     real = Slope(10 * 2.0**-10, 2.0**-10)
-    monkeypatch.setattr(check, "slopes", lambda f, noise: Slopes(real, real, real))
-    monkeypatch.setattr(check, "central", lambda f: 1.0)
+    monkeypatch.setattr(comparison, "slopes", lambda f, noise: Slopes(real, real, real))
+    monkeypatch.setattr(comparison, "central", lambda f: 1.0)
     subject = Subject(Layer(np.zeros_like, np.zeros_like), (x(2, 3),), None, 0)  # nothing is lost to rounding
-    check.check_analytic(subject, subject.random_direction(subject.variables), 0.0)
+    comparison.check_analytic(subject, subject.random_direction(subject.variables), 0.0)
 
 
 @pytest.mark.parametrize(("share", "analytic"), [(0.99, True), (1.01, False)])
@@ -694,16 +697,16 @@ def test_a_difference_from_real_steps_counts_beyond_the_rounding_of_the_shortest
 ) -> None:
     """x² at a step of 2^-20 is rounded by 2^-92: a slope of less than 2^-72 is not seen."""
     unseen = Slope(0.0, 0.0)
-    monkeypatch.setattr(check, "slopes", lambda f, noise: Slopes(unseen, unseen, unseen))
-    monkeypatch.setattr(check, "central", lambda f: 1.0)
+    monkeypatch.setattr(comparison, "slopes", lambda f, noise: Slopes(unseen, unseen, unseen))
+    monkeypatch.setattr(comparison, "central", lambda f: 1.0)
     subject = Subject(Layer(np.square, lambda x: 2 * x), (np.zeros(1),), None, 0)
     subject.dy[...] = 1
     given = subject, {"x": np.ones(1)}, share * 2.0**-72
     if analytic:
-        check.check_analytic(*given)
+        comparison.check_analytic(*given)
     else:
         with pytest.raises(mt.InputError, match="by complex steps, 0 by real ones"):
-            check.check_analytic(*given)
+            comparison.check_analytic(*given)
 
 
 @pytest.mark.parametrize(("slope", "kinks"), [(0.005, 0), (0.015, 1)])
