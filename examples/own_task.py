@@ -3,8 +3,8 @@
     python examples/own_task.py
 
 trains a small encoder-decoder on it for about a minute and prints what it has learned. The settings are those of the
-toy tasks: the paper's architecture, but pre-norm, without dropout, with clipped gradients and a rate that decays to 0
-along a cosine. docs/deviations.md lists what differs from the paper.
+toy tasks: the paper's architecture, but with rotary positions, without dropout, and with a rate that decays to 0 along
+a cosine. docs/deviations.md lists what differs from the paper.
 """
 
 from dataclasses import dataclass
