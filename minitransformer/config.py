@@ -48,7 +48,7 @@ class TransformerConfig:
     positions: str = "sinusoidal"  # or "learned" (Table 3, row E), "rotary", or another of POSITIONS
     count_source_from: str = "start"  # the paper's way to count positions; or "end", or "both" ends
     random_start: int = 0  # in training, the positions of a sentence begin at a random number up to this one
-    random_gaps: int = 1  # and are from 1 to at most this many apart
+    random_gaps: int = 1  # and are 1 to this many apart
     activation: str = "relu"  # in the feed-forward network; or "gelu" (BERT's), "gelu_tanh" (GPT-2's)
     norm: str = "post"  # LayerNorm(x + Sublayer(x)), the paper's; or "pre": x + Sublayer(LayerNorm(x))
     norm_layer: str = "layer"  # LayerNorm; or "rms": RMSNorm
@@ -171,11 +171,10 @@ class TrainingConfig:
     """How a model is trained (§5). Immutable; raises ConfigError for a training that cannot be run."""
 
     steps: int = 100_000  # updates, at most
-    batch_tokens: int = 25_000  # padded tokens of a batch, of its source or of its target, whichever has more
+    batch_tokens: int = 25_000  # padded tokens of a batch, of source or target, whichever has more
     accumulate: int = 1  # gradient accumulation: batches per update
-    processes: int | None = (
-        None  # processes that share an update, over all MPI ranks; None: as many as pay off; one per GPU
-    )
+    # processes that share an update, over all MPI ranks; None: as many as pay off; one per GPU
+    processes: int | None = None
     recompute: bool = False  # run each layer's forward again in backward, instead of keeping its cache
     schedule: str = "noam"  # §5.3; or "cosine": warm-up, then half a cosine down to last_learning_rate
     warmup_steps: int = 4000

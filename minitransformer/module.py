@@ -81,8 +81,8 @@ class Module(FlatMemory):
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Set all parameters from a dict as `state_dict` returns it.
 
-        Raises CheckpointError, and changes nothing, if a name is missing or unknown, a shape differs, or a dtype
-        cannot be cast.
+        Raises CheckpointError, and changes nothing, if a name is missing or unknown, a shape differs, a dtype cannot be
+        cast, or a number is not finite in it; InputError for another library's array that NumPy cannot read.
         """
         if not isinstance(state, Mapping):
             raise CheckpointError(f"expected a state of names and arrays, got {describe(state)}")

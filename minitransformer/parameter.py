@@ -24,8 +24,8 @@ class Parameter:
         if not (is_array(data) and is_float(data)):
             expected = "an array of floats, NumPy's or CuPy's (numpy.asarray(…, 'float32') makes one)"
             raise InputError(f"Parameter: expected {expected}, got {describe(data)}")
-        # a NumPy scalar becomes an array, which can be written to
-        self._data = array_module(data).asarray(data)
+        # a NumPy scalar becomes an array, which can be written to; rows are contiguous, as `add_rows` needs them
+        self._data = array_module(data).asarray(data, order="C")
         self._grad: Array | None = None  # allocated on first use
 
     @property
@@ -132,7 +132,7 @@ def walk(
     seen: set[int],
     plain: Set[type] = PLAIN,
 ) -> list[tuple[str, Any]]:
-    """The leaves among `children`, in collections, and in the attributes of what `has_attributes`, each with its path.
+    """The leaves among `children`, in collections, and in attributes, where `has_attributes`, each with its path.
 
     Whatever holds others is entered once, by the first path to it, because such objects may hold one another or
     themselves.

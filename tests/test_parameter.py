@@ -178,3 +178,13 @@ def test_parameters_in_slots_are_found() -> None:
         *(f"first.{name}" for name in in_slots),
         *(f"second.{name}" for name in ["late", *in_slots]),
     ]
+
+
+def test_the_gradient_of_a_parameter_in_fortran_order_is_not_lost() -> None:
+    """That of a transposed matrix, for example: rows would be added to a copy of it, which nobody sees."""
+    E = np.arange(12.0).reshape(3, 4).T
+    layer = mt.layers.Embedding(4, 3, E=mt.Parameter(E))
+    _, cache = layer.forward(np.array([[0, 2, 2]]))
+    layer.backward(np.ones((1, 3, 3)), cache)
+    np.testing.assert_array_equal(layer.E.data, E)
+    np.testing.assert_allclose(layer.E.grad / 3**0.5, [[1] * 3, [0] * 3, [2] * 3, [0] * 3])

@@ -243,9 +243,8 @@ class Subject:
             self.evaluated()
             with self._watch("forward", self.layer):
                 y, _ = self.forward(self.layer, self.inputs)
-                return float(
-                    ((y - self.y) * self.dy).sum()
-                )  # a sum of small differences, to keep their digits
+                # a sum of small differences, to keep their digits
+                return float(((y - self.y) * self.dy).sum())
 
         return f
 

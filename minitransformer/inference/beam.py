@@ -120,8 +120,8 @@ def likeliest(logits: Array, n: int) -> tuple[Array, Array]:
     xp = array_module(logits)
     top = logits.max(-1, keepdims=True)
     with silent_overflow():  # -1e38 - 3e38 is -inf in float32, and its exp 0, as it should be
-        exps = xp.subtract(logits, top)
-        total = sum_last(xp.exp(exps, out=exps))
+        shifted = logits - top
+        total = sum_last(xp.exp(shifted, out=shifted))
         found, places = largest(logits, n)
         return found.astype("float64") - top.astype("float64") - xp.log(total.astype("float64")), places
 

@@ -1,4 +1,7 @@
-"""The blocks of section 3, one per file, each with `forward` and a hand-derived `backward`."""
+"""The layers of section 3, dropout (§5.4), and some that are not in the paper, which say so.
+
+Each has a `forward` and a hand-derived `backward`. Masks and tables of positions are plain functions.
+"""
 
 from minitransformer.layers.activations import ReLU, log_softmax, softmax, softmax_backward
 from minitransformer.layers.add_norm import AddNorm

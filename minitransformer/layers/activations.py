@@ -11,7 +11,7 @@ from minitransformer.layers.masks import masked_scores
 from minitransformer.module import Module
 from minitransformer.validation import checked
 from minitransformer.validation.gradients import gradient_of_shape
-from minitransformer.validation.layers import layer_inputs, softmax_inputs
+from minitransformer.validation.layers import layer_inputs, softmax_backward_inputs, softmax_inputs
 
 
 class ReLUCache(NamedTuple):
@@ -54,7 +54,7 @@ def softmax(scores: Array, mask: Array | None = None) -> Array:
     return exps / xp.where(total == 0, 1, total)
 
 
-@layer_inputs
+@checked(softmax_backward_inputs)
 @fused(kernels.softmax_backward)
 def softmax_backward(dweights: Array, weights: Array) -> Array:
     """dscores = weights · (dweights - Σ dweights · weights): the softmax's Jacobian diag(w) - w wᵀ, applied.

@@ -40,12 +40,13 @@ class ScaledDotProductAttention(Module):
 
     forward   weights = softmax(Q Kᵀ / sqrt(d_k)) where the mask is True, 0 elsewhere
               dropped = Dropout(weights),   context = dropped V
-    backward  dV = droppedᵀ dcontext,   dweights = dcontext Vᵀ times the mask of the dropout
+    backward  dV = droppedᵀ dcontext,   dweights = kept · dcontext Vᵀ / (1 - p)
               dscores = weights · (dweights - Σ dweights · weights)                   the sum over the keys
               dQ = dscores K / sqrt(d_k),   dK = dscoresᵀ Q / sqrt(d_k)
 
     Q: (B, h, T_q, d_k), K: (B, h, T_k, d_k), V: (B, h, T_k, d_v), context: (B, h, T_q, d_v);
-    mask: boolean, broadcasts to (B, h, T_q, T_k). A query that may attend to nothing gets zeros.
+    mask: boolean, broadcasts to (B, h, T_q, T_k). A query that may attend to nothing gets zeros. Dropout of the weights
+    (p, and what it `kept`) is not in the paper, though its reference implementation can do it.
     """
 
     def __init__(self, dropout: float = 0.0) -> None:

@@ -7,7 +7,8 @@ same, and so are the results, up to rounding (tests/layers/test_attention_in_blo
    them a second time from Q and K. That is one half of FlashAttention (Dao et al. 2022). The other half, blocks of
    keys with an online softmax, is not needed here, because the rows of a block are complete. The weights of a single
    block are kept. If there are several blocks, threads can share them;
-2. keys at the end that no query of a block may attend to are left out, which with a causal mask is half of all keys;
+2. keys at the end that no query of a block may attend to are left out, which with a causal mask
+   comes to nearly half of all keys in long sentences;
 3. the softmax subtracts a row's maximum only where exp would leave a safe range without it.
 """
 
@@ -65,7 +66,7 @@ class AttentionInBlocks(Module):
 
     forward   weights = softmax(Q Kᵀ / sqrt(d_k)) where the mask is True, 0 elsewhere
               dropped = Dropout(weights),   context = dropped V
-    backward  dV += droppedᵀ dcontext,   dweights = dcontext Vᵀ times the mask of the dropout
+    backward  dV += droppedᵀ dcontext,   dweights = kept · dcontext Vᵀ / (1 - p)
               dscores = weights · (dweights - Σ dweights · weights)                   the sum over the keys
               dQ = dscores K / sqrt(d_k),   dK += dscoresᵀ Q / sqrt(d_k)
 
@@ -121,7 +122,9 @@ class AttentionInBlocks(Module):
                     dropped, cache_dropout = self.dropout.forward(weights, rng)
                 else:
                     weights, cache_dropout = cache.weights, cache.dropout
-                    dropped = self.dropout.backward(weights, cache_dropout)  # it also multiplies by the mask
+                    dropped = self.dropout.backward(
+                        weights, cache_dropout
+                    )  # kept · weights / (1 - p), as in forward
                 keys = keys_of(index, weights)
                 add_or_write(dV[keys], dropped.swapaxes(-1, -2), dcontext[index], index)
                 ddropped = product(dcontext[index], V[keys].swapaxes(-1, -2))

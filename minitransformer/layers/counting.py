@@ -15,10 +15,10 @@ def from_start(ids: Array, pad_id: int) -> Array:
 
 
 def from_end(ids: Array, pad_id: int) -> Array:
-    """n - 1 - t for the t-th of n tokens: (B, T) -> (B, T, 1). The last token is at 0, as padding is."""
-    xp = array_module(ids)
-    n = (ids != pad_id).sum(1, keepdims=True)
-    return xp.maximum(n - 1 - xp.arange(ids.shape[1]), 0)[..., None]
+    """How many words follow each token: (B, T) -> (B, T, 1). The last word is at 0, as padding after it is."""
+    words = ids != pad_id
+    from_here_on = words[:, ::-1].cumsum(1)[:, ::-1]
+    return array_module(ids).maximum(from_here_on - 1, 0)[..., None]
 
 
 def from_both_ends(ids: Array, pad_id: int) -> Array:

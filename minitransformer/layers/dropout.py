@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from minitransformer import backend, kernels
 from minitransformer.backend import Array, Generator, on_gpu
-from minitransformer.errors import ConfigError
 from minitransformer.kernels import fused
 from minitransformer.module import Module
 from minitransformer.parts import in_rows
 from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import layer_inputs
+from minitransformer.validation.settings import between, require
 
 
 @fused(kernels.keep_mask, on_gpu)
@@ -41,8 +41,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float) -> None:
-        if not 0 <= p < 1:
-            raise ConfigError(f"dropout: expected a probability 0 <= p < 1, got {p}")
+        require(between(p, 0, 1), "dropout", "a probability 0 <= p < 1", p)
         self.p = min(round(p * 2**16), 2**16 - 1) / 2**16
 
     @layer_inputs

@@ -21,7 +21,7 @@ from minitransformer.products import add_product, product
 from minitransformer.validation import checked
 from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import embedding_inputs, layer_inputs
-from minitransformer.validation.settings import layer_sizes
+from minitransformer.validation.settings import layer_sizes, require
 
 
 def embedding_matrix(vocab_size: int, d_model: int, rng: Generator, dtype: DTypeLike) -> Parameter:
@@ -64,6 +64,7 @@ class Embedding(Module):
         dtype: DTypeLike = "float32",
     ) -> None:
         self.E = E or embedding_matrix(vocab_size, d_model, generator(rng), dtype)
+        require(self.E.shape == (vocab_size, d_model), "E", f"shape {(vocab_size, d_model)}", self.E.data)
         self.scale = math.sqrt(d_model) if scaled else 1.0
 
     @checked(embedding_inputs)
@@ -99,6 +100,7 @@ class OutputProjection(Module):
         dtype: DTypeLike = "float32",
     ) -> None:
         self.E = E or embedding_matrix(vocab_size, d_model, generator(rng), dtype)
+        require(self.E.shape == (vocab_size, d_model), "E", f"shape {(vocab_size, d_model)}", self.E.data)
 
     @layer_inputs
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, OutputProjectionCache]:

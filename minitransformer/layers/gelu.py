@@ -15,15 +15,14 @@ from minitransformer.validation.layers import layer_inputs
 
 
 def normal_distribution(x: Array) -> tuple[Array, Array]:
-    """Φ(x), the probability that a normal number is below x, and x · φ(x), to the last digits of x's dtype.
+    """Φ(x), the probability that a standard normal variable is below x, and x · φ(x), to within rounding of 1.
 
     φ(x) = exp(-x² / 2) / √(2π)
     Φ(x) = (1 + tanh(πx / (√2 h))) / 2 - 2h/√π · x φ(x) · Σ exp(-t²) / (2t² + x²),   t = h/2, 3h/2, 5h/2, …
 
     The sum, times h, is an integral by the midpoint rule, and tanh corrects it (Hunter and Regan 1972, for erf). The
     error that remains is about exp(-π²/h²), and the terms from t = π/h on, which are left out, are no larger. With the
-    h used here, that is a unit in the last place.
-    x may be complex, near the real axis.
+    h used here, that is a unit in the last place of 1. (NumPy has no erf.) x may be complex, near the real axis.
     """
     xp = array_module(x)
     log_eps = -math.log(xp.finfo(x.dtype).eps)
@@ -61,7 +60,7 @@ class GELUCache(NamedTuple):
 
 
 class GELU(Module):
-    """Gaussian error linear unit, as in BERT: x times the probability Φ(x) that a normal number is below x.
+    """Gaussian error linear unit, as in BERT: x times Φ(x), the standard normal distribution function.
 
     forward   y = x · Φ(x)                     elementwise, Φ(x) = (1 + erf(x / √2)) / 2
     backward  dx = dy · (Φ(x) + x · φ(x))      φ(x) = dΦ/dx = exp(-x² / 2) / √(2π)

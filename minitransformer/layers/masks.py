@@ -22,8 +22,9 @@ def padding_mask(ids: Array, pad_id: int) -> Array:
 def causal_mask(ids: Array) -> Array:
     """Position i may attend to the positions j <= i: (B, T) -> (1, 1, T, T), lower triangle True.
 
-    `ids` gives the length and the array library. The mask is a view of one array, T times True and then T - 1 times
-    False, in which each row starts one place earlier than the row above.
+    `ids` gives the length and the array library. The mask is j <= i, in memory that grows with T and not with T²: a
+    view of one array, T times True and then T - 1 times False, in which each row starts one place earlier than the row
+    above.
     """
     T = ids.shape[1]
     seen = array_module(ids).arange(2 * T - 1) < T

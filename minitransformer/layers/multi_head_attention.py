@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any, NamedTuple
 
-from minitransformer.backend import Array, DTypeLike, Generator, Seed, generator, xavier_uniform, zeros
+from minitransformer.backend import (
+    Array,
+    DTypeLike,
+    Generator,
+    Seed,
+    array_module,
+    generator,
+    xavier_uniform,
+    zeros,
+)
 from minitransformer.layers.attention_in_blocks import AttentionInBlocks, BlocksCache
 from minitransformer.layers.linear import linear, linear_backward
 from minitransformer.module import Module, Parameter
@@ -54,8 +61,9 @@ class MultiHeadAttention(Module):
         d_k, d_v = head_widths(d_model, n_heads, d_k, d_v)
         rng = generator(rng)
         self.n_heads = n_heads
-        widths = n_heads * d_k, n_heads * d_k, n_heads * d_v
-        W_Q, W_K, W_V = parts_of(xavier_uniform(rng, d_model, sum(widths), dtype), widths)
+        # three parts of one matrix, as in fairseq and PyTorch
+        W, n = xavier_uniform(rng, d_model, n_heads * (2 * d_k + d_v), dtype), n_heads * d_k
+        W_Q, W_K, W_V = (part.copy() for part in array_module(W).split(W, (n, 2 * n), axis=1))
         self.W_Q, self.W_K, self.W_V = Parameter(W_Q), Parameter(W_K), Parameter(W_V)
         self.W_O = Parameter(xavier_uniform(rng, n_heads * d_v, d_model, dtype))
         self.b_Q = Parameter(zeros((n_heads * d_k,), dtype)) if bias else None
@@ -95,12 +103,6 @@ class MultiHeadAttention(Module):
         dkey = linear_backward(merge_heads(dK), cache.key, self.W_K, self.b_K)
         dvalue = linear_backward(merge_heads(dV), cache.value, self.W_V, self.b_V)
         return dquery, dkey, dvalue
-
-
-def parts_of(W: Array, widths: Sequence[int]) -> list[Array]:
-    """Copies of the columns of W: the first widths[0], the next widths[1], and so on."""
-    ends = accumulate(widths)
-    return [W[:, end - width : end].copy() for width, end in zip(widths, ends, strict=True)]
 
 
 def split_heads(x: Array, n_heads: int) -> Array:

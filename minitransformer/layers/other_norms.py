@@ -96,7 +96,7 @@ class GroupNorm(Module):
     """Normalises groups of neighbouring features, over the positions of one sentence (Wu and He 2018).
 
     forward   x_hat = normalize(x) over position and the features of the group,   y = gamma · x_hat + beta
-              x, y: (B, T, d_model), meanwhile split into (B, T, n_groups, d_model / n_groups)
+              x, y: (B, T, d_model), split in between into (B, T, n_groups, d_model / n_groups)
     backward  dgamma = Σ dy · x_hat,   dbeta = Σ dy,   dx = normalize_backward(dy · gamma)
 
     With d_model groups this is InstanceNorm. Raises ConfigError unless n_groups divides d_model.

@@ -10,7 +10,6 @@ from minitransformer.backend import (
     DTypeLike,
     Generator,
     Seed,
-    add_rows,
     arange,
     array_module,
     generator,
@@ -19,6 +18,7 @@ from minitransformer.backend import (
     zeros,
 )
 from minitransformer.errors import InputError
+from minitransformer.layers.embedding import add_rows
 from minitransformer.module import Constant, Module, Parameter
 from minitransformer.validation import checked
 from minitransformer.validation.gradients import gradient_of_shape
@@ -68,7 +68,7 @@ def sinusoids(max_len: int, d_model: int) -> Array:
 
 
 def rows_at(table: Array, at: int | Array, T: int) -> Array:
-    """The rows of `table` at positions `at`: the position of the first of T tokens, or an array (B or 1, T, n).
+    """The rows of `table` for T tokens. `at` is the position of the first, or an array (B or 1, T, n).
 
     table[at : at + T]; or table[at[:, :, 0]] … table[at[:, :, n - 1]] side by side. Raises
     InputError if the table has fewer rows.
@@ -76,7 +76,8 @@ def rows_at(table: Array, at: int | Array, T: int) -> Array:
     if not isinstance(at, int):
         return table[at].reshape(*at.shape[:2], -1)
     if not 0 <= at <= len(table) - T:
-        raise InputError(f"expected positions up to {len(table)} (max_len), got {T} from position {at} on")
+        last = len(table) - 1
+        raise InputError(f"expected positions 0 … {last} (max_len={last + 1}), got {T} from position {at} on")
     return table[at : at + T]
 
 

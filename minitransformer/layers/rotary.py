@@ -70,8 +70,8 @@ class PlacedMask:
 
     def __getitem__(self, sentences: Array) -> PlacedMask:
         """The mask of these sentences only."""
-        key_at = self.key_at if len(self.key_at) == 1 else self.key_at[sentences]
-        return PlacedMask(self.mask[sentences], self.query_at, key_at)
+        query_at, key_at = (at if len(at) == 1 else at[sentences] for at in (self.query_at, self.key_at))
+        return PlacedMask(self.mask[sentences], query_at, key_at)
 
     def __len__(self) -> int:
         return len(self.mask)

@@ -116,8 +116,9 @@ class Transformer(Module):
         most = self.config.max_len
         max_len = as_integer("max_len", max_len, 1, most, f"1 … {most} (the model's max_len)")
         src_ids = ids_for(self.src_embedding.embedding.E, src_ids, "src_ids", most)
-        src_at, tgt_at = self.positions(src_ids, src_ids[:, :1])
-        src_mask, _, cross_mask = self.masks(src_ids, src_ids[:, :1], src_at, tgt_at)
+        first = src_ids[:, :1]  # stands for a target of one token: only its shape matters
+        src_at, tgt_at = self.positions(src_ids, first)
+        src_mask, _, cross_mask = self.masks(src_ids, first, src_at, tgt_at)
         x, _ = self.src_embedding.forward(src_ids, at=src_at)
         memory, _ = self.encoder.forward(x, src_mask, keep="nothing")
         return self.decoder.start(memory, cross_mask, max_len)

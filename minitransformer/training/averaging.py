@@ -18,7 +18,7 @@ def mean_weights(states: Iterable[Mapping[str, Array]], n: int) -> dict[str, Arr
     mean: dict[str, Array] = {}
     found = 0
     for found, state in enumerate(states, 1):
-        shapes, others = ({name: x.shape for name, x in of.items()} for of in (state, mean))
+        shapes, others = ({name: x.shape for name, x in weights.items()} for weights in (state, mean))
         if found > 1 and shapes != others:
             raise InputError(f"state {found}: expected the same names and shapes as in the states before it")
         for name, x in state.items():

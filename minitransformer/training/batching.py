@@ -134,7 +134,8 @@ def by_length(pairs: Sequence[Pair], batch_tokens: int) -> list[list[int]]:
     """Indices of `pairs` in batches of similar length and at most `batch_tokens` tokens, padding included.
 
     The number of tokens in a batch is its number of rows times the length of its longest source or target. A pair
-    that exceeds the budget is a batch of its own.
+    that exceeds the budget is a batch of its own. (A decoder alone reads source and target as one row, so its batches
+    may have twice as many.)
     """
     length = [max(len(source), len(target)) + 1 for source, target in pairs]
     batches: list[list[int]] = []

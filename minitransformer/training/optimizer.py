@@ -1,4 +1,4 @@
-"""§5.3: Adam (Kingma and Ba 2015), weight decay, and gradient clipping by the global norm."""
+"""§5.3: Adam (Kingma and Ba 2015). Not in the paper: weight decay, gradient clipping by the global norm."""
 
 from __future__ import annotations
 
@@ -103,7 +103,10 @@ class Adam:
         return {**numbers, "t": to_host(self.t), "layout": to_host(self._buffer.layout())}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Continue from the m, v and t of `state_dict`. Raises CheckpointError if they are another model's."""
+        """Continue from the m, v and t of `state_dict`. Raises CheckpointError if they are another model's.
+
+        Raises InputError if t or the layout is not made of whole numbers, 0 or more.
+        """
         if not isinstance(state, Mapping):
             raise CheckpointError(f"Adam: expected a state of names and arrays, got {describe(state)}")
         state = {name: as_array_of_numbers(name, x) for name, x in state.items()}
@@ -131,7 +134,7 @@ class Adam:
 def clip_grad_norm(model: Module, max_norm: float | None) -> float:
     """Scale all gradients so that their joint Euclidean norm is at most `max_norm`; return the norm they had before.
 
-    With max_norm=None they stay as they are. Raises InputError for a `max_norm` that is not a number above 0.
+    With max_norm=None they stay as they are. Raises InputError unless `max_norm` is above 0, and in float32.
     """
     grad = model.flatten().grad
     norm = math.sqrt(to_floats(sum_of_squares(grad))[0])

@@ -25,11 +25,12 @@ def cosine_schedule(step: int, peak: float, warmup_steps: int, steps: int, last:
 
     lr = last + (peak - last) · (1 + cos(π · t)) / 2 with t the share of the steps after warm-up that are done
     (Loshchilov and Hutter 2017). It suits runs of known length: the last steps are small enough for the weights to
-    settle.
+    settle. After the last step the rate stays at `last`. Raises InputError for a step before the first.
     """
+    step = as_integer("step", step, 1, INT64, "1 or more, since steps count from 1")
     if step <= warmup_steps:
         return peak * step / warmup_steps
-    done = (step - warmup_steps) / (steps + 1 - warmup_steps)
+    done = min((step - warmup_steps) / (steps + 1 - warmup_steps), 1)
     return last + (peak - last) * (1 + math.cos(math.pi * done)) / 2
 
 

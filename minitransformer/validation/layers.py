@@ -247,6 +247,16 @@ def softmax_inputs(scores: Array, mask: Array | None = None) -> tuple[Array, Arr
     return scores, mask
 
 
+def softmax_backward_inputs(dweights: Array, weights: Array) -> tuple[Array, Array]:
+    """Check softmax_backward: two arrays of floats, of one shape. Raises InputError otherwise."""
+    check_floats("dweights", dweights)
+    check_floats("weights", weights)
+    if dweights.shape != weights.shape:
+        expected = f"the shape of weights, {tuple(weights.shape)}"
+        raise InputError(f"dweights: expected {expected}, got {tuple(dweights.shape)}")
+    return dweights, weights
+
+
 def causal_mask_inputs(ids: Array) -> tuple[Array]:
     """Check causal_mask: ids are rows, (B, T). Raises InputError otherwise."""
     if not is_plain(ids) or ids.ndim != 2:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from minitransformer import layers
+from minitransformer.errors import InputError
 from minitransformer.layers import (
     softmax,
 )
@@ -46,3 +47,9 @@ def test_masked_softmax_does_not_underflow_when_a_hidden_score_is_huge():
     np.testing.assert_allclose(
         softmax(scores, mask)[0], [0, 1 / (1 + math.e), math.e / (1 + math.e)], rtol=1e-6
     )
+
+
+@pytest.mark.parametrize(("dweights", "weights"), [((1, 4), (3, 4)), ((3, 4), (1, 4))])
+def test_a_gradient_of_another_shape_than_the_weights_is_not_broadcast(dweights, weights):
+    with pytest.raises(InputError, match="dweights: expected the shape of weights"):
+        layers.softmax_backward(np.ones(dweights), np.ones(weights))

@@ -19,6 +19,12 @@ IDS = np.array([[7, 5, 9, 2], [4, 2, 0, 0], [2, 0, 0, 0]])
 def test_from_the_start_and_from_the_end():
     assert from_start(IDS, 0)[..., 0].tolist() == [[0, 1, 2, 3]]
     assert from_end(IDS, 0)[..., 0].tolist() == [[3, 2, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    # padding inside does not move the words before it
+    assert from_end(np.array([[0, 5, 6], [5, 0, 6], [5, 6, 7]]), 0)[..., 0].tolist() == [
+        [1, 1, 0],
+        [1, 0, 0],
+        [2, 1, 0],
+    ]
     assert from_end(IDS, 9)[..., 0].tolist() == [[2, 1, 0, 0]] + [[3, 2, 1, 0]] * 2  # where 9 is padding
 
 

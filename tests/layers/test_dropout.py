@@ -25,7 +25,7 @@ def test_nothing_is_copied_where_nothing_is_dropped():
         assert y is x and cache.kept is None and layer.backward(x, cache) is x
 
 
-@pytest.mark.parametrize("p", [-0.1, 1.0, 1.5, math.nan])
+@pytest.mark.parametrize("p", [-0.1, 1.0, 1.5, math.nan, None, "0.1"])
 def test_messages_of_dropout(p):
     message = message_of(mt.ConfigError, layers.Dropout, p)
-    assert message == f"dropout: expected a probability 0 <= p < 1, got {p}"
+    assert message == f"dropout: expected a probability 0 <= p < 1, got {p!r}"

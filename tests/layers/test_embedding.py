@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 from support import D_MODEL, T_Q, V_SRC, B, random_ids, randomise
 
 import minitransformer as mt
@@ -33,3 +34,9 @@ def test_a_tied_matrix_is_taken_as_it_is():
     E = mt.Parameter(np.ones((V_SRC, D_MODEL)))
     assert layers.Embedding(V_SRC, D_MODEL, E=E).E is E
     assert layers.OutputProjection(V_SRC, D_MODEL, E=E).E is E
+
+
+@pytest.mark.parametrize("Layer", [layers.Embedding, layers.OutputProjection])
+def test_a_matrix_of_another_size_is_refused(Layer):
+    with pytest.raises(mt.ConfigError, match=r"E: expected shape \(10, 8\), got float32 of shape \(5, 4\)"):
+        Layer(10, 8, E=mt.Parameter(np.ones((5, 4), "float32")))

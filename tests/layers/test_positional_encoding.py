@@ -85,7 +85,7 @@ def test_positions_end_with_their_table(positions, T, start):
     """A slice of it that is too short would broadcast, if it has one row, or none."""
     layer = positions(5, 4)
     assert layer.forward(np.zeros((2, 3, 4)), at=2)[0].shape == (2, 3, 4)
-    with pytest.raises(mt.InputError, match=rf"up to 5 \(max_len\), got {T} from position {start} on"):
+    with pytest.raises(mt.InputError, match=rf"0 … 4 \(max_len=5\), got {T} from position {start} on"):
         layer.forward(np.zeros((2, T, 4)), at=start)
 
 

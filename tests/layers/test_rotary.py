@@ -96,3 +96,11 @@ def test_a_mask_without_positions_or_with_those_of_other_arrays_is_refused():
             layer.forward(Q, K, V, PlacedMask(mask.mask, query_at, mask.key_at))
     with pytest.raises(mt.InputError, match="K: expected 7 positions"):
         layer.forward(Q[:1], K[:1], V[:1], mask)
+
+
+def test_a_mask_of_some_sentences_has_their_queries_and_keys():
+    rng = np.random.default_rng(8)
+    mask = PlacedMask(rng.random((3, 1, 4, 5)) < 0.5, rng.normal(size=(3, 4, 2)), rng.normal(size=(3, 5, 2)))
+    some = mask[np.array([2, 0])]
+    for name in ("mask", "query_at", "key_at"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(mask, name)[[2, 0]])

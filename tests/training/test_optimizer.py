@@ -309,7 +309,7 @@ def test_a_learning_rate_that_is_none_is_refused(lr):
 @pytest.mark.parametrize("max_norm", [0.0, -1.0, math.inf, math.nan, "1"])
 def test_a_norm_that_is_none_is_refused(max_norm):
     message = message_of(mt.InputError, mt.clip_grad_norm, Weights(16), max_norm)
-    assert message == f"max_norm: expected a number above 0, or None, got {max_norm!r}"
+    assert message == f"max_norm: expected a number above 0 that float32 can hold, or None, got {max_norm!r}"
 
 
 @pytest.mark.parametrize("missing", [("m",), ("v",), ("t",), ("m", "v", "t")])

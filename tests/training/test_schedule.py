@@ -109,3 +109,13 @@ def test_what_is_no_count_is_refused(arguments, message):
     with pytest.raises(mt.InputError) as raised:
         noam_schedule(*arguments)
     assert str(raised.value) == message
+
+
+def test_the_cosine_does_not_rise_again_after_the_last_step() -> None:
+    assert [cosine_schedule(step, 1.0, 10, 100, 0.25) for step in (101, 150, 300)] == [0.25] * 3
+
+
+@pytest.mark.parametrize("step", [0, -1, 1.5])
+def test_a_step_before_the_first_is_refused_by_the_cosine(step) -> None:
+    with pytest.raises(mt.InputError, match="step: expected 1 or more"):
+        cosine_schedule(step, 1.0, 0, 100)
