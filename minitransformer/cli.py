@@ -58,8 +58,8 @@ def _run(argv: Sequence[str] | None) -> int:
             raise
         say(_error("not enough memory; try a smaller model, or a smaller batch_tokens"))
         return EXIT_BAD_INPUT
-    except Interrupted:
-        say("Stopped and saved. Continue with the same command and --resume.")
+    except Interrupted as stopped:
+        say(str(stopped))
         return EXIT_INTERRUPTED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

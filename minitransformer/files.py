@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from minitransformer.errors import InputError
+from minitransformer.errors import ConfigError, InputError
 
 # NAME.PID.tmp: a file that process PID is writing
 TEMPORARY = re.compile(r"(.+)\.([0-9]{1,9})\.tmp", re.DOTALL)
@@ -64,10 +64,14 @@ def write_text(path: Path, text: str, new: bool = False) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line to a text file. Raises OSError if there is a link in its place."""
+    """Add a line to a text file. Raises OSError, which names `path`, if there is a link in its place."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | NOFOLLOW, 0o666)
-    with open(descriptor, "a", encoding="utf-8") as file:
-        file.write(f"{line}\n")
+    try:
+        with open(descriptor, "a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+    except OSError as error:  # a full disk
+        error.filename = str(path)
+        raise
 
 
 def open_in_place(path: Path) -> IO[bytes]:
@@ -94,6 +98,14 @@ def open_regular(path: Path) -> IO[bytes]:
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "not a file, but a folder, a pipe or a device", str(path))
     return open(path, "rb")
+
+
+def absolute(name: str, path: str) -> str:
+    """The absolute path of the file that the setting `name` gives; "" for none. Raises ConfigError for a ~ unknown."""
+    try:
+        return str(Path(path).expanduser().absolute()) if path else ""
+    except RuntimeError as error:  # ~name, for a user who has no home directory
+        raise ConfigError(f"{name}: {path}: {error}") from None
 
 
 def read_bytes(path: Path) -> bytes:

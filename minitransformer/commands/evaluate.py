@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from minitransformer.commands.common import (
     search,
     trained,
 )
+from minitransformer.errors import CheckpointError
 from minitransformer.inference.beam import check_search
 from minitransformer.runs.evaluation import held_out, measure
 from minitransformer.runs.run_folder import RunFolder
-from minitransformer.runs.weights import average_checkpoints, load_model
+from minitransformer.runs.state import digest
+from minitransformer.runs.weights import average_checkpoints, model_and_numbers
 
 
 def add(commands: Commands) -> None:
@@ -55,8 +58,13 @@ def evaluate(arguments: argparse.Namespace) -> Answer:
     """Measure a run's model on its held-out sets."""
     folder = RunFolder(arguments.folder)
     task = folder.settings().task
-    model = load_model(folder, arguments.device, arguments.weights)
+    model, numbers = model_and_numbers(folder, arguments.device, arguments.weights)
     sets = held_out(task)
+    if numbers.get("held_out", found := digest([*chain(*sets.values())])) != found:
+        raise CheckpointError(
+            f"{folder.path}: expected the held-out sequences that this run began with, got others, which it may have "
+            f"been trained on; restore its files"
+        )
     check_search(arguments.beam, arguments.alpha)
     figures = {}
     with at_work(model) as replicas:

@@ -36,9 +36,10 @@ def plot(arguments: argparse.Namespace) -> Answer:
     folder = RunFolder(arguments.folder)
     task, model = folder.settings().task, load_model(folder, weights=arguments.weights)
     figures = {"training": training_figure(folder.path.name, folder.metrics())}
-    asked = arguments.input or arguments.attention or arguments.layer or arguments.head
+    asked = arguments.input is not None or arguments.attention or arguments.layer or arguments.head
     if asked or isinstance(model, Transformer):
-        text, kinds = arguments.input or example(task), arguments.attention or KINDS
+        text = example(task) if arguments.input is None else arguments.input
+        kinds = arguments.attention or KINDS
         figures["attention"] = attention_figure(
             encoder_decoder(model), task.vocabulary, text, kinds, arguments.layer, arguments.head
         )

@@ -16,12 +16,12 @@ from minitransformer.config import TrainingConfig, TransformerConfig
 from minitransformer.errors import ConfigError
 from minitransformer.one_stack_config import OneStackConfig
 from minitransformer.parallel.ranks import Ranks
-from minitransformer.runs.interrupt import stop_on_signal
+from minitransformer.runs.interrupt import Interrupted, stop_on_signal
 from minitransformer.runs.progress import Progress
 from minitransformer.runs.run_folder import RunFolder
 from minitransformer.runs.settings import MAY_CHANGE, RunSettings
 from minitransformer.runs.trainer import Trainer
-from minitransformer.tasks import TASKS, Task
+from minitransformer.tasks import TASKS, Task, task_class
 from minitransformer.training.schedule import learning_rate
 
 RUNS = Path("runs")
@@ -76,6 +76,7 @@ def _of_one_stack() -> list[str]:
 def train(arguments: argparse.Namespace) -> Answer:
     """Train a model, or continue a run; print the figures reached, and how to try the model."""
     ranks = Ranks.of_this_job()
+    task_class(arguments.task)
     if arguments.out == "":
         raise ConfigError("--out: expected a folder, got an empty name")
     out = None if arguments.out is None else Path(arguments.out)
@@ -87,7 +88,7 @@ def train(arguments: argparse.Namespace) -> Answer:
         settings = _continued(arguments, before, folder)
         trainer = Trainer(settings, folder, arguments.device, ranks)
         trainer.resume()
-        remark = _longer(trainer, before)
+        remark = "; ".join(filter(None, [_longer(trainer, before), _divided(trainer, before)]))
     else:
         settings = settings_of(arguments)
         trainer = Trainer(settings, folder, arguments.device, ranks)
@@ -97,7 +98,11 @@ def train(arguments: argparse.Namespace) -> Answer:
     if remark:
         progress.say(remark)
     with stop_on_signal() as stop_requested:
-        result = trainer.run(progress, stop_requested)
+        try:
+            result = trainer.run(progress, stop_requested)
+        except Interrupted:
+            again = f"train {arguments.task} --resume --out {quoted(str(folder.path))}"
+            raise Interrupted(f"Stopped and saved. Continue with:  {program()} {again}") from None
     return {**result, "run": str(folder.path)}, summary(result["sets"]) + (
         f"\n{result['steps']} steps in {result['seconds']:.1f} s"
         + (f", peak memory {result['peak_memory_mb']:.0f} MB" if result["peak_memory_mb"] else "")
@@ -151,8 +156,16 @@ def _longer(trainer: Trainer, before: RunSettings) -> str:
     return line
 
 
+def _divided(trainer: Trainer, before: RunSettings) -> str:
+    """A line that says so if each step is divided among another number of processes than before."""
+    old, new = before.training.processes, trainer.settings.training.processes
+    if old == new or old is None:
+        return ""
+    return f"processes={new} instead of {old}: from here on, dropout and rounding are not those of an undisturbed run"
+
+
 def _default_folder(task: str, resume: bool) -> Path:
-    """The first free one of runs/TASK, runs/TASK-2, …, or, to resume, the one that was begun last."""
+    """The first free one of runs/TASK, runs/TASK-2, …, or, to resume, the one that was begun or changed last."""
     if not resume:
         return next(_free_folders(task))
     begun = [path for pattern in (task, f"{task}-*") for path in RUNS.glob(f"{pattern}/config.json")]

@@ -12,7 +12,7 @@ from minitransformer.errors import InputError
 from minitransformer.files import refuse_utf_16
 from minitransformer.inference.beam import Hypothesis, check_search
 from minitransformer.inference.lines import Translation, translate_lines
-from minitransformer.inference.translation import n_best, translate
+from minitransformer.inference.translation import longest_source, n_best, translate
 from minitransformer.runs.run_folder import RunFolder
 from minitransformer.runs.weights import load_model
 from minitransformer.streams import say, standard_input, write
@@ -93,7 +93,7 @@ def translate_input(arguments: argparse.Namespace) -> Answer:
             return replicas.in_shares(n_best, sources, beam, alpha)
 
         for lines in _parts_of(source):
-            found, bad = translate_lines(search, vocabulary, lines, model.config.max_len)
+            found, bad = translate_lines(search, vocabulary, lines, longest_source(model))
             stop = min(bad, default=None) if arguments.bad_lines == "stop" else None
             best = [translations[: n or 1] for translations in found[:stop]]
             answers += best if arguments.json else []

@@ -21,11 +21,12 @@ def translate_lines(
     search: Callable[[list[list[int]]], list[list[Hypothesis]]],
     vocabulary: Symbols,
     lines: Sequence[str],
-    max_len: int,
+    longest: int,
 ) -> tuple[list[list[Translation]], dict[int, str]]:
     """The translations that `search` finds for each line, the best first, and what is wrong with bad lines, by index.
 
-    A bad line, and one without words, has no translations. `search` is `n_best` of a model, and `max_len` the model's.
+    A bad line, and one without words, has no translations. `search` is `n_best` of a model, and `longest` its
+    `longest_source`.
     Bytes that are not UTF-8 come as surrogates, which `decode(errors="surrogateescape")` makes of them.
     """
     sources: dict[int, list[int]] = {}
@@ -33,7 +34,7 @@ def translate_lines(
     for i, line in enumerate(lines):
         try:
             if line.strip():
-                sources[i] = _encoded(vocabulary, line, max_len)
+                sources[i] = _encoded(vocabulary, line, longest)
         except InputError as error:
             bad[i] = str(error)
     translations: list[list[Translation]] = [[] for _ in lines]
@@ -42,13 +43,13 @@ def translate_lines(
     return translations, bad
 
 
-def _encoded(vocabulary: Symbols, line: str, max_len: int) -> list[int]:
+def _encoded(vocabulary: Symbols, line: str, longest: int) -> list[int]:
     """The ids of a line. Raises InputError if it is bad."""
     try:
         line.encode("utf-8")
     except UnicodeEncodeError:
         raise InputError("not UTF-8") from None
     ids = vocabulary.encode(line)
-    if len(ids) >= max_len:
-        raise InputError(f"expected fewer than {max_len} symbols (the model's max_len), got {len(ids)}")
+    if len(ids) > longest:
+        raise InputError(f"expected at most {longest} symbols (by the model's max_len), got {len(ids)}")
     return ids

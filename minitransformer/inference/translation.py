@@ -12,7 +12,7 @@ from minitransformer.inference.greedy import greedy_decode
 from minitransformer.models.decoder_only import DecoderOnly
 from minitransformer.models.encoder_only import EncoderOnly
 from minitransformer.models.families import Model, Writer
-from minitransformer.training.batching import BOS, EOS, PAD, by_length, make_batch
+from minitransformer.training.batching import BOS, EOS, PAD, by_length
 from minitransformer.validation.settings import INT64, as_integer, as_list
 
 BATCH_TOKENS = 4096
@@ -32,6 +32,16 @@ def translate(
         for i in source:
             as_integer("sources", i, 0, INT64, "ids")
     return [row[:-1] if row[-1:] == [EOS] else row for row in decode(model, sources, beam, alpha)]
+
+
+def longest_source(model: Model) -> int:
+    """The most ids that a source may have.
+
+    An encoder-decoder reads EOS after them. A decoder alone does, too, and what it writes, one id at least, counts.
+    """
+    return model.config.max_len - (
+        0 if isinstance(model, EncoderOnly) else 1 + isinstance(model, DecoderOnly)
+    )
 
 
 def decode(
@@ -96,12 +106,12 @@ def _batches(
     reads = isinstance(model, DecoderOnly)
     room = [max_len - (len(source) + 1) * reads for source in sources]
     if min(room, default=1) < 1:
-        expected = f"at most {max_len - 2} ids, to leave room for an answer (max_len={max_len})"
+        expected = f"at most {longest_source(model)} ids, to leave room for an answer (max_len={max_len})"
         raise InputError(f"sources: expected {expected}, got {max(map(len, sources))}")
     limits = [min(len(source) + 1 + LONGER_THAN_SOURCE, n) for source, n in zip(sources, room, strict=True)]
     for batch in by_length(pairs, tokens):
         for indices in _with_room(batch, room, limits):
-            yield indices, make_batch([pairs[i] for i in indices]).src_ids, [limits[i] for i in indices]
+            yield indices, padded([[*sources[i], EOS] for i in indices], PAD), [limits[i] for i in indices]
 
 
 def _with_room(batch: list[int], room: list[int], limits: list[int]) -> list[list[int]]:

@@ -31,7 +31,8 @@ def load_published(
 
     A BERT answers with its last hidden states, (B, T, d_model), or, with a head for masked words, with logits. In a
     folder of sentence-transformers it answers with a vector for each sentence, (B, 1, d_model), whose length is not
-    made 1. A GPT-2 answers with the logits of each next token. Dropout is 0. Files with pickles are never read.
+    made 1. A GPT-2 answers with the logits of each next token. It has no symbol for padding, so its end-of-text symbol
+    counts as padding where a prompt ends with it. Dropout is 0. Files with pickles are never read.
     Raises ConfigError for another architecture, or a setting that changes the mathematics and is not supported;
     CheckpointError for files that are missing, damaged, or of another model.
     """
@@ -61,7 +62,9 @@ def load_tokenizer(folder: str | Path) -> Any:
         raise ConfigError("tokenizer.json needs tokenizers: pip install 'minitransformer[text]'") from None
     path, _, config = _look_into(Path(folder))
     limits = path / "sentence_bert_config.json"
-    longest = _read_json(limits, dict).get("max_seq_length") if limits.exists() else None
+    sentences = _read_json(limits, dict) if limits.exists() else {}
+    supported(sentences, "do_lower_case", False)
+    longest = sentences.get("max_seq_length")
     path = path / "tokenizer.json"
     try:
         tokenizer = Tokenizer.from_file(str(path))

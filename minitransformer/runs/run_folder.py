@@ -8,6 +8,8 @@ checkpoint-N.npz     the state after step N; the last few are kept
 best.npz             the weights that did best on the validation set
 average.npz          the mean of the weights of several checkpoints, from `minitransformer average`
 result.json          the final figures, once the run has ended
+training.png         the pictures of `minitransformer plot`, and attention.png
+explain.html         the page of `minitransformer explain`
 lock                 empty; locked by the process that trains here
 
 Only files with these names are read, replaced or deleted; all others are left alone.
@@ -91,8 +93,14 @@ class RunFolder:
             raise ConfigError(f"{self.path} is a link that leads nowhere; choose another folder with --out")
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"{self.path} is a file; choose a folder with --out")
+        for name in files:
+            if os.path.lexists(self.path / name):
+                raise ConfigError(f"{self.path / name} is there already; choose another folder with --out")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot make the run folder {self.path}: {error}") from None
+        try:
             self._write_config(settings, {name: _digest(x) for name, x in files.items()}, new=True)
         except FileExistsError:
             raise
@@ -217,10 +225,11 @@ class RunFolder:
         return sorted(paths, key=lambda path: (len(path.name), path.name))
 
     def save(self, step: int, arrays: dict[str, Array], meta: dict[str, Any], keep: int = 2) -> None:
-        """Write the checkpoint of `step`, then delete all but the last `keep`, and the average of earlier ones."""
+        """Write the checkpoint of `step`, then delete all but the last `keep`, and what earlier ones gave."""
         save_checkpoint(self.path / f"checkpoint-{step:08d}.npz", arrays, meta)
         # Nothing is deleted before what replaces it is on disk.
-        (self.path / "average.npz").unlink(missing_ok=True)
+        for name in ("average.npz", "result.json"):
+            (self.path / name).unlink(missing_ok=True)
         for old in self.checkpoints()[:-keep]:
             old.unlink()
 

@@ -13,7 +13,8 @@ from minitransformer.tasks import Task, task_class
 from minitransformer.training.batching import PAD, MakeBatch, Pair
 from minitransformer.validation.settings import from_settings, one_of, require
 
-# settings of the training that may be changed while a run is stopped; only `steps` has an effect on the weights
+# settings of the training that may be changed while a run is stopped; of these only `steps` and `processes`, on which
+# the random numbers of dropout depend, have an effect on the weights
 MAY_CHANGE = (
     "steps",
     "processes",
@@ -25,7 +26,12 @@ MAY_CHANGE = (
     "patience",
 )
 # settings of the model that may differ when a run begins with another run's weights, which do not depend on them
-MAY_DIFFER = ("dropout", "dropout_on", "max_len", "random_start", "random_gaps")
+MAY_DIFFER = ("dropout", "dropout_on")
+MAY_DIFFER_UNLESS_LEARNED = (
+    "max_len",
+    "random_start",
+    "random_gaps",
+)  # of learned positions, weights have a row each
 
 
 def weights_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,12 +68,14 @@ def newest_state(
     arrays, meta = folder.load()
     numbers = asdict(RunState())
     if wrong := [name for name, x in numbers.items() if not _like(meta.get(name), x)]:
-        raise CheckpointError(f"{folder.path}: the newest checkpoint lacks a sound {', '.join(wrong)}")
+        raise CheckpointError(
+            f"{folder.checkpoints()[-1]}: lacks a sound {', '.join(wrong)}; move it away to resume from the one before"
+        )
     if "settings" in meta:  # older versions did not write them
         folder.compare(folder.checkpoints()[-1], meta["settings"], about["settings"])
     if meta["step"] > steps:
         raise CheckpointError(
-            f"{folder.path}: the newest checkpoint is of step {meta['step']:,}, beyond the run's last, {steps:,}"
+            f"{folder.path}: steps: expected {meta['step']:,} or more, which this run has done already, got {steps:,}"
         )
     if meta.get("data") != about["data"]:
         raise CheckpointError(

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from minitransformer.backend import generator, gpu_memory_mb, silent_overflow, to_floats, use_gpu
-from minitransformer.errors import CheckpointError, MinitransformerError
+from minitransformer.errors import CheckpointError, ConfigError, MinitransformerError
 from minitransformer.models.families import build
 from minitransformer.models.recompute import Keep
 from minitransformer.parallel.ranks import Ranks
@@ -22,7 +23,7 @@ from minitransformer.runs.evaluation import cross_attention_sharpness, final_set
 from minitransformer.runs.interrupt import Interrupted
 from minitransformer.runs.progress import Progress
 from minitransformer.runs.run_folder import RunFolder
-from minitransformer.runs.settings import MAY_DIFFER, RunSettings
+from minitransformer.runs.settings import MAY_DIFFER, MAY_DIFFER_UNLESS_LEARNED, RunSettings
 from minitransformer.runs.state import (
     WEIGHTS_PREFIX,
     RunState,
@@ -75,6 +76,7 @@ class Trainer:
         asked = config.processes or self._default_processes(config.accumulate * config.batch_tokens)
         # Two processes on one GPU would take turns.
         processes = max(1 if device == "cuda" else asked, self.ranks.n)
+        self.n_parts = math.ceil(processes / config.accumulate)  # of a batch
         # Recorded, so that a run resumed on other machines continues as it was.
         self.settings = replace(settings, training=replace(config, processes=processes))
         keep: Keep = "inputs" if config.recompute else "caches"
@@ -87,13 +89,17 @@ class Trainer:
         every_pair = [*self.stream.pairs(), *chain(*self.sets.values())]
         settings.check_answers(self.sets["valid"])
         longest = longest_input(every_pair, settings.make_batch)
-        self.about = {"data": digest(every_pair), "settings": settings.as_json()}
+        self.about = {
+            "data": digest(every_pair),
+            "held_out": digest([*chain(*self.sets.values())]),
+            "settings": settings.as_json(),
+        }
         self.ranks.agree({"sentence pairs": len(every_pair), "SHA-256 of their ids": self.about["data"]})
         fits = longest <= settings.model.max_len
         require(fits, "max_len", f"at least {longest} for the sequences of this task", settings.model.max_len)
         self.state = RunState()
         self.resumed = False
-        self._begun_from_another = False
+        self._newest: list[Path] = []  # the checkpoint that the run was resumed from
 
     @property
     def step(self) -> int:
@@ -126,7 +132,7 @@ class Trainer:
         keep_freed_memory()
         try:
             self.ranks.broadcast_from_root(self._begin_folder)
-            if self._begun_from_another and not self.resumed:
+            if self.settings.init and self.step == 0:
                 self.save()  # the other run may be gone when this one is resumed
             quiet = self.ranks.rank > 0
             progress = progress or Progress(self.settings.training.steps, self.step, quiet)
@@ -150,6 +156,8 @@ class Trainer:
             progress.say(
                 f"this machine has {in_words(there)}; a smaller batch_tokens, or recompute=true, takes less"
             )
+        if self.resumed and self.step == 0:
+            progress.say("no checkpoint of a step yet: this run begins with step 1")
         for remark in self.settings.task.remarks():
             progress.say(remark)
         if self.state.ended or self.step >= config.steps:
@@ -171,6 +179,10 @@ class Trainer:
             self.folder.create(self.settings)
         self.folder.claim()
         if self.resumed:
+            if self.folder.checkpoints()[-1:] != self._newest:
+                raise ConfigError(
+                    f"{self.folder.path}: another process has gone on with this run meanwhile; resume it once more"
+                )
             self.folder.complete(self.settings)
             self.folder.forget_after(self.step)
 
@@ -193,9 +205,8 @@ class Trainer:
         config = self.settings.training
         self.state.step += 1
         lr = learning_rate(self.step, self.settings.model.d_model, config)
-        n_parts = math.ceil((config.processes or 1) / config.accumulate)
         batches = [
-            part for _ in range(config.accumulate) for part in split_batch(self.stream.next(), n_parts)
+            part for _ in range(config.accumulate) for part in split_batch(self.stream.next(), self.n_parts)
         ]
         rngs = [generator(self.settings.seed, DROPOUT, self.step, i) for i in range(len(batches))]
         loss, norm = train_step(
@@ -252,6 +263,7 @@ class Trainer:
         metric = task.selection_metric
         one_of(f"selection_metric of task {task.name}", metric, valid)
         value, loss = float(valid[metric]), valid["loss"]
+        self._require_finite(**{metric: value, "loss": loss})
         if self.state.is_better(value, loss, task.larger_is_better):
             self.state.best = {"step": self.step, "value": value, "loss": loss}
             if self.folder is not None:
@@ -305,13 +317,14 @@ class Trainer:
     def begin_with(self, run: RunFolder) -> None:
         """Begin with the last weights of another run, in place of random ones.
 
-        Raises ConfigError, naming the setting, unless both models compute alike, apart from dropout, max_len and the
-        random positions of training.
+        Raises ConfigError, naming the setting, unless both models compute alike, apart from dropout and, if positions
+        are not learned, max_len and the random positions of training.
         """
         model, _ = self.ranks.broadcast_from_root(run.model_settings)
         mine = asdict(self.settings.model)
+        free = MAY_DIFFER if model.positions == "learned" else MAY_DIFFER + MAY_DIFFER_UNLESS_LEARNED
         for name, x in asdict(model).items():
-            same = name in MAY_DIFFER or mine.get(name) == x
+            same = name in free or mine.get(name) == x
             require(same, name, f"{x!r}, as in {run.path}, whose weights are to be used", mine.get(name))
         weights, _ = self.ranks.broadcast_from_root(run.load)
         try:
@@ -319,22 +332,30 @@ class Trainer:
         except CheckpointError as error:
             raise CheckpointError(f"{run.path}: {error}") from None
         self.settings = replace(self.settings, init=str(run.path.absolute()))
-        self._begun_from_another = True
 
     def resume(self) -> None:
         """Continue from the folder's newest checkpoint; from the start if there is none yet."""
-        steps = self.settings.training.steps
-        self.resumed, found = self.ranks.broadcast_from_root(
-            lambda: (
-                (False, None) if self.folder is None else (True, newest_state(self.folder, self.about, steps))
-            )
-        )
-        if self.resumed and found is None and self.settings.init:
-            raise CheckpointError(
-                f"{self.settings.init}: this run was stopped before it had saved the weights of that one; begin it anew"
-            )
+        self.resumed, self._newest, found = self.ranks.broadcast_from_root(self._newest_state)
+        if found is None and self.settings.init:  # stopped before it had saved the weights of the other run
+            try:
+                self.begin_with(RunFolder(self.settings.init))
+            except (CheckpointError, ConfigError) as error:
+                raise CheckpointError(
+                    f"this run was stopped before it had saved the weights that it begins with, and they cannot be "
+                    f"read any more ({error}); remove its folder, and begin anew"
+                ) from None
         if found is not None:
             self.state, weights, moments = found
-            self.model.load_state_dict(weights)
-            self.optimizer.load_state_dict(moments)
+            try:
+                self.model.load_state_dict(weights)
+                self.optimizer.load_state_dict(moments)
+            except CheckpointError as error:
+                raise CheckpointError(f"{self._newest[0]}: {error}") from None
             self.stream.epoch, self.stream.index = self.state.epoch, self.state.index
+
+    def _newest_state(self) -> tuple[bool, list[Path], Any]:
+        """Whether there is a folder, its newest checkpoint, and the state in it."""
+        if self.folder is None:
+            return False, [], None
+        newest = self.folder.checkpoints()[-1:]
+        return True, newest, newest_state(self.folder, self.about, self.settings.training.steps)

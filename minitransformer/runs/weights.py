@@ -21,11 +21,16 @@ def load_model(run: RunFolder | str | Path, device: str = "cpu", weights: str = 
     Raises CheckpointError if they are not there or damaged.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
+    return model_and_numbers(folder, device, weights)[0]
+
+
+def model_and_numbers(folder: RunFolder, device: str, weights: str) -> tuple[Model, dict[str, Any]]:
+    """The model that `load_model` returns, and the numbers that are stored beside its weights."""
     config, dtype = folder.model_settings()
-    arrays, _ = folder.load(weights)
+    arrays, numbers = folder.load(weights)
     model = build(config, NoDraws(), dtype, device)
     model.load_state_dict(below(WEIGHTS_PREFIX, arrays))
-    return model
+    return model, numbers
 
 
 def average_checkpoints(folder: RunFolder, n: int = 5) -> list[int]:
@@ -43,9 +48,13 @@ def average_checkpoints(folder: RunFolder, n: int = 5) -> list[int]:
             f"a larger keep_checkpoints"
         )
     mean, metas = mean_of_checkpoints(folder, paths)
+    if folder.checkpoints()[-n:] != paths:
+        raise CheckpointError(
+            f"{folder.path}: a training has saved another checkpoint meanwhile; average again"
+        )
     weights = {f"{WEIGHTS_PREFIX}{name}": x.astype(dtype) for name, x in mean.items()}
     steps = [meta["step"] for meta in metas]
-    about = {name: metas[-1][name] for name in ("settings", "data") if name in metas[-1]}
+    about = {name: metas[-1][name] for name in ("settings", "data", "held_out") if name in metas[-1]}
     folder.save_weights("average", weights, {"steps": steps} | about)
     return steps
 

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from minitransformer.backend import Generator
-from minitransformer.errors import CheckpointError, ConfigError, InputError
-from minitransformer.files import read_text
+from minitransformer.errors import CheckpointError, InputError
+from minitransformer.files import absolute, read_text
 from minitransformer.tasks.task import Task
 from minitransformer.tasks.vocabulary import SPECIALS, Characters
 from minitransformer.training.batching import MakeBatch, Pair, aligned_batch
@@ -69,11 +69,8 @@ class Chars(Task):
         check_types(self)
         for name in ("block", "epoch_size"):
             check_size(name, getattr(self, name))
-        try:  # a run can be continued, and measured, from anywhere
-            path = str(Path(self.text).expanduser().absolute()) if self.text else ""
-        except RuntimeError as error:  # ~name, for a user who has no home directory
-            raise ConfigError(f"text: {self.text}: {error}") from None
-        object.__setattr__(self, "text", path)
+        # a run can be continued, and measured, from anywhere
+        object.__setattr__(self, "text", absolute("text", self.text))
 
     @cached_property
     def vocabulary(self) -> Characters:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from minitransformer.backend import Generator
-from minitransformer.renamed import warn_renamed
 from minitransformer.tasks.vocabulary import Symbols
 from minitransformer.training.batching import MakeBatch, Pair, joined_batch, make_batch
 
@@ -35,11 +34,6 @@ class Task(ABC):
     # settings in which a model of another family departs from `model`
     model_of_family: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     training: ClassVar[Mapping[str, Any]] = {}
-
-    def __init_subclass__(cls) -> None:
-        if "best_by" in vars(cls):
-            warn_renamed(f"{cls.__name__}.best_by", "selection_metric", stacklevel=4)
-            cls.selection_metric = vars(cls)["best_by"]
 
     @property
     @abstractmethod

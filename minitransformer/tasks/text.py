@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 
 from minitransformer.backend import Generator
 from minitransformer.errors import CheckpointError, ConfigError, InputError
+from minitransformer.files import absolute
 from minitransformer.tasks.parallel_text import BadLine, SentencePair, first_of, read_parallel
 from minitransformer.tasks.subwords import Subwords
 from minitransformer.tasks.task import Task
@@ -75,7 +76,7 @@ class Text(Task):
                 bool(getattr(self, name)), name, "the path of a file (--set NAME=PATH)", getattr(self, name)
             )
         for name in FILES:  # a run can be continued, and measured, from anywhere
-            object.__setattr__(self, name, _absolute(name, getattr(self, name)))
+            object.__setattr__(self, name, absolute(name, getattr(self, name)))
         both = bool(self.test_src) == bool(self.test_tgt)
         require(both, "test_src, test_tgt", "both, or neither", [self.test_src, self.test_tgt])
         check_size("vocab_size", self.vocab_size)
@@ -186,10 +187,3 @@ def sacrebleu() -> Any:
     except ImportError:
         raise ConfigError("task 'text' needs SacreBLEU: pip install 'minitransformer[text]'") from None
     return sacrebleu.metrics
-
-
-def _absolute(name: str, path: str) -> str:
-    try:
-        return str(Path(path).expanduser().absolute()) if path else ""
-    except RuntimeError as error:  # ~name, for a user who has no home directory
-        raise ConfigError(f"{name}: {path}: {error}") from None

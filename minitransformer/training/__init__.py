@@ -1,6 +1,5 @@
-"""§5: the loss, the optimiser, the schedule, and batching."""
+"""§5: the loss, the optimizer, the schedule, and batching; §6.1: averaging."""
 
-from minitransformer.renamed import old_names
 from minitransformer.training.averaging import mean_weights
 from minitransformer.training.batching import (
     BOS,
@@ -34,21 +33,3 @@ __all__ = [
     "noam_schedule",
     "split_batch",
 ]
-
-__getattr__ = old_names(
-    __name__,
-    {
-        "Ranks": "minitransformer.parallel.Ranks",
-        "Replicas": "minitransformer.parallel.Replicas",
-        "RunFolder": "minitransformer.runs.RunFolder",
-        "RunSettings": "minitransformer.runs.RunSettings",
-        "Trainer": "minitransformer.runs.Trainer",
-        "average_checkpoints": "minitransformer.runs.average_checkpoints",
-        "evaluate": "minitransformer.runs.evaluate",
-        "load_model": "minitransformer.runs.load_model",
-        "processes_that_pay": "minitransformer.parallel.default_processes",
-        "shared": "minitransformer.training.split_batch",
-        "train_step": "minitransformer.parallel.train_step",
-        "translate": "minitransformer.inference.translate",
-    },
-)

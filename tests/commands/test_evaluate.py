@@ -2,7 +2,7 @@
 
 import json
 
-from command_line import call, contents, the_object
+from command_line import assert_refused, call, contents, the_object
 from learning_runs import TINY
 
 import minitransformer as mt
@@ -20,6 +20,16 @@ def test_evaluate_measures_the_checkpoint_again(capsys, run):
     out, err = capsys.readouterr()
     assert f"{answer['sets']['test']['exact_match']:.2%}" in out and err == ""
     assert contents(run) == before
+
+
+def test_other_sequences_than_the_run_was_to_be_measured_on_are_refused(capsys, chars_run, tmp_path):
+    path = json.loads((chars_run / "config.json").read_text())["task_settings"]["text"]
+    other = tmp_path / "other.txt"
+    other.write_bytes("ab cd\r\nefé\n".encode() * 40)
+    config = (chars_run / "config.json").read_text()
+    assert call("evaluate", chars_run) == 0
+    (chars_run / "config.json").write_text(config.replace(path, str(other)))
+    assert_refused(capsys, tmp_path, ["evaluate", chars_run], str(chars_run), "held-out sequences", "restore")
 
 
 def test_the_command_averages_and_evaluates(tmp_path, capsys):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from command_line import PROGRAM, TINY, assert_refused, call, contents, the_object
+from command_line import PROGRAM, TINY, TINY_CHARS, assert_refused, call, contents, the_object
 
 import minitransformer as mt
 from minitransformer.commands.common import quoted
@@ -213,7 +213,41 @@ def test_a_run_that_ended_early_needs_another_reason_to_end(capsys, tmp_path):
 
 def test_steps_that_have_been_done_are_not_undone(capsys, run, tmp_path):
     arguments = ["train", "copy", "--out", run, "--resume", "--set", "steps=9"]
-    assert_refused(capsys, tmp_path, arguments, "step 12", "beyond", "9")
+    assert_refused(capsys, tmp_path, arguments, "12 or more", "done already", "9")
+
+
+def test_a_step_that_is_divided_anew_is_said(capsys, tmp_path):
+    """Each part of a step draws its own dropout, so the weights are others from there on."""
+    out = tmp_path / "run"
+    assert call("train", "copy", "--json", "--out", out, "--set", *TINY, "processes=2") == 0
+    capsys.readouterr()
+    longer = ["train", "copy", "--out", out, "--resume", "--set", "steps=14"]
+    assert call(*longer, "processes=2") == 0
+    assert "processes" not in capsys.readouterr().err
+    assert call(*longer[:-1], "steps=16", "processes=1") == 0
+    assert "16 steps instead of 14; processes=1 instead of 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", ["", "/copy", "coppy"])
+def test_resume_of_no_task_is_refused(capsys, tmp_path, monkeypatch, task):
+    monkeypatch.chdir(tmp_path)
+    assert_refused(capsys, tmp_path, ["train", task, "--resume"], "task", "copy")
+
+
+def test_a_folder_that_cannot_be_made_is_refused(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").symlink_to(tmp_path / "nowhere")  # a disk that is not there
+    for more in ([], ["--out", "runs/x"]):
+        assert_refused(
+            capsys, tmp_path, ["train", "copy", *more, "--set", *TINY], "cannot make the run folder"
+        )
+
+
+def test_a_file_with_the_name_of_the_tasks_vocabulary_is_not_overwritten(capsys, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "characters.txt").write_text("my notes")
+    arguments = ["train", "chars", "--out", tmp_path / "run", "--set", *TINY_CHARS]
+    assert_refused(capsys, tmp_path, arguments, "characters.txt is there already")
 
 
 def test_an_empty_name_is_no_folder(capsys, tmp_path, monkeypatch):
@@ -284,7 +318,35 @@ def test_a_run_begins_with_the_weights_and_settings_of_another(capsys, run, tmp_
     # and what was killed before these weights were saved does not begin with random ones
     for path in out.glob("checkpoint-*.npz"):
         path.unlink()
-    assert_refused(capsys, tmp_path, ["train", "copy", "--out", out, "--resume"], "begin it anew")
+    assert_refused(capsys, tmp_path, ["train", "copy", "--out", out, "--resume"], str(run), "begin anew")
+
+
+def test_a_run_that_was_killed_before_it_had_the_weights_of_another_takes_them_when_resumed(run, tmp_path):
+    for name in ("whole", "killed"):
+        arguments = ["train", "copy", "--json", "--out", tmp_path / name, "--init", run]
+        assert call(*arguments, "--set", *TRAINING, "steps=5") == 0
+    whole, killed = (mt.RunFolder(tmp_path / name) for name in ("whole", "killed"))
+    for path in [*killed.checkpoints(), killed.path / "best.npz", killed.path / "metrics.jsonl"]:
+        path.unlink()
+    assert call("train", "copy", "--json", "--out", killed.path, "--resume") == 0
+    assert all((x == whole.load()[0][name]).all() for name, x in killed.load()[0].items())
+
+
+def test_learned_positions_are_taken_over_with_as_many_rows(capsys, tmp_path):
+    settings = [pair for pair in TINY if not pair.startswith("max_len")]
+    learned = ["--set", *settings, "positions=learned", "max_len=16"]
+    assert call("train", "copy", "--json", "--out", tmp_path / "run", *learned) == 0
+    arguments = [
+        "train",
+        "copy",
+        "--out",
+        tmp_path / "new",
+        "--init",
+        tmp_path / "run",
+        "--set",
+        "max_len=20",
+    ]
+    assert_refused(capsys, tmp_path, arguments, "max_len", "16", "20")
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(translate_run, tmp_path, how)
     [
         (b"the house falls\na \xff b\n", "line 2: not UTF-8"),
         (b"\n\nthe houze falls\n", "line 3: unknown symbol 'houze'"),
-        (b"the " * 17, "line 1: expected fewer than 16 symbols (the model's max_len), got 17"),
+        (b"the " * 17, "line 1: expected at most 15 symbols (by the model's max_len), got 17"),
     ],
     ids=["not UTF-8", "unknown", "too long"],
 )

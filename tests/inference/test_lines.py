@@ -17,25 +17,25 @@ def backwards(sources: list[list[int]]) -> list[list[Hypothesis]]:
 
 
 def test_each_line_has_what_was_found_for_it_and_a_line_without_words_has_nothing():
-    found, bad = translate_lines(backwards, WORDS, ["a b c", "", "c", " \t "], max_len=4)
+    found, bad = translate_lines(backwards, WORDS, ["a b c", "", "c", " \t "], longest=3)
     assert bad == {} and found == [
         [Translation("c b a", -3), Translation("a b c", -9)],
         [],
         [Translation("c", -1), Translation("c", -9)],
         [],
     ]
-    assert translate_lines(backwards, WORDS, [], max_len=4) == ([], {})
+    assert translate_lines(backwards, WORDS, [], longest=3) == ([], {})
 
 
 @pytest.mark.parametrize(
     ("line", "what"),
     [
         ("a d", "unknown symbol 'd'"),
-        ("a b c a", "expected fewer than 4 symbols (the model's max_len), got 4"),
+        ("a b c a", "expected at most 3 symbols (by the model's max_len), got 4"),
         ("a \udcff b", "not UTF-8"),
     ],
 )
 def test_a_bad_line_has_nothing_and_the_others_what_was_found(line, what):
-    found, bad = translate_lines(backwards, WORDS, ["a", line, "b"], max_len=4)
+    found, bad = translate_lines(backwards, WORDS, ["a", line, "b"], longest=3)
     assert list(bad) == [1] and bad[1].startswith(what)
     assert [[x.text for x in best] for best in found] == [["a", "a"], [], ["b", "b"]]

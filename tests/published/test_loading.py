@@ -252,6 +252,12 @@ def test_the_tokenizer_pads_to_the_longest_of_a_batch_and_cuts_where_the_folder_
     assert ids == [[1, 2, 3], [5, 7, 0]]
 
 
+def test_a_tokenizer_that_would_have_to_lower_the_case_is_refused(with_tokenizer):
+    (with_tokenizer / "sentence_bert_config.json").write_text('{"max_seq_length": 3, "do_lower_case": true}')
+    with pytest.raises(mt.ConfigError, match="do_lower_case: expected False"):
+        load_tokenizer(with_tokenizer)
+
+
 def test_a_missing_or_damaged_tokenizer_is_refused(with_tokenizer):
     limits = with_tokenizer / "sentence_bert_config.json"
     limits.write_text('{"max_seq_length": "many"}')

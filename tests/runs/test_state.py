@@ -26,6 +26,24 @@ def test_a_run_whose_data_have_changed_is_not_continued(tmp_path, monkeypatch):
         resumed_run(tmp_path / "run")
 
 
+def test_of_two_that_resume_a_run_the_one_that_began_from_an_older_state_is_refused(tmp_path):
+    trainer = new_run(tmp_path / "run")
+    with pytest.raises(Interrupted):
+        trainer.run(stop_requested=lambda: trainer.step == 3)
+    late, early = resumed_run(tmp_path / "run"), resumed_run(tmp_path / "run")
+    early.run()
+    with pytest.raises(mt.ConfigError, match="another process has gone on with this run meanwhile"):
+        late.run()
+    assert early.folder.metrics()[-1]["step"] == 13
+
+
+def test_a_figure_that_is_not_finite_ends_the_run(tmp_path, monkeypatch):
+    """It could neither be compared nor resumed from."""
+    monkeypatch.setattr(Sort, "figures", lambda *given: {"exact_match": float("nan")})
+    with pytest.raises(mt.MinitransformerError, match="step 5: exact_match nan"):
+        new_run(tmp_path / "run").run()
+
+
 @pytest.mark.parametrize("missing", ["adam.m", "adam.t", "model.encoder.layers.0.self_attention.W_Q"])
 def test_a_checkpoint_that_lacks_an_array_is_refused(tmp_path, missing):
     trainer = new_run(tmp_path / "run")
@@ -41,7 +59,7 @@ def test_a_checkpoint_that_lacks_a_number_is_refused(tmp_path):
     trainer = new_run(tmp_path / "run")
     trainer.run()
     arrays, meta = trainer.folder.load()
-    for name in meta.keys() - {"settings"}:  # which older versions did not write
+    for name in meta.keys() - {"settings", "held_out"}:  # which older versions did not write
         trainer.folder.save(13, arrays, {key: value for key, value in meta.items() if key != name})
         with pytest.raises(mt.CheckpointError, match=name):
             resumed_run(tmp_path / "run")
@@ -128,7 +146,9 @@ def test_a_checkpoint_beyond_the_last_step_is_refused(tmp_path):
     trainer.run()
     arrays, meta = trainer.folder.load()
     trainer.folder.save(9999, arrays, {**meta, "step": 9999})
-    with pytest.raises(mt.CheckpointError, match=r"step 9,999, beyond the run's last, \d+$"):
+    with pytest.raises(
+        mt.CheckpointError, match=r"steps: expected 9,999 or more, which this run has done already, got \d+$"
+    ):
         resumed_run(tmp_path / "run")
 
 

@@ -5,7 +5,9 @@ import pytest
 from learning_runs import trained
 
 import minitransformer as mt
+from minitransformer.runs import weights
 from minitransformer.runs.checkpoint import load_checkpoint
+from minitransformer.runs.weights import mean_of_checkpoints
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -54,6 +56,27 @@ def test_an_average_does_not_outlive_the_next_checkpoint(tmp_path):
     assert (tmp_path / "run" / "average.npz").exists()
     trainer.save()
     assert not (tmp_path / "run" / "average.npz").exists()
+
+
+def test_an_average_of_checkpoints_that_are_no_longer_the_last_is_not_written(tmp_path, monkeypatch):
+    trainer = trained(tmp_path / "run")
+
+    def meanwhile(*given):
+        trainer.state.step += 1
+        trainer.save()
+        return mean_of_checkpoints(*given)
+
+    monkeypatch.setattr(weights, "mean_of_checkpoints", meanwhile)
+    with pytest.raises(mt.CheckpointError, match="average again"):
+        mt.average_checkpoints(trainer.folder, 2)
+    assert not (tmp_path / "run" / "average.npz").exists()
+
+
+def test_the_figures_of_a_run_do_not_outlive_its_next_checkpoint(tmp_path):
+    trainer = trained(tmp_path / "run")
+    trainer.state.step += 1
+    trainer.save()
+    assert not (tmp_path / "run" / "result.json").exists()
 
 
 def test_checkpoints_of_different_models_have_no_average(tmp_path):
