@@ -21,7 +21,7 @@ def test_plot_draws_into_the_run(capsys, run):
     assert capsys.readouterr().out.splitlines() == list(answer.values())
 
 
-@pytest.mark.parametrize("text", ["3 99 4", " ".join(["3"] * 40)], ids=["unknown", "too long"])
+@pytest.mark.parametrize("text", ["3 99 4", " ".join(["3"] * 40), ""], ids=["unknown", "too long", "empty"])
 def test_what_plot_cannot_use_is_refused_before_anything_is_drawn(capsys, run, tmp_path, text):
     pytest.importorskip("matplotlib")
     assert_refused(capsys, tmp_path, ["plot", run, "--input", text])

@@ -225,7 +225,22 @@ def test_a_step_that_is_divided_anew_is_said(capsys, tmp_path):
     assert call(*longer, "processes=2") == 0
     assert "processes" not in capsys.readouterr().err
     assert call(*longer[:-1], "steps=16", "processes=1") == 0
-    assert "16 steps instead of 14; processes=1 instead of 2" in capsys.readouterr().err
+    assert "processes=1 instead of 2: from here on" in capsys.readouterr().err
+
+
+def test_a_run_that_was_stopped_says_how_to_go_on(capsys, tmp_path, monkeypatch):
+    def stopped(*given):
+        raise mt.runs.Interrupted
+
+    out = tmp_path / "my run"
+    with monkeypatch.context() as patch:
+        patch.setattr(mt.Trainer, "_train", stopped)
+        assert call("train", "copy", "--out", out, "--set", *TINY) == 130
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("Stopped and saved.")
+    words = shlex.split(line.partition("Continue with:")[2])
+    assert call(*words[words.index("train") :]) == 0
+    assert mt.RunFolder(out).metrics()[-1]["step"] == 12
 
 
 @pytest.mark.parametrize("task", ["", "/copy", "coppy"])

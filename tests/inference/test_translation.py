@@ -150,6 +150,7 @@ def test_a_decoder_alone_answers_after_the_source_its_end_and_a_start(beam):
 def test_a_source_that_leaves_a_decoder_alone_no_room_is_refused():
     """max_len=17: 15 ids, an end, a start."""
     model = one_stack_model("decoder-only", 5)
+    assert translation_module.longest_source(model) == 15
     for beam in (1, 2):
         assert len(mt.translate(model, [[3] * 15], beam)[0]) <= 1
         for n in (16, 17, 40):
@@ -179,5 +180,6 @@ def test_an_encoder_alone_answers_with_the_likeliest_symbols(monkeypatch, tokens
         found = translation_module.n_best(model, sources, beam)
         assert [[h.ids for h in one] for one in found] == [[[*answer, EOS]] for answer in expected]
         np.testing.assert_allclose([one[0].score for one in found], scores, rtol=1e-9)
+    assert translation_module.longest_source(model) == 17
     with pytest.raises(mt.InputError, match="expected at most max_len=17 tokens, got 18"):
         mt.translate(model, [[3] * 18])
