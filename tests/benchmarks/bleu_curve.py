@@ -1,8 +1,8 @@
 """How BLEU grows with the number of updates: what the checkpoints of a run of task text translate like.
 
-    python tests/benchmarks/bleu_curve.py RUN [--last N] [--beam K] [--alpha A] [--every M] [--figure FILE]
+    python tests/benchmarks/bleu_curve.py RUN... [--last N] [--beam K] [--alpha A] [--every M] [--figure FILE]
 
-For every M-th checkpoint of the run that is still there (train with a large keep_checkpoints): the wall-clock time of
+For every M-th checkpoint of each run that is still there (train with a large keep_checkpoints): the wall-clock time of
 the training until then, evaluations and checkpoints included, the greedy BLEU of its weights on the validation set as
 the run noted it, and the BLEU of the mean of the last N checkpoints' weights on the test set, with a beam of K.
 """
@@ -49,23 +49,24 @@ def rows(folder: mt.RunFolder, last: int, beam: int, alpha: float, every: int) -
             }
 
 
-def draw(found: list[dict[str, Any]], metrics: list[dict[str, Any]], label: str, path: Path) -> None:
-    """BLEU over updates."""
+def draw(found: dict[str, list[dict[str, Any]]], label: str, path: Path) -> None:
+    """BLEU over updates, a line for each run."""
     from minitransformer.figures import save
     from minitransformer.figures.canvas import new_figure
 
-    noted = [record for record in metrics if "valid" in record]
     figure = new_figure(7, 4)
     panel = figure.subplots()
-    panel.plot(
-        [r["step"] for r in noted],
-        [r["valid"]["bleu"] for r in noted],
-        marker=".",
-        label="validation set, greedy, the weights as they are",
-    )
-    panel.plot(
-        [r["step"] for r in found], [r["test_bleu"] for r in found], marker="o", label=f"test set, {label}"
-    )
+    for i, (run, of_run) in enumerate(found.items()):
+        noted = [record for record in mt.RunFolder(run).metrics() if "valid" in record]
+        valid, test = [record["valid"]["bleu"] for record in noted], [row["test_bleu"] for row in of_run]
+        panel.plot(
+            [record["step"] for record in noted], valid, color="C0", marker=".", linewidth=1,
+            label=None if i else "validation set, greedy, the weights as they are",
+        )  # fmt: skip
+        panel.plot(
+            [row["step"] for row in of_run], test, color="C1", marker="o", markersize=4, linewidth=1,
+            label=None if i else f"test set, {label}",
+        )  # fmt: skip
     panel.set_xlabel("updates")
     panel.set_ylabel("BLEU")
     panel.grid(alpha=0.3)
@@ -75,25 +76,26 @@ def draw(found: list[dict[str, Any]], metrics: list[dict[str, Any]], label: str,
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("run", type=Path)
+    options.add_argument("runs", nargs="+", metavar="RUN")
     options.add_argument("--last", type=int, default=10)
     options.add_argument("--beam", type=int, default=5)
     options.add_argument("--alpha", type=float, default=0.6)
     options.add_argument("--every", type=int, default=1)
     options.add_argument("--figure", type=Path)
     chosen = options.parse_args()
-    folder, found = mt.RunFolder(chosen.run), []
-    print(f"{'step':>6} {'minutes':>8} {'valid, greedy':>14} {'test, average, beam':>20}")
-    for row in rows(folder, chosen.last, chosen.beam, chosen.alpha, chosen.every):
-        found.append(row)
-        print(
-            "{step:>6} {minutes:>8.1f} {valid_greedy_bleu:>14.2f} {test_bleu:>20.2f}".format(**row),
-            flush=True,
-        )
-        if chosen.json:
-            chosen.json.write_text(json.dumps(found, indent=1))
+    found: dict[str, list[dict[str, Any]]] = {run: [] for run in chosen.runs}
+    for run in found:
+        print(f"{run}\n{'step':>6} {'minutes':>8} {'valid, greedy':>14} {'test, average, beam':>20}")
+        for row in rows(mt.RunFolder(run), chosen.last, chosen.beam, chosen.alpha, chosen.every):
+            found[run].append(row)
+            print(
+                "{step:>6} {minutes:>8.1f} {valid_greedy_bleu:>14.2f} {test_bleu:>20.2f}".format(**row),
+                flush=True,
+            )
+            if chosen.json:
+                chosen.json.write_text(json.dumps(found, indent=1))
     if chosen.figure:
-        draw(found, folder.metrics(), f"beam {chosen.beam}, mean of {chosen.last} checkpoints", chosen.figure)
+        draw(found, f"beam {chosen.beam}, mean of {chosen.last} checkpoints", chosen.figure)
 
 
 if __name__ == "__main__":
