@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -128,8 +130,6 @@ def test_keep_mask_takes_four_decisions_from_each_number(n):
 
 
 def test_without_a_gpu_cuda_is_refused_in_one_line(monkeypatch):
-    import sys
-
     monkeypatch.setitem(sys.modules, "cupy", None)  # import cupy raises ImportError
     with pytest.raises(
         mt.ConfigError,
@@ -140,8 +140,6 @@ def test_without_a_gpu_cuda_is_refused_in_one_line(monkeypatch):
 
 @pytest.mark.parametrize("name", ["int64", "float16", "bool", "flot32", None, object])
 def test_only_dtypes_that_carry_gradients_are_taken(name):
-    if name is None:
-        name = "nothing"
     with pytest.raises(mt.ConfigError, match="dtype: expected 'float32', 'float64' or a complex type, got"):
         backend.dtype_of(name)
 
@@ -150,3 +148,23 @@ def test_windows_are_a_view():
     x = np.arange(7)
     rows = backend.windows(x, 3)
     assert rows.tolist() == [[i, i + 1, i + 2] for i in range(5)] and np.shares_memory(rows, x)
+
+
+class CUDARuntimeError(RuntimeError):
+    pass
+
+
+def no_driver():
+    raise CUDARuntimeError("no driver")
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(lambda: 0, "no GPU found"), (no_driver, "no usable GPU (no driver)")]
+)
+def test_cupy_without_a_gpu_is_refused(monkeypatch, count, said):
+    runtime = SimpleNamespace(getDeviceCount=count, CUDARuntimeError=CUDARuntimeError)
+    cupy = SimpleNamespace(cuda=SimpleNamespace(runtime=runtime), ndarray=type("ndarray", (), {}))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    with pytest.raises(mt.ConfigError) as raised:
+        backend.device_module("cuda")
+    assert said in str(raised.value)

@@ -1,5 +1,6 @@
 """The command line as a whole: help, and one clear line for whatever no command can use."""
 
+import io
 import json
 import subprocess
 import sys
@@ -155,3 +156,16 @@ def test_a_run_without_a_checkpoint_is_refused(capsys, run, tmp_path, command):
 )
 def test_arguments_that_do_not_parse_are_refused_in_one_line(capsys, tmp_path, arguments):
     assert_refused(capsys, tmp_path, arguments)
+
+
+@pytest.mark.parametrize("weights", ["best", "average"])
+@pytest.mark.parametrize("command", ["evaluate", "decode", "translate", "plot", "explain"])
+def test_every_command_uses_the_weights_that_it_is_told_to(run, monkeypatch, command, weights):
+    if command == "plot":
+        pytest.importorskip("matplotlib")
+    assert call("average", run) == 0
+    loaded, load = [], mt.RunFolder.load
+    monkeypatch.setattr(mt.RunFolder, "load", lambda self, *which: loaded.append(which) or load(self, *which))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"3 1\n")))
+    assert call(command, run, *["3 1"] * (command == "decode"), "--weights", weights) == 0
+    assert loaded == [(weights,)]

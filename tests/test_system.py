@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -42,3 +44,11 @@ def test_the_memory_of_the_process_that_started_this_one_does_not_count():
     code = "from minitransformer.system import peak_memory_mb; print(peak_memory_mb())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 10 < float(done.stdout) < large.nbytes / 1e6 < system.peak_memory_mb()
+
+
+@pytest.mark.skipif(not hasattr(os, "sysconf"), reason="Windows says it otherwise")
+@pytest.mark.parametrize(("limit", "mb"), [("1000000\n", 1.0), ("max\n", None)])
+def test_the_limit_of_a_control_group_counts(monkeypatch, limit, mb):
+    monkeypatch.setattr(system, "open", lambda path: io.StringIO(limit), raising=False)
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e6
+    assert system.memory_mb() == (whole if mb is None else mb)

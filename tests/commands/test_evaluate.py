@@ -7,6 +7,7 @@ from learning_runs import TINY
 
 import minitransformer as mt
 from minitransformer import cli
+from minitransformer.commands import evaluate, translate
 
 
 def test_evaluate_measures_the_checkpoint_again(capsys, run):
@@ -51,3 +52,12 @@ def test_the_command_averages_and_evaluates(tmp_path, capsys):
     pairs = task.evaluation_sets(mt.backend.generator(0))["test"]
     right = [mt.translate(model, [source], beam=3)[0] == list(target) for source, target in pairs]
     assert found["average"]["exact_match"] == sum(right) / 9
+
+
+def test_evaluate_and_decode_search_as_they_are_told_to(run, monkeypatch):
+    given, measure = [], evaluate.measure
+    monkeypatch.setattr(evaluate, "measure", lambda *a: given.append(a[4:]) or measure(*a))
+    monkeypatch.setattr(translate, "translate", lambda *a: given.append(a[2:]) or [[3]])
+    for command in (["evaluate", run], ["decode", run, "3 1"]):
+        assert call(*command, "--beam", "3", "--alpha", "0.9") == 0
+    assert given == [(3, 0.9)] * 3  # "valid", "test", decode

@@ -92,3 +92,14 @@ def test_a_wrong_gradient_in_ones_own_file_is_status_1_and_a_wrong_file_status_2
     assert answer["worst"]["complex"] is None and answer["layers"][0]["central"] < 1e-8
     assert main(["gradcheck", "own.py:none"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_what_is_left_out_is_counted(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(
+        "import numpy as np\n"
+        "x = np.array([0.0, 1.0, -2.0])\n"
+        "kink = (np.abs, lambda dy, x: dy * np.sign(x), x)\n"
+    )
+    assert main(["gradcheck", "own.py:kink"]) == 0
+    assert "ok  (1 left out)" in capsys.readouterr().out

@@ -347,6 +347,15 @@ def test_a_run_that_was_killed_before_it_had_the_weights_of_another_takes_them_w
     assert all((x == whole.load()[0][name]).all() for name, x in killed.load()[0].items())
 
 
+def test_positions_that_are_not_learned_may_differ(run, tmp_path):
+    more = [pair for pair in TRAINING if not pair.startswith(("max_len", "steps", "warmup"))]
+    changes = ["steps=1", "warmup_steps=1", "max_len=20", "random_start=2", "random_gaps=3"]
+    out = tmp_path / "new"
+    assert call("train", "copy", "--json", "--out", out, "--init", run, "--set", *more, *changes) == 0
+    model = mt.RunFolder(out).settings().model
+    assert (model.max_len, model.random_start, model.random_gaps) == (20, 2, 3)
+
+
 def test_learned_positions_are_taken_over_with_as_many_rows(capsys, tmp_path):
     settings = [pair for pair in TINY if not pair.startswith("max_len")]
     learned = ["--set", *settings, "positions=learned", "max_len=16"]

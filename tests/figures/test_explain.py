@@ -9,6 +9,7 @@ from drawn_models import TASK, model_that_ends, random_model
 
 import minitransformer as mt
 from minitransformer.figures import explain
+from minitransformer.figures.boxes import steps_of
 from minitransformer.figures.recording import record
 
 SOURCE, TARGET = [3, 8, 5, 9, 3], [6, 7, 8]
@@ -73,6 +74,19 @@ def test_the_strip_leads_from_the_loss_to_both_embeddings():
         for step in branches:  # the triangle inequality, from both sides
             assert abs(step["skip"] - step["branch"]) <= step["total"] * (1 + 1e-12)
             assert step["total"] <= (step["skip"] + step["branch"]) * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_the_strip_has_the_norms_of_each_step(norm):
+    model = random_model(1, norm=norm)
+    found = {s["place"]: s for s in data_of(explain(model, SOURCE, TARGET))["strip"] if "branch" in s}
+    recording = record(model, [*SOURCE, 2], [1, *TARGET], [*TARGET, 2])
+    steps = [step for stack in ("decoder", "encoder") for step in steps_of(recording, stack)]
+    assert found.keys() == {step.path for step in steps}
+    for step in steps:
+        of_step = found[step.path]
+        assert of_step["skip"] == pytest.approx(np.linalg.norm(step.skip)) != of_step["branch"]
+        assert of_step["branch"] == pytest.approx(np.linalg.norm(step.branch))
 
 
 def test_without_a_target_it_is_the_models_answer():

@@ -79,6 +79,15 @@ def configs(draw: st.DrawFn, sizes: Sizes, **changes: Any) -> mt.TransformerConf
     return tiny_config(sizes, **choices)
 
 
+# Where the tokens of a model are: as `configs` draws it, or in one of the other ways that a config can say.
+PLACES: list[dict[str, Any]] = [
+    {},
+    {"positions": "learned", "count_source_from": "end"},
+    {"positions": "rotary", "d_k": 4},
+    {"positions": "rotary", "count_source_from": "both", "d_k": 4},
+]
+
+
 class Translation(NamedTuple):
     """A model, a batch for it, and a generator for what else a test draws."""
 
@@ -92,7 +101,7 @@ class Translation(NamedTuple):
 def translations(draw: st.DrawFn, **changes: Any) -> Translation:
     """Sentences repeat words and are padded, both sides to different lengths; one source may have no word at all."""
     sizes = draw(SIZES)
-    config = draw(configs(sizes, **changes))
+    config = draw(configs(sizes, **{**draw(st.sampled_from(PLACES)), **changes}))
     rng = np.random.default_rng(draw(strategies.seeds))
     model = randomise(mt.Transformer(config, dtype="float64"), rng, spread=0.3)
     src_ids = random_ids(rng, sizes.B, sizes.T_k, config.src_vocab_size)

@@ -96,6 +96,10 @@ def test_a_mask_without_positions_or_with_those_of_other_arrays_is_refused():
             layer.forward(Q, K, V, PlacedMask(mask.mask, query_at, mask.key_at))
     with pytest.raises(mt.InputError, match="K: expected 7 positions"):
         layer.forward(Q[:1], K[:1], V[:1], mask)
+    with pytest.raises(
+        mt.InputError, match=r"^Q, K: expected both real, or both complex, got complex128 and"
+    ):
+        layer.forward(Q + 0j, K, V, mask)
 
 
 def test_a_mask_of_some_sentences_has_their_queries_and_keys():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support import D_MODEL, T_Q, V_SRC, B, random_ids, tiny_config
+from support import D_MODEL, T_Q, V_SRC, B, random_ids, randomise, tiny_config
 
 import minitransformer as mt
 from minitransformer import layers
@@ -41,6 +41,17 @@ def test_the_source_is_counted_from_where_its_config_says(positions, count_from)
     plain, _ = model.tgt_embedding.forward(ids, at=tgt_at)  # the target is counted from its start
     tgt_words, _ = model.tgt_embedding.embedding.forward(ids)
     np.testing.assert_allclose((plain - tgt_words)[0], (plain - tgt_words)[1], rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("count_from", ["start", "end", "both"])
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned", "rotary"])
+def test_padding_moves_no_answer_whatever_its_id(positions, count_from):
+    config = tiny_config(positions=positions, count_source_from=count_from, pad_id=4)
+    model = randomise(mt.Transformer(config, 3, "float64"), np.random.default_rng(1), 0.3)
+    src, tgt = np.array([[7, 0, 9, 2]]), np.array([[1, 5, 6]])
+    padded = np.pad(src, ((0, 0), (0, 3)), constant_values=4)
+    expected, _ = model.forward(src, tgt)
+    np.testing.assert_allclose(model.forward(padded, tgt)[0], expected, rtol=1e-10, atol=1e-12)
 
 
 def test_positions_begin_at_a_random_number_in_training_and_at_0_in_evaluation():
@@ -84,7 +95,7 @@ def test_a_model_without_a_random_start_draws_nothing():
 @pytest.mark.parametrize("count_from", ["start", "end", "both"])
 def test_decoding_step_by_step_is_forward_wherever_positions_are_counted_from(positions, count_from):
     config = tiny_config(positions=positions, count_source_from=count_from, random_start=9, random_gaps=3)
-    model = mt.Transformer(config, 3, "float64")
+    model = randomise(mt.Transformer(config, 3, "float64"), np.random.default_rng(1), 0.3)
     rng = np.random.default_rng(2)
     src_ids, tgt_in = random_ids(rng, B, T_Q, V_SRC), rng.integers(3, model.config.tgt_vocab_size, (B, 4))
     logits, _ = model.forward(src_ids, tgt_in)
@@ -129,7 +140,8 @@ def test_what_cannot_be_counted_is_refused(changes, message):
 @pytest.mark.parametrize("count_from", ["start", "end", "both"])
 def test_the_gradient_with_random_places_is_right(positions, count_from):
     config = tiny_config(positions=positions, count_source_from=count_from, random_start=5, random_gaps=3)
-    model, rng = mt.Transformer(config, 3, "float64"), np.random.default_rng(2)
+    rng = np.random.default_rng(2)
+    model = randomise(mt.Transformer(config, 3, "float64"), rng, 0.3)
     src_ids, tgt_in = random_ids(rng, B, T_Q, V_SRC), rng.integers(3, config.tgt_vocab_size, (B, 4))
     report = mt.gradcheck(model, src_ids, tgt_in, method="complex", dropout_seed=1)
     assert report.ok, str(report)

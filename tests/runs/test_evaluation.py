@@ -268,8 +268,8 @@ def test_sharpness_is_one_minus_entropy_over_its_largest_value():
 # ---- models of one stack
 
 
-def one_stack_figures(family, pairs, n=1, **changes):
-    model = one_stack_model(family, 3, **changes)
+def one_stack_figures(family, pairs, n=1, seed=3, **changes):
+    model = one_stack_model(family, seed, **changes)
     replicas = mt.Replicas(model, n)
     with replicas.processes():
         return model, evaluation.measure(replicas, mt.tasks.Sort(), "valid", pairs)
@@ -279,7 +279,9 @@ def one_stack_figures(family, pairs, n=1, **changes):
 def test_figures_of_a_decoder_alone(n):
     rng = np.random.default_rng(4)
     pairs = [tuple(rng.integers(3, 13, rng.integers(1, 7)).tolist() for _ in range(2)) for _ in range(9)]
-    model, figures = one_stack_figures("decoder-only", pairs, n)
+    model = one_stack_model("decoder-only", 1)
+    pairs[:4] = [(source, mt.translate(model, [source])[0]) for source, _ in pairs[:4]]  # which are right
+    model, figures = one_stack_figures("decoder-only", pairs, n, seed=1)
     nats = n_tokens = n_right = 0
     for source, target in pairs:
         read = [*source, EOS, BOS]
@@ -289,6 +291,7 @@ def test_figures_of_a_decoder_alone(n):
         n_tokens += len(target) + 1
         n_right += mt.translate(model, [source])[0] == target
     assert figures["loss"] == pytest.approx(nats / n_tokens, rel=1e-10)
+    assert n_right == 4
     assert figures["exact_match"] == n_right / 9 and figures["n"] == 9
 
 

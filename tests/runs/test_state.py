@@ -104,7 +104,16 @@ def test_settings_that_were_changed_since_are_refused(tmp_path, part, name, valu
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("log_every", 3), ("keep_checkpoints", 1), ("evaluate_every", 4), ("steps", 15)]
+    ("name", "value"),
+    [
+        ("log_every", 3),
+        ("keep_checkpoints", 1),
+        ("evaluate_every", 4),
+        ("steps", 15),
+        ("recompute", True),
+        ("patience", 3),
+        ("solved_at", 1.0),
+    ],
 )
 def test_settings_that_move_no_weight_may_be_changed_while_a_run_is_stopped(tmp_path, name, value):
     """(steps, where the schedule does not depend on it: this one is the paper's.)"""

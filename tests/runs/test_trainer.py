@@ -42,6 +42,8 @@ def test_a_run_reports_what_it_did(tmp_path):
             0.01 * min(record["step"] / 4, (4 / record["step"]) ** 0.5), rel=1e-9
         )
         assert 0 < record["loss"] < 10 and record["gradient_norm"] > 0 and record["tokens_per_s"] > 0
+        assert ("cross_attention" in record) == ("valid" in record)
+        assert 0 < record.get("cross_attention", 0.5) < 1
     assert [path.name for path in folder.checkpoints()] == [
         "checkpoint-00000010.npz",
         "checkpoint-00000013.npz",

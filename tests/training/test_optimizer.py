@@ -376,3 +376,10 @@ def test_the_norm_of_zero_gradients_is_zero():
     model.zero_grad()
     assert mt.clip_grad_norm(model, 1.0) == 0
     assert not model.flatten().grad.any()
+
+
+def test_a_layout_that_is_no_number_is_refused():
+    optimizer = mt.Adam(Weights(16))
+    state = {**optimizer.state_dict(), "layout": 1.5}
+    message = message_of(mt.InputError, optimizer.load_state_dict, state)
+    assert message == "Adam: layout: expected a number that tells models apart, got 1.5"
