@@ -1,4 +1,4 @@
-"""Fold a short RNA, that is, find which of its letters pair: by a network, and by a programme that knows the rule.
+"""Fold a short RNA, that is, find which of its letters pair: by a network, and by an algorithm that knows the rule.
 
     python examples/fold.py [SEED ...]
 
@@ -22,7 +22,7 @@ LOOP = 3  # at least this many letters are between the two of a pair, as a chain
 
 
 def fold(rna: str) -> str:
-    """The folding with the most bonds in which no two pairs cross, by the dynamic programme of Nussinov et al. (1978).
+    """The folding with the most bonds in which no two pairs cross, by the algorithm of Nussinov et al. (1978).
 
     best[i, j] is how many bonds rna[i:j] can have. Either its first letter is free, which wins among equals, or it has
     a partner k; then what is between the two folds by itself, and so does what comes after k.
@@ -49,13 +49,13 @@ def fold(rna: str) -> str:
 def bonds_of(rna: str, folded: str) -> int | None:
     """How many bonds a folding has, or None if the chain cannot fold that way."""
     opened, bonds = [], 0
-    for j, sign in enumerate(folded):
+    for j, sign in enumerate(folded[: len(rna)]):
         if sign == "(":
             opened.append(j)
         elif sign == ")":
             i = opened.pop() if opened else j
             bonds += BONDS.get(rna[i] + rna[j], -99) if j - i > LOOP else -99
-    return None if bonds < 0 or opened or len(folded) != len(rna) else bonds
+    return None if bonds < 0 or opened or len(folded) != len(rna) or set(folded) - set("(.)") else bonds
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Fold(mt.tasks.Task):
 
 
 def compared(model: mt.Transformer, pairs: list[mt.tasks.Pair]) -> list[list[str]]:
-    """The chain of each pair, its folding by the programme, and its folding by the model."""
+    """The chain of each pair, its folding by the algorithm, and its folding by the model."""
     answers = mt.translate(model, [source for source, _ in pairs])
     triples = [(*pair, answer) for pair, answer in zip(pairs, answers, strict=True)]
     return [[Fold.vocabulary.decode(ids).replace(" ", "") for ids in triple] for triple in triples]

@@ -155,3 +155,10 @@ def test_bench_leaves_the_classes_as_they_were():
     before = [dict(vars(cls)) for cls in classes]
     bench.bench(batch=2, length=3, steps=1)
     assert [dict(vars(cls)) for cls in classes] == before
+
+
+def test_where_a_process_cannot_fork_one_is_measured_and_reported(monkeypatch):
+    told = []
+    monkeypatch.setattr(bench, "can_fork", lambda: False)
+    assert bench.bench(batch=2, length=3, steps=1, processes=2, say=told.append)["processes"] == 1
+    assert told[0].startswith("in one process only")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -24,7 +25,10 @@ def check_own(target: str, seed: int) -> list[GradcheckReport]:
     """
     file, _, name = target.rpartition(":")
     with _errors_of(file), contextlib.redirect_stdout(sys.stderr):
-        case = getattr(load(file, f"own_{Path(file).stem}"), name, None)
+        module = load(file, f"own_{Path(file).stem}")
+        if not hasattr(module, name):
+            raise InputError(f"{file}: expected a {name!r} in it, found none")
+        case = getattr(module, name)
         case = case() if callable(case) and not isinstance(case, type) else case
         if not isinstance(case, tuple) or not case:
             expected = (
@@ -63,8 +67,11 @@ def load(file: str, name: str) -> Any:
 
 def described(error: BaseException, file: str) -> str:
     """An exception on one line, with the number of the innermost line of the file in its traceback."""
-    if isinstance(error, SyntaxError) and error.filename == file:
+    here = os.path.abspath(file)
+    if isinstance(error, SyntaxError) and error.filename and os.path.abspath(error.filename) == here:
         return f"line {error.lineno}: {type(error).__name__}: {error.msg}"
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+    lines = [
+        f.lineno for f in traceback.extract_tb(error.__traceback__) if os.path.abspath(f.filename) == here
+    ]
     where = f"line {lines[-1]}: " if lines else ""
     return f"{where}{type(error).__name__}: {error}"

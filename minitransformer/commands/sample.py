@@ -16,7 +16,7 @@ from minitransformer.runs.weights import load_model
 from minitransformer.streams import write
 from minitransformer.system import single_blas_thread
 from minitransformer.tasks.vocabulary import SPECIALS
-from minitransformer.validation.settings import require
+from minitransformer.validation.settings import INT64, require
 
 
 def add(commands: Commands) -> None:
@@ -42,7 +42,7 @@ def sample(arguments: argparse.Namespace) -> Answer:
     """Continue a text; each character is printed as soon as it is drawn."""
     folder = RunFolder(arguments.folder)
     task = folder.settings().task
-    require(arguments.length >= 0, "length", "a number of characters, 0 or more", arguments.length)
+    require(0 <= arguments.length <= INT64, "length", "a number of characters, 0 or more", arguments.length)
     draw = sampler(generator(arguments.seed), arguments.temperature, arguments.top_k, arguments.top_p)
     model = load_model(folder, arguments.device, arguments.weights)
     if task.has_answers or not isinstance(model, DecoderOnly):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -75,7 +76,7 @@ def check(folder: Path, names: Sequence[str] = ()) -> Iterator[Verdict]:
         one_of("exercise", name, EXERCISES)
     if not folder.is_dir():
         raise InputError(
-            f"{folder}: no such folder; 'minitransformer exercises start {folder}' makes it, with the files in it"
+            f"{folder}: no such folder; make it: minitransformer exercises start {shlex.quote(str(folder))}"
         )
     return (_verdict(name, folder / f"{name}.py") for name in names or EXERCISES)
 
@@ -91,6 +92,7 @@ def _verdict(name: str, file: Path) -> Verdict:
             [*command, str(file.resolve())],
             stdout=subprocess.PIPE,
             text=True,
+            errors="replace",
             timeout=TIME_LIMIT,
             env={**os.environ, "PYTHONPATH": place},
             start_new_session=True,  # Ctrl-C reaches this process only, which then ends the other one

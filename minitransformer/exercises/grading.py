@@ -45,6 +45,7 @@ def right_values(what: str, name: str, got: Any, expected: Array) -> None:
     """Raise Wrong, showing the worst entry, unless `got` holds the numbers of `expected`."""
     xp = array_module(expected)
     expected = xp.asarray(expected)
+    got = xp.asarray(got) if isinstance(got, int | float) else got
     if getattr(got, "shape", None) != expected.shape:
         raise Wrong(f"{name}: expected an array of shape {expected.shape}, got {describe(got)}")
     size = xp.maximum(xp.maximum(abs(expected), abs(got)), 0.01 * abs(expected).max() or 1.0)

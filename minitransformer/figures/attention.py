@@ -14,7 +14,7 @@ from minitransformer.inference.translation import translate
 from minitransformer.models.transformer import Transformer
 from minitransformer.tasks.vocabulary import Symbols
 from minitransformer.training.batching import BOS, EOS
-from minitransformer.validation.settings import as_integer, as_list
+from minitransformer.validation.settings import as_integer, as_list, one_of, require
 
 KINDS = ("encoder", "decoder", "cross")  # self-attention of the encoder, of the decoder, and cross-attention
 PANEL = 2.0  # inches, the longer side of a panel
@@ -47,6 +47,10 @@ def attention_figure(
 
     `layers` and `heads` are the numbers of those to show, from 1 on; by default all.
     """
+    kinds = as_list("kinds", kinds, "names of kinds")
+    require(len(kinds) > 0, "kinds", "one or more of " + ", ".join(KINDS), kinds)
+    for kind in kinds:
+        one_of("kind", kind, KINDS)
     source = vocabulary.encode(text)
     shown = numbers_to_show("layers", layers, model.config.n_layers)
     shown_heads = numbers_to_show("heads", heads, model.config.n_heads)
@@ -61,7 +65,9 @@ def attention_figure(
     font_size = min(6, 60 * cell)
     label = 0.1 + 0.011 * font_size * max(map(len, [*read, *written]))
     widest = max(len(queries_and_keys[kind][1]) for kind in kinds)
-    width = max(4.0, 0.5 + label + len(shown_heads) * (widest + 1) * cell)  # at least the title's
+    answer = vocabulary.decode(target)
+    of_title = 0.07 * max(len(text), len(answer) + 3)
+    width = max(4.0, of_title, 0.5 + label + len(shown_heads) * (widest + 1) * cell)
     heights = {kind: len(queries_and_keys[kind][0]) * cell + 0.1 for kind in kinds}
     height = 0.7 + sum(len(shown) * heights[kind] + 0.4 + label for kind in kinds)
     figure = new_figure(width, height, layout=None)
@@ -80,7 +86,6 @@ def attention_figure(
                 _write_titles(row, kind, shown_heads, len(keys), cell)
             top -= heights[kind]
         top -= label
-    answer = vocabulary.decode(target)
     title = f"{text}\n→  {answer}\nwho (row) looks at whom (column)"
     figure.suptitle(title, y=1 - 0.1 / height, fontsize=9, parse_math=False)
     return figure

@@ -49,7 +49,10 @@ def _take_fonts(figure: Any) -> list[str]:
     for path in others:
         if not missing:
             break
-        font = FT2Font(path)
+        try:
+            font = FT2Font(path)
+        except (OSError, RuntimeError):  # removed since the list was made, or not readable
+            continue
         if font.family_name.startswith("Last Resort"):  # it has a box for every character
             continue
         if found := missing & set(map(chr, font.get_charmap())):

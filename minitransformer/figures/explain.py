@@ -22,7 +22,8 @@ from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.validation.settings import as_integer, as_list
 
 LIKELIEST = 5  # next tokens that are shown for each position
-FACTS = ("n_layers", "n_heads", "d_model", "norm", "norm_layer")  # of the model's settings
+# the settings of the model that the page shows, or on which its formulas depend
+FACTS = ("n_layers", "n_heads", "d_model", "norm", "norm_layer", "positions", "activation", "attention_bias")
 
 
 @silent_overflow()

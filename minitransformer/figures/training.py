@@ -27,7 +27,9 @@ def training_figure(name: str, metrics: list[dict[str, Any]]) -> Any:
     ]
     figure = new_figure(7, 7.5)
     loss, rate, *between, quality = figure.subplots(4 if looked else 3, 1, sharex=True)
-    loss.plot(steps, [record["loss"] for record in metrics], label="training, with label smoothing")
+    loss.plot(
+        steps, [record["loss"] for record in metrics], label="training, with label smoothing if there is any"
+    )
     loss.plot(evaluated, [figures.get("loss", math.nan) for figures in valid], label="validation, without")
     loss.legend(fontsize=8)
     loss.set_ylabel("loss (nats per token)")

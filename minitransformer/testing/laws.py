@@ -1,7 +1,8 @@
 """Laws that hold for every layer that keeps the contract of module.py, derived from Module or not.
 
 Each law takes a layer and inputs of its forward, and raises AssertionError if it does not hold. With `dropout_seed`,
-forward is given a generator: it is then the same function in each call, dropout and all. Arrays are NumPy's.
+forward is given a generator: it is then the same function in each call, dropout and all. Arrays are NumPy's, in float64
+where the law is an equation of numbers (`assert_linear`, `assert_accumulates`).
 """
 
 from __future__ import annotations
@@ -198,7 +199,9 @@ def _read_only(tree: Iterable[Any]) -> Iterator[None]:
     except ValueError as error:
         raise AssertionError(f"an input, dy or the cache is written to: {error}") from error
     finally:
-        for a in reversed(writeable):  # a view comes after the array that it is a view of
+        for a in sorted(
+            writeable, key=lambda a: a.base is not None
+        ):  # views after the arrays that they are views of
             a.flags.writeable = True
     assert_same(writeable, before)
 

@@ -85,7 +85,7 @@ def test_the_seed_is_passed_on(file: str) -> None:
         ),
         ("Scale", "that returns one, got <class "),
         ("nothing", "that returns one, got ()"),
-        ("no_such_name", "that returns one, got None"),
+        ("no_such_name", "mine.py: expected a 'no_such_name' in it, found none"),
         ("fails", "mine.py: line 28: ZeroDivisionError: division by zero"),
         ("fails_later", "mine.py: line 31: KeyError: 'mine'"),
     ],
@@ -101,3 +101,11 @@ def test_a_file_that_is_not_there_or_no_python_is_told_in_one_line(tmp_path: Pat
         mt.InputError, check_own, f"{tmp_path}/broken.py:x", 0
     )
     assert "FileNotFoundError" in message_of(mt.InputError, check_own, f"{tmp_path}/none.py:x", 0)
+
+
+@pytest.mark.parametrize("path", ["mine.py", "./mine.py"])
+def test_the_line_is_told_of_a_relative_path_too(
+    file: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(file).parent)
+    assert "mine.py: line 28: ZeroDivisionError" in message_of(mt.InputError, check_own, f"{path}:fails", 0)

@@ -116,6 +116,12 @@ def test_a_layer_or_a_head_that_is_not_there_is_refused(chosen, what):
         figures.attention_figure(model_that_ends("3 1 4"), TASK.vocabulary, "3 1 4", **chosen)
 
 
+@pytest.mark.parametrize("kinds", [["foo"], [], ["encoder", 3]])
+def test_a_kind_that_is_none_is_refused(kinds):
+    with pytest.raises(mt.ConfigError, match="kind"):
+        figures.attention_figure(random_model(1), TASK.vocabulary, "3 1 4", kinds)
+
+
 def test_many_panels_have_few_things_to_draw():
     """What takes the time is axes and labels: one axes for a row, and keys below the last row of a kind alone."""
     model = random_model(0, n_layers=6, n_heads=4, d_model=8)

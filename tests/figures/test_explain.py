@@ -89,6 +89,11 @@ def test_the_strip_has_the_norms_of_each_step(norm):
         assert of_step["branch"] == pytest.approx(np.linalg.norm(step.branch))
 
 
+def test_the_page_knows_what_its_formulas_depend_on():
+    model = data_of(explain(random_model(1, positions="rotary", d_k=4), SOURCE, TARGET))["model"]
+    assert (model["positions"], model["activation"], model["attention_bias"]) == ("rotary", "relu", False)
+
+
 def test_without_a_target_it_is_the_models_answer():
     model = model_that_ends("3 1 4")
     source = TASK.vocabulary.encode("3 1 4")

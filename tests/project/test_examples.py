@@ -79,7 +79,7 @@ def foldings(n: int) -> list[str]:
 def test_fold_finds_the_most_bonds_and_judges_other_foldings(monkeypatch):
     fold = example(monkeypatch, "fold")
     assert fold.fold("CGAAUACG") == "((....))" and fold.bonds_of("CGAAUACG", "((....))") == 6
-    for impossible in ("(......(", ")......)", "(...)...", "((....)", "..(..).."):
+    for impossible in ("(......(", ")......)", "(...)...", "((....)", "..(..)..", "((.....))", "AAAAAAAA"):
         assert fold.bonds_of("CGAAUACG", impossible) is None
     rng = np.random.default_rng(0)
     for rna in ("".join(chain) for chain in rng.choice(list("ACGU"), (20, 8))):
@@ -87,7 +87,7 @@ def test_fold_finds_the_most_bonds_and_judges_other_foldings(monkeypatch):
         assert fold.bonds_of(rna, fold.fold(rna)) == max(n for n in bonds if n is not None)
 
 
-def test_fold_is_a_task_and_compares_with_the_programme(monkeypatch):
+def test_fold_is_a_task_and_compares_with_the_algorithm(monkeypatch):
     fold = example(monkeypatch, "fold")
     trainer = mt.Trainer(mt.RunSettings.of(fold.Fold(), SHORT))
     assert trainer.run()["steps"] == 3

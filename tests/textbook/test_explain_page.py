@@ -230,6 +230,28 @@ def test_text_is_shown_as_text(opened_page: Any) -> None:
     assert "A target of your own. The model's answer:" in answer
 
 
+def test_the_formulas_are_those_of_the_model(window: Any, tmp_path: Path) -> None:
+    model = random_model(1, positions="rotary", d_k=4, attention_bias=True, activation="gelu")
+    explain(model, SOURCE, TARGET, SYMBOLS).save(tmp_path / "page.html")
+    expected = {
+        "decoder.layers.0.self_attention": [
+            "R (x W_Q + b_Q)",
+            "R (x W_K + b_K)",
+            "x W_V + b_V",
+            "Rᵀ dK W_Kᵀ",
+        ],
+        "decoder.layers.0.cross_attention": ["R (memory W_K + b_K)", "memory W_V + b_V", "plus b_O"],
+        "encoder.layers.0.feed_forward": ["GELU(pre)", "dhidden · GELU′(pre)"],
+        "src_embedding.positions": ["positions turn Q and K instead"],
+    }
+    for box, formulas in expected.items():
+        window.get("about:blank")
+        window.get(f"{(tmp_path / 'page.html').as_uri()}#{box}")
+        settle(window)
+        shown = " ".join(p.text for p in all_of(window, ".side p"))
+        assert all(formula in shown for formula in formulas), (box, shown)
+
+
 def test_the_overview_says_what_the_model_likes_and_what_was_checked(opened_page: Any, page: Any) -> None:
     opened_page.execute_script("location.hash = 'tokens'")
     settle(opened_page)
