@@ -17,7 +17,7 @@ from minitransformer.module import Module
 from minitransformer.parallel.replicas import Replicas, default_processes
 from minitransformer.parallel.training_step import train_step
 from minitransformer.parameter import is_layer
-from minitransformer.system import can_fork, keep_freed_memory, single_blas_thread
+from minitransformer.system import ONE_PROCESS, can_fork, keep_freed_memory, single_blas_thread
 from minitransformer.tasks.vocabulary import SPECIALS
 from minitransformer.training.batching import PAD, Batch, make_batch, split_batch
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
@@ -101,7 +101,7 @@ def bench(
     vocab_size, model = config.tgt_vocab_size, Transformer(config)
     processes = processes or min(default_processes(model, batch * length), batch)
     if processes > 1 and not can_fork():
-        say("in one process only; for more, on Linux: pip install threadpoolctl")
+        say(ONE_PROCESS)
         processes = 1
     say(f"{preset}: {model.n_parameters():,} parameters, {batch} sentences of up to {length} tokens")
 

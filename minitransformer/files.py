@@ -64,7 +64,7 @@ def write_text(path: Path, text: str, new: bool = False) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line to a text file. Raises OSError, which names `path`, if there is a link in its place."""
+    """Add a line to a text file. Raises OSError, which names `path`, for a link, or a full disk."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | NOFOLLOW, 0o666)
     try:
         with open(descriptor, "a", encoding="utf-8") as file:
@@ -101,7 +101,10 @@ def open_regular(path: Path) -> IO[bytes]:
 
 
 def absolute(name: str, path: str) -> str:
-    """The absolute path of the file that the setting `name` gives; "" for none. Raises ConfigError for a ~ unknown."""
+    """The absolute path of the file that the setting `name` gives; "" for none.
+
+    Raises ConfigError for a `~` whose folder is not known.
+    """
     try:
         return str(Path(path).expanduser().absolute()) if path else ""
     except RuntimeError as error:  # ~name, for a user who has no home directory

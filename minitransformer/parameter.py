@@ -132,7 +132,7 @@ def walk(
     seen: set[int],
     plain: Set[type] = PLAIN,
 ) -> list[tuple[str, Any]]:
-    """The leaves among `children`, in collections, and in attributes, where `has_attributes`, each with its path.
+    """The leaves among `children`, in collections, and in objects that `has_attributes` names, with their paths.
 
     Whatever holds others is entered once, by the first path to it, because such objects may hold one another or
     themselves.

@@ -25,6 +25,10 @@ def n_cores() -> int:
     return len(cores())
 
 
+# what is said where `can_fork` is false and several processes were asked for
+ONE_PROCESS = "in one process only; for more, on Linux: pip install threadpoolctl"
+
+
 def can_fork(x: Array = None) -> bool:
     """Whether this process can fork workers that compute with arrays like `x` at the same time.
 

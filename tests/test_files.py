@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -132,3 +133,13 @@ def test_numbers_that_json_does_not_have_are_null_and_named():
         "not_finite": ["loss: nan", "valid.loss: inf", "list.1: -inf"],
     }
     assert as_json({"loss": 0.5}) == '{"loss": 0.5}'
+
+
+def test_a_line_for_which_there_is_no_room_names_its_file():
+    """/dev/full is a disk without room; a line is written when its file is closed."""
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("only Linux has a full disk at hand")
+    with pytest.raises(OSError, match="No space left") as raised:
+        append_line(full, "a line")
+    assert raised.value.filename == str(full)

@@ -60,7 +60,8 @@ def evaluate(arguments: argparse.Namespace) -> Answer:
     task = folder.settings().task
     model, numbers = model_and_numbers(folder, arguments.device, arguments.weights)
     sets = held_out(task)
-    if numbers.get("held_out", found := digest([*chain(*sets.values())])) != found:
+    found = digest(chain(*sets.values()))
+    if numbers.get("held_out", found) != found:  # older versions did not write it
         raise CheckpointError(
             f"{folder.path}: expected the held-out sequences that this run began with, got others, which it may have "
             f"been trained on; restore its files"

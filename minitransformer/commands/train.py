@@ -76,7 +76,7 @@ def _of_one_stack() -> list[str]:
 def train(arguments: argparse.Namespace) -> Answer:
     """Train a model, or continue a run; print the figures reached, and how to try the model."""
     ranks = Ranks.of_this_job()
-    task_class(arguments.task)
+    task_class(arguments.task)  # an unknown name is refused before it is taken for a folder's
     if arguments.out == "":
         raise ConfigError("--out: expected a folder, got an empty name")
     out = None if arguments.out is None else Path(arguments.out)

@@ -25,9 +25,8 @@ def translate_lines(
 ) -> tuple[list[list[Translation]], dict[int, str]]:
     """The translations that `search` finds for each line, the best first, and what is wrong with bad lines, by index.
 
-    A bad line, and one without words, has no translations. `search` is `n_best` of a model, and `longest` its
-    `longest_source`.
-    Bytes that are not UTF-8 come as surrogates, which `decode(errors="surrogateescape")` makes of them.
+    A bad line, and one without words, has no translations. `search` is `n_best` of a model, and `longest` is its
+    `longest_source`. Bytes that are not UTF-8 come as the surrogates that `decode(errors="surrogateescape")` makes.
     """
     sources: dict[int, list[int]] = {}
     bad: dict[int, str] = {}

@@ -49,7 +49,7 @@ class Embedding(Module):
     backward  dE[ids] += dy · sqrt(d_model), once for every occurrence of an id; ids have no gradient
 
     `E` shares the parameter of another layer (tied weights); without it, E is drawn from `rng`.
-    `scaled=False` leaves sqrt(d_model) out, as BERT and GPT-2 do.
+    `scaled=False` leaves sqrt(d_model) out, as BERT and GPT-2 do. Raises ConfigError for an E of another shape.
     """
 
     @layer_sizes
@@ -86,7 +86,7 @@ class OutputProjection(Module):
     forward   logits = x Eᵀ                   x: (B, T, d_model), E: (V, d_model), logits: (B, T, V)
     backward  dx = dlogits E,   dE = dlogitsᵀ x summed over all positions
 
-    E has the embedding's shape, so that it can be the embedding's parameter.
+    E has the embedding's shape, so that it can be the embedding's parameter. Raises ConfigError for another shape.
     """
 
     @layer_sizes

@@ -32,8 +32,8 @@ class FeedForward(Module):
     backward  dhidden = dy W_2ᵀ where hidden > 0, else 0,   dx = dhidden W_1ᵀ
               dW_2 = hiddenᵀ dy,   db_2 = Σ dy,   dW_1 = xᵀ dhidden,   db_1 = Σ dhidden    sums over positions
 
-    `dropout` acts on the ReLU's output, and dhidden passes back through it first. This is not in the paper, though its
-    reference implementation can do it.
+    `dropout` acts on the ReLU's output, and dhidden passes back through it first. The paper has no dropout here, though
+    its reference implementation can do it.
     `Activation` may be another activation, such as GELU; dhidden then passes back through that instead of the ReLU.
     """
 

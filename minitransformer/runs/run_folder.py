@@ -86,16 +86,17 @@ class RunFolder:
 
     def _create(self, settings: RunSettings) -> None:
         """Begin a run here. Raises FileExistsError, and touches nothing, if the folder holds one."""
+        files = settings.task.files()
+        # looked for before `exists`: those of a run that is begun in this moment are written after its config.json
+        there = [name for name in files if os.path.lexists(self.path / name)]
         if self.exists():
             raise FileExistsError
-        files = settings.task.files()
         if self.path.is_symlink() and not self.path.exists():
             raise ConfigError(f"{self.path} is a link that leads nowhere; choose another folder with --out")
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"{self.path} is a file; choose a folder with --out")
-        for name in files:
-            if os.path.lexists(self.path / name):
-                raise ConfigError(f"{self.path / name} is there already; choose another folder with --out")
+        if there:
+            raise ConfigError(f"{self.path / there[0]} is there already; choose another folder with --out")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -225,7 +226,7 @@ class RunFolder:
         return sorted(paths, key=lambda path: (len(path.name), path.name))
 
     def save(self, step: int, arrays: dict[str, Array], meta: dict[str, Any], keep: int = 2) -> None:
-        """Write the checkpoint of `step`, then delete all but the last `keep`, and what earlier ones gave."""
+        """Write the checkpoint of `step`; then delete all but the last `keep`, and earlier ones' average and result."""
         save_checkpoint(self.path / f"checkpoint-{step:08d}.npz", arrays, meta)
         # Nothing is deleted before what replaces it is on disk.
         for name in ("average.npz", "result.json"):

@@ -27,11 +27,8 @@ MAY_CHANGE = (
 )
 # settings of the model that may differ when a run begins with another run's weights, which do not depend on them
 MAY_DIFFER = ("dropout", "dropout_on")
-MAY_DIFFER_UNLESS_LEARNED = (
-    "max_len",
-    "random_start",
-    "random_gaps",
-)  # of learned positions, weights have a row each
+# likewise, unless positions are learned: then the weights have a row for each
+MAY_DIFFER_UNLESS_LEARNED = ("max_len", "random_start", "random_gaps")
 
 
 def weights_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -86,7 +86,7 @@ def newest_state(
     return state, below(WEIGHTS_PREFIX, arrays), below(MOMENTS_PREFIX, arrays)
 
 
-def digest(pairs: Sequence[Pair]) -> str:
+def digest(pairs: Iterable[Pair]) -> str:
     """SHA-256 of the ids of sentence pairs."""
     found = hashlib.sha256()
     for source, target in pairs:

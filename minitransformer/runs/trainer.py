@@ -33,7 +33,7 @@ from minitransformer.runs.state import (
     save_state,
     saved_weights,
 )
-from minitransformer.system import can_fork, keep_freed_memory, memory_mb
+from minitransformer.system import ONE_PROCESS, can_fork, keep_freed_memory, memory_mb
 from minitransformer.training.batching import Batch, BatchStream, longest_input, split_batch
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.training.schedule import learning_rate
@@ -91,7 +91,7 @@ class Trainer:
         longest = longest_input(every_pair, settings.make_batch)
         self.about = {
             "data": digest(every_pair),
-            "held_out": digest([*chain(*self.sets.values())]),
+            "held_out": digest(chain(*self.sets.values())),
             "settings": settings.as_json(),
         }
         self.ranks.agree({"sentence pairs": len(every_pair), "SHA-256 of their ids": self.about["data"]})
@@ -167,7 +167,7 @@ class Trainer:
             )
         with self.replicas.processes():
             if len(self.replicas.models) > 1 and not can_fork():
-                progress.say("in one process only; for more, on Linux: pip install threadpoolctl")
+                progress.say(ONE_PROCESS)
             self._train(progress, stop_requested)
             progress.close()
             return self._result()

@@ -199,9 +199,8 @@ def _read_only(tree: Iterable[Any]) -> Iterator[None]:
     except ValueError as error:
         raise AssertionError(f"an input, dy or the cache is written to: {error}") from error
     finally:
-        for a in sorted(
-            writeable, key=lambda a: a.base is not None
-        ):  # views after the arrays that they are views of
+        # views after the arrays that they are views of
+        for a in sorted(writeable, key=lambda a: a.base is not None):
             a.flags.writeable = True
     assert_same(writeable, before)
 

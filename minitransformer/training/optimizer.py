@@ -134,7 +134,7 @@ class Adam:
 def clip_grad_norm(model: Module, max_norm: float | None) -> float:
     """Scale all gradients so that their joint Euclidean norm is at most `max_norm`; return the norm they had before.
 
-    With max_norm=None they stay as they are. Raises InputError unless `max_norm` is above 0, and in float32.
+    With max_norm=None they stay as they are. Raises InputError unless it is a number above 0 in float32.
     """
     grad = model.flatten().grad
     norm = math.sqrt(to_floats(sum_of_squares(grad))[0])

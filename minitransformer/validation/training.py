@@ -141,7 +141,7 @@ def learning_rate_of(optimizer: Any, lr: float) -> tuple[Any, ...]:
 
 
 def largest_norm(model: Any, max_norm: float | None) -> tuple[Any, ...]:
-    """Check the arguments of clip_grad_norm. Raises InputError unless `max_norm` is None or a float32 above 0."""
+    """Check the arguments of clip_grad_norm. Raises InputError for a `max_norm` that cannot be a norm."""
     if max_norm is not None and not between(max_norm, *FLOAT32):
         raise InputError(
             f"max_norm: expected a number above 0 that float32 can hold, or None, got {describe(max_norm)}"

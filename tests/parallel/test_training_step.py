@@ -137,7 +137,9 @@ def test_a_norm_that_no_gradient_can_have_is_refused(clip_norm):
     """A negative one would climb."""
     model, batches = model_and_batches(1)
     before = model.state_dict()
-    with pytest.raises(mt.InputError, match="max_norm: expected a number above 0 that float32 can hold, or None"):
+    with pytest.raises(
+        mt.InputError, match="max_norm: expected a number above 0 that float32 can hold, or None"
+    ):
         mt.train_step(mt.Replicas(model), LOSS, mt.Adam(model), batches, 0.1, clip_norm)
     assert all(np.array_equal(x, before[name]) for name, x in model.state_dict().items())
 
