@@ -26,7 +26,7 @@ from minitransformer.errors import InputError, MinitransformerError
 from minitransformer.files import as_json
 from minitransformer.parallel.job import as_one
 from minitransformer.runs.interrupt import Interrupted
-from minitransformer.streams import drop_output, open_closed, say, write
+from minitransformer.streams import open_closed, say, write
 
 EXIT_WRONG = 1
 EXIT_BAD_INPUT = 2
@@ -48,7 +48,6 @@ def _run(argv: Sequence[str] | None) -> int:
         answer, text = arguments.run(arguments)
         _write_answer(arguments, answer, text)
     except BrokenPipeError:  # the reader closed the pipe, as `head` does
-        drop_output()
         return 0
     except (MinitransformerError, OSError, ImportError) as error:
         say(_error(error))

@@ -46,7 +46,8 @@ def say(line: str) -> None:
 def write(text: str, utf8: bool = False, end: str = "\n") -> None:
     """Write a text and the end of its line to standard output: in UTF-8 if asked to, or if its encoding lacks a symbol.
 
-    Raises InputError if standard output is closed, and BrokenPipeError if its reader has gone.
+    Raises InputError if standard output is closed, BrokenPipeError if its reader has gone, and OSError if there is no
+    room for it; whatever is written after that is dropped.
     """
     if sys.stdout is None:
         raise InputError(f"standard output: {CLOSED}")
@@ -63,6 +64,7 @@ def write(text: str, utf8: bool = False, end: str = "\n") -> None:
             sys.stdout.write(line)
         sys.stdout.flush()
     except OSError as error:
+        _drop("stdout")
         error.filename = "standard output"
         raise
 
@@ -72,11 +74,6 @@ def standard_input() -> BinaryIO:
     if sys.stdin is None:
         raise InputError(f"standard input: {CLOSED}")
     return sys.stdin.buffer
-
-
-def drop_output() -> None:
-    """Send whatever is still written to standard output nowhere, because nobody reads it any more."""
-    _drop("stdout")
 
 
 def _drop(name: str) -> None:

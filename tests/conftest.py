@@ -21,6 +21,8 @@ import minitransformer
 PACKAGE = str(Path(minitransformer.__file__).parents[1])
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [PACKAGE, os.environ.get("PYTHONPATH")]))
 os.environ["PYTHONSAFEPATH"] = "1"
+# Their output is buffered, as most people's is: what is left in a buffer can fail when a program ends.
+os.environ.pop("PYTHONUNBUFFERED", None)
 # A job in the background, or under nohup, starts with these ignored, and so would the processes that are tested.
 for name, handler in {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}.items():
     number = getattr(signal, name, None)  # Windows has no SIGHUP
