@@ -2,6 +2,8 @@
 
     python tests/benchmarks/first_weights.py DATA [--seeds 100 101 ...] [--updates 1250] [--larger] [--json FILE]
 
+first_weights_torch.py, with the same arguments, trains the same model in PyTorch.
+
 DATA holds the files of Multi30k (train, val; lc.norm.tok; en, de; gzipped), the settings are those of
 examples/multi30k.json. For each seed, and after each evaluation: BLEU and loss on the validation set, the loss when
 each of its first 256 sentences gets another one's source, and how sharp cross-attention is (docs/translation.md). One
@@ -11,6 +13,7 @@ run of 1,250 updates takes about 20 minutes of one core.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -69,8 +72,9 @@ class Rows(Progress):
         self.table.row(row, [f"{x:.2f}" if isinstance(x, float) else str(x) for x in row.values()])
 
 
-def main() -> None:
-    options = parser(__doc__)
+def run_each(description: str | None, run: Callable[[mt.Trainer, int, Rows], None]) -> None:
+    """Let `run` make the updates, their number given, of a trainer for each seed that was asked for."""
+    options = parser(description)
     options.add_argument("data", type=Path)
     options.add_argument("--seeds", type=int, nargs="+", default=list(range(100, 110)))
     options.add_argument("--updates", type=int, default=1250, help=f"a multiple of {EVERY}")
@@ -83,9 +87,14 @@ def main() -> None:
         for name, p in trainer.model.parameters().items():
             if chosen.larger and name.rpartition(".")[2] in ("W_Q", "W_K", "W_V"):
                 p.data *= LARGER
-        with suppress(Interrupted):
-            trainer.run(Rows(table, trainer), lambda trainer=trainer: trainer.step >= chosen.updates)
+        run(trainer, chosen.updates, Rows(table, trainer))
+
+
+def train(trainer: mt.Trainer, updates: int, rows: Rows) -> None:
+    """With this package."""
+    with suppress(Interrupted):
+        trainer.run(rows, lambda: trainer.step >= updates)
 
 
 if __name__ == "__main__":
-    main()
+    run_each(__doc__, train)
