@@ -68,7 +68,7 @@ class TransformerConfig:
             if getattr(self, name) is not None:
                 check_size(name, getattr(self, name))
         require(self.n_layers <= MOST_LAYERS, "n_layers", f"at most {MOST_LAYERS:,}", self.n_layers)
-        head_widths(self.d_model, self.n_heads, self.d_k, self.d_v)
+        d_k, _ = head_widths(self.d_model, self.n_heads, self.d_k, self.d_v)
         require(0 <= self.dropout < 1, "dropout", "a probability 0 <= p < 1", self.dropout)
         require(between(self.eps, *FLOAT32), "eps", "a number above 0 that float32 can hold", self.eps)
         for place in self.dropout_on:
@@ -84,13 +84,13 @@ class TransformerConfig:
         n = self.n_source_positions
         if self.positions == "rotary":
             expected = f"a multiple of {2 * n}, for rotary positions{' from both ends' * (n == 2)}"
-            d_k, _ = head_widths(self.d_model, self.n_heads, self.d_k, self.d_v)
             require(d_k % (2 * n) == 0, "d_k", expected, d_k)
         elif n == 2:
             parts, table = (4, "sinusoids") if self.positions == "sinusoidal" else (2, "positions")
             expected = f"a multiple of {parts}, for {table} from both ends"
             require(self.d_model % parts == 0, "d_model", expected, self.d_model)
         rows, width = self.last_position + 1, self.d_model // n
+        check_size("positions, by max_len, random_start and random_gaps", rows)
         if self.positions == "sinusoidal":
             sinusoid_sizes(rows, width)
         if self.positions == "binary":

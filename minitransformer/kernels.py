@@ -225,16 +225,16 @@ def fused(kernel: Callable[..., Any], where: Callable[..., bool] | None = None) 
 
 
 def usable(x: Array, *others: Array) -> bool:
-    """Whether the kernels can compute with `x`: real numbers on a GPU (complex steps use the formula).
+    """Whether the kernels can compute with `x`, which is on a GPU: real numbers (complex steps use the formula).
 
     `others` are the other floating-point arguments, which must have the dtype of `x`.
     """
     alike = all(other.dtype == x.dtype for other in others)
-    return on_gpu(x) and x.dtype.kind == "f" and x.dtype.itemsize in (4, 8) and alike
+    return x.dtype.kind == "f" and x.dtype.itemsize in (4, 8) and alike
 
 
 def softmax(scores: Array, mask: Array | None = None) -> Array:
-    """A CUDA kernel for layers/activations.py's softmax, one launch: up to four axes with a mask, else any number."""
+    """A CUDA kernel for layers/activations.py's softmax, one launch, for scores of up to four axes."""
     xp = array_module(scores)
     scores = xp.ascontiguousarray(scores)
     weights, n = xp.empty_like(scores), scores.shape[-1]

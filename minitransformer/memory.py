@@ -46,11 +46,8 @@ class FlatMemory:
 
     def lies_in(self, flat: Flat) -> bool:
         """Whether the parameters that were put into this buffer are all still there."""
-        return (
-            self._views is not None
-            and self._views.flat.data is flat.data
-            and all(p.data.base is flat.data for p in self._views.parameters)
-        )
+        views = self._views
+        return views is not None and views.flat.data is flat.data and views.hold(views.parameters)
 
     def share(self) -> Flat:
         """Flatten into memory that this process shares with processes forked from it later."""

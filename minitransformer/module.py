@@ -69,7 +69,7 @@ class Module(FlatMemory):
 
         for leaf in arrays_of(self):
             if isinstance(leaf, Constant):
-                leaf.data = moved(leaf.exact.astype(leaf.data.dtype) if dtype is None else leaf.exact)
+                leaf.data = moved(leaf.data if dtype is None else array_module(leaf.data).asarray(leaf.exact))
         for p in self.parameters().values():
             p.convert(moved)
         return self

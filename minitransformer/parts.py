@@ -107,49 +107,40 @@ def by_rows(write: Callable[[Array, Array, Array], None]) -> Callable[[Array, Ar
 
 
 def each(compute: Callable[[T], object], items: Sequence[T]) -> None:
-    """Compute every item: where threads share the work, each in the first of them that is free."""
-    threads = _threads.get()
-    if threads is None:
-        for item in items:
+    """Compute every item: where threads share the work, each in the first of them that is free.
+
+    An exception in one of them is raised here.
+    """
+    waiting = iter(items)
+
+    def work() -> None:
+        for item in waiting:
             compute(item)
-    else:
-        threads.each(compute, items)
+
+    n, pool = _threads.get() or (1, None)
+    if pool is None:
+        return work()
+    token = _threads.set(None)  # what an item computes is not shared once more
+    try:
+        # in a context like this one, to which NumPy's error state belongs
+        others = [pool.submit(copy_context().run, work) for _ in range(min(n, len(items)) - 1)]
+        try:
+            work()
+        finally:
+            wait(others)
+        for other in others:
+            other.result()
+    finally:
+        _threads.reset(token)
+
+
+# How many threads share the work here, this one among them, and the pool of the others.
+_threads: ContextVar[tuple[int, ThreadPoolExecutor] | None] = ContextVar("threads", default=None)
 
 
 def threads_share() -> bool:
     """Whether there are threads that share the work here."""
     return _threads.get() is not None
-
-
-class Threads:
-    """`n` threads, this one among them."""
-
-    def __init__(self, n: int, pool: ThreadPoolExecutor) -> None:
-        self.n, self.pool = n, pool
-
-    def each(self, compute: Callable[[T], object], items: Sequence[T]) -> None:
-        """Compute every item, each in the first thread that is free. An exception in one of them is raised here."""
-        waiting = iter(items)
-
-        def work() -> None:
-            for item in waiting:
-                compute(item)
-
-        token = _threads.set(None)  # what an item computes is not shared once more
-        try:
-            # in a context like this one, to which NumPy's error state belongs
-            others = [self.pool.submit(copy_context().run, work) for _ in range(min(self.n, len(items)) - 1)]
-            try:
-                work()
-            finally:
-                wait(others)
-            for other in others:
-                other.result()
-        finally:
-            _threads.reset(token)
-
-
-_threads: ContextVar[Threads | None] = ContextVar("threads", default=None)
 
 
 def parts(size: int, n: int) -> list[slice]:
@@ -162,7 +153,7 @@ def parts(size: int, n: int) -> list[slice]:
 def on_threads(n: int) -> Iterator[None]:
     """A context in which `n` threads, this one among them, share what `in_parts`, `by_rows` and `each` compute."""
     with ThreadPoolExecutor(n) as pool:
-        token = _threads.set(Threads(n, pool))
+        token = _threads.set((n, pool))
         try:
             yield
         finally:

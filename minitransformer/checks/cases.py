@@ -35,7 +35,6 @@ from minitransformer.checks.inputs import (
 )
 from minitransformer.checks.wrapped import (
     Loss,
-    OneStackWithLoss,
     PlacedAttention,
     Softmax,
     TiedEmbedding,
@@ -87,7 +86,7 @@ def one_stack(family: str, **changes: Any) -> Build:
 
 def with_loss(family: str, **changes: Any) -> Build:
     """A function that builds a model of one stack with its loss, with some settings changed."""
-    return lambda s, rng: OneStackWithLoss(tiny_stack(s, family, **changes), rng)
+    return lambda s, rng: TransformerWithLoss(tiny_stack(s, family, **changes), rng)
 
 
 CASES: Mapping[str, Sequence[Case]] = {

@@ -9,7 +9,6 @@ from minitransformer.backend import Array, Generator
 from minitransformer.config import TransformerConfig
 from minitransformer.layers.rotary import PlacedMask
 from minitransformer.module import Module
-from minitransformer.one_stack_config import OneStackConfig
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 
 
@@ -76,32 +75,15 @@ class TiedEmbedding(Module):
 
 
 class TransformerWithLoss(Module):
-    """The whole model, from ids to the loss."""
+    """A whole model, of two stacks or of one, from ids to the loss."""
 
     def __init__(self, config: TransformerConfig, rng: Generator) -> None:
-        self.model = models.Transformer(config, seed=rng)
-        self.loss = Loss(eps_ls=0.1)
-
-    def forward(
-        self, src_ids: Array, tgt_in: Array, tgt_out: Array, rng: Generator | None = None
-    ) -> tuple[Array, Any]:
-        logits, cache = self.model.forward(src_ids, tgt_in, rng)
-        loss, loss_cache = self.loss.forward(logits, tgt_out)
-        return loss, (cache, loss_cache)
-
-    def backward(self, dy: Array, cache: Any) -> None:
-        self.model.backward(self.loss.backward(dy, cache[1]), cache[0])
-
-
-class OneStackWithLoss(Module):
-    """A model of one stack, from ids to the loss."""
-
-    def __init__(self, config: OneStackConfig, rng: Generator) -> None:
         self.model: Any = models.build(config, rng)
         self.loss = Loss(eps_ls=0.1)
 
-    def forward(self, ids: Array, targets: Array, rng: Generator | None = None) -> tuple[Array, Any]:
-        logits, cache = self.model.forward(ids, rng=rng)
+    def forward(self, *ids: Array, rng: Generator | None = None) -> tuple[Array, Any]:
+        *inputs, targets = ids
+        logits, cache = self.model.forward(*inputs, rng=rng)
         loss, loss_cache = self.loss.forward(logits, targets)
         return loss, (cache, loss_cache)
 

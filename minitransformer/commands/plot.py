@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from minitransformer.commands.common import Answer, Commands, encoder_decoder, example, integer, trained
+from minitransformer.figures import KINDS, attention_figure, save, training_figure
 from minitransformer.models import Transformer
 from minitransformer.runs.run_folder import RunFolder
 from minitransformer.runs.weights import load_model
@@ -22,17 +23,13 @@ def add(commands: Commands) -> None:
     sub.add_argument(
         "--input", metavar="SEQUENCE", help="show the attention for this input (default: a held-out one)"
     )
-    sub.add_argument(
-        "--attention", nargs="+", choices=("encoder", "decoder", "cross"), help="which to draw (default: all)"
-    )
+    sub.add_argument("--attention", nargs="+", choices=KINDS, help="which to draw (default: all)")
     sub.add_argument("--layer", metavar="N", type=integer, nargs="+", help="draw these layers (default: all)")
     sub.add_argument("--head", metavar="N", type=integer, nargs="+", help="draw these heads (default: all)")
 
 
 def plot(arguments: argparse.Namespace) -> Answer:
     """Draw the figures of a run into its folder."""
-    from minitransformer.figures import KINDS, attention_figure, save, training_figure
-
     folder = RunFolder(arguments.folder)
     task, model = folder.settings().task, load_model(folder, weights=arguments.weights)
     figures = {"training": training_figure(folder.path.name, folder.metrics())}

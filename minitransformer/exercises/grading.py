@@ -27,7 +27,8 @@ from minitransformer.parameter import parameters_of
 from minitransformer.training import Adam, LabelSmoothedCrossEntropy
 
 SIZES = Sizes()
-B, T_Q, T_K, _, D_K, D_V, D_MODEL, _, V, _ = SIZES
+B, T_Q, T_K, *_ = SIZES
+D_MODEL, V = SIZES.d_model, SIZES.V_src
 TOLERANCE = 1e-9  # of values, relative to the larger of the two, or to 1 % of the largest expected
 P = 0.25  # of dropout
 SURE = 5  # by how many standard deviations a share of random draws may be off

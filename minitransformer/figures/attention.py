@@ -12,7 +12,7 @@ from minitransformer.errors import InputError
 from minitransformer.figures.canvas import new_figure
 from minitransformer.inference.translation import translate
 from minitransformer.models.transformer import Transformer
-from minitransformer.tasks.vocabulary import Symbols
+from minitransformer.tasks.vocabulary import Vocabulary
 from minitransformer.training.batching import BOS, EOS
 from minitransformer.validation.settings import as_integer, as_list, one_of, require
 
@@ -37,7 +37,7 @@ def attention_weights(model: Transformer, source: list[int], target: list[int]) 
 
 def attention_figure(
     model: Transformer,
-    vocabulary: Symbols,
+    vocabulary: Vocabulary,
     text: str,
     kinds: Sequence[str] = KINDS,
     layers: Iterable[int] | None = None,

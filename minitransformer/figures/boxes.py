@@ -72,7 +72,7 @@ def embedding_boxes(recording: Recording, stack: str) -> Iterator[Box]:
     table, learned = (layer.P, True) if hasattr(layer, "P") else (layer.PE, False)
     embedded = Pair("embedding", embedding.output[0], embedding.dy[0], rows)
     at = whole.inputs[2]
-    added = rows_at(table.data, at, whole.output.shape[1])[0]
+    added = rows_at(table.data, at)[0]
     positions = [Pair("positions", added, whole.dy[0] if learned else None, rows)]
     if recording.model.config.positions == "rotary":  # which are not added here
         positions = []

@@ -56,10 +56,8 @@ class GradcheckReport:
     @property
     def verdicts(self) -> dict[str, str]:
         """Name of a row -> "ok", "WRONG", or "UNDECIDED" if nothing of it could be compared."""
-        wrong, undecided = ({row.name for row in rows} for rows in (self.wrong, self.undecided))
         return {
-            row.name: "WRONG" if row.name in wrong else UNDECIDED if row.name in undecided else "ok"
-            for row in self.rows
+            row.name: "ok" if self.agrees(row) else "WRONG" if row.checked else UNDECIDED for row in self.rows
         }
 
     @property

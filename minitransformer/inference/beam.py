@@ -42,8 +42,8 @@ def beam_search(
     unfinished hypothesis could still be kept. Of equals, the one found first wins: continuations of the likelier
     hypothesis come first, then smaller ids. So beam=1 writes what `greedy_decode` writes, and a beam that holds every
     prefix finds the best of all sequences. None for `bos_id` or `eos_id` means the same as in `greedy_decode`.
-    Raises InputError or ConfigError for ids that the model does not have, beam < 1, alpha < 0 or >= 10, and a
-    `max_len` that is not between 1 and the model's.
+    Raises InputError or ConfigError for ids that the model does not have, a beam that is not 1 … 1,024, alpha < 0 or
+    >= 10, and a `max_len` that is not between 1 and the model's.
     """
     end = end_of(eos_id, model)
     beam = check_search(beam, alpha)

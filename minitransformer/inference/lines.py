@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from minitransformer.errors import InputError
 from minitransformer.inference.beam import Hypothesis
-from minitransformer.tasks.vocabulary import Symbols
+from minitransformer.tasks.vocabulary import Vocabulary
 
 
 class Translation(NamedTuple):
@@ -19,7 +19,7 @@ class Translation(NamedTuple):
 
 def translate_lines(
     search: Callable[[list[list[int]]], list[list[Hypothesis]]],
-    vocabulary: Symbols,
+    vocabulary: Vocabulary,
     lines: Sequence[str],
     longest: int,
 ) -> tuple[list[list[Translation]], dict[int, str]]:
@@ -42,7 +42,7 @@ def translate_lines(
     return translations, bad
 
 
-def _encoded(vocabulary: Symbols, line: str, longest: int) -> list[int]:
+def _encoded(vocabulary: Vocabulary, line: str, longest: int) -> list[int]:
     """The ids of a line. Raises InputError if it is bad."""
     try:
         line.encode("utf-8")

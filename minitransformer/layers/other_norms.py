@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from minitransformer.backend import Array, DTypeLike, Generator, array_module, sum_positions, zeros
-from minitransformer.errors import ConfigError, InputError
+from minitransformer.errors import ConfigError
 from minitransformer.module import Module, Parameter
 from minitransformer.validation import checked
 from minitransformer.validation.gradients import gradient_of_shape
@@ -85,10 +85,10 @@ class InstanceNorm(BatchNorm):
     backward  as BatchNorm's, with means over position
     """
 
+    n_axes = 3
+
     def axes(self, x: Array) -> tuple[int, ...]:
-        """The axis of mean and variance: the positions. Raises InputError for an x without a batch axis."""
-        if x.ndim != 3:
-            raise InputError(f"x: expected (B, T, d_model), got shape {tuple(x.shape)}")
+        """The axis of mean and variance: the positions."""
         return (1,)
 
 
@@ -103,6 +103,7 @@ class GroupNorm(Module):
     """
 
     axes = (1, 3)
+    n_axes = 3
 
     @layer_sizes
     def __init__(self, d_model: int, n_groups: int, eps: float = 1e-5, dtype: DTypeLike = "float32") -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from minitransformer.backend import (
     Array,
@@ -17,7 +17,6 @@ from minitransformer.backend import (
     normal,
     zeros,
 )
-from minitransformer.errors import InputError
 from minitransformer.layers.embedding import add_rows
 from minitransformer.module import Constant, Module, Parameter
 from minitransformer.validation import checked
@@ -67,24 +66,13 @@ def sinusoids(max_len: int, d_model: int) -> Array:
     return PE
 
 
-def rows_at(table: Array, at: int | Array, T: int) -> Array:
-    """The rows of `table` for T tokens. `at` is the position of the first, or an array (B or 1, T, n).
-
-    table[at : at + T]; or table[at[:, :, 0]] … table[at[:, :, n - 1]] side by side. Raises
-    InputError if the table has fewer rows.
-    """
-    if not isinstance(at, int):
-        return table[at].reshape(*at.shape[:2], -1)
-    if not 0 <= at <= len(table) - T:
-        last = len(table) - 1
-        raise InputError(f"expected positions 0 … {last} (max_len={last + 1}), got {T} from position {at} on")
-    return table[at : at + T]
+def rows_at(table: Array, at: Array) -> Array:
+    """The rows table[at[:, :, 0]] … table[at[:, :, n - 1]] side by side; at: (B, T, n), the positions of tokens."""
+    return table[at].reshape(*at.shape[:2], -1)
 
 
-def shape_at(table: Parameter, at: int | Array) -> tuple[int | None, ...]:
-    """The shape of x + `rows_at`, with None for the sizes that `at` does not determine."""
-    if isinstance(at, int):
-        return (None, None, table.shape[1])
+def shape_at(table: Parameter, at: Array) -> tuple[int | None, ...]:
+    """The shape of x + `rows_at`, with None for the batch if `at` does not determine it."""
     return (None if len(at) == 1 else len(at), at.shape[1], at.shape[2] * table.shape[1])
 
 
@@ -104,8 +92,8 @@ class FixedPositions(Module):
 
     @layer_inputs
     @checked(positions_inputs)
-    def forward(self, x: Array, rng: Generator | None = None, at: int | Array = 0) -> tuple[Array, None]:
-        return x + rows_at(self.PE.data, at, x.shape[1]), None
+    def forward(self, x: Array, rng: Generator | None = None, at: Any = 0) -> tuple[Array, None]:
+        return x + rows_at(self.PE.data, at), None
 
     @gradient_of_shape(lambda layer, cache: (None, None, None))
     def backward(self, dy: Array, cache: None) -> Array:
@@ -121,7 +109,7 @@ class SinusoidalPositions(FixedPositions):
 
 
 class LearnedPositionsCache(NamedTuple):
-    at: int | Array  # (B, T, n), (1, T, n), or the position of the first token
+    at: Array  # (B, T, n), or (1, T, n)
 
 
 class LearnedPositions(Module):
@@ -138,17 +126,14 @@ class LearnedPositions(Module):
     @layer_inputs
     @checked(positions_inputs)
     def forward(
-        self, x: Array, rng: Generator | None = None, at: int | Array = 0
+        self, x: Array, rng: Generator | None = None, at: Any = 0
     ) -> tuple[Array, LearnedPositionsCache]:
-        return x + rows_at(self.P.data, at, x.shape[1]), LearnedPositionsCache(at)
+        return x + rows_at(self.P.data, at), LearnedPositionsCache(at)
 
     @gradient_of_shape(lambda layer, cache: shape_at(layer.P, cache.at))
     def backward(self, dy: Array, cache: LearnedPositionsCache) -> Array:
-        if isinstance(cache.at, int):
-            self.P.grad[cache.at : cache.at + dy.shape[1]] += dy.sum(0)
-        else:
-            of_each = dy.sum(0, keepdims=True) if len(cache.at) == 1 else dy
-            add_rows(self.P.grad, cache.at, of_each.reshape(-1, self.P.shape[1]))
+        of_each = dy.sum(0, keepdims=True) if len(cache.at) == 1 else dy
+        add_rows(self.P.grad, cache.at, of_each.reshape(-1, self.P.shape[1]))
         return dy
 
 

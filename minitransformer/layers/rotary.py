@@ -104,8 +104,7 @@ class RotaryCache(NamedTuple):
 
     def all_weights(self) -> Array:
         """The attention weights, (B, h, T_q, T_k)."""
-        weights: Array = self.attention.all_weights()
-        return weights
+        return self.attention.all_weights()
 
 
 class RotaryAttention(Module):
@@ -141,5 +140,4 @@ class RotaryAttention(Module):
             at = array_module(K).arange(K.shape[2])[None, :, None]
             mask = PlacedMask(None, at[:, -1:], at)
         queries, keys = mask.rotations(Q.shape[-1], Q.dtype)
-        context: Array = self.attention.attend(rotate(Q, queries), rotate(K, keys), V, mask.mask)
-        return context
+        return self.attention.attend(rotate(Q, queries), rotate(K, keys), V, mask.mask)

@@ -71,7 +71,7 @@ def as_one(run: Callable[[], int], command: Sequence[str] = ()) -> int:
     with ExitStack() as silence:
         said = sys.stderr if rank == 0 else silence.enter_context(redirect_stderr(io.StringIO()))
         if rank > 0:
-            silence.enter_context(redirect_stdout(io.StringIO()))
+            silence.enter_context(redirect_stdout(silence.enter_context(open(os.devnull, "w"))))
         try:
             status = run()
         except Exception:
@@ -92,12 +92,17 @@ def as_one(run: Callable[[], int], command: Sequence[str] = ()) -> int:
 def _known_to_mpi(n: int) -> bool:
     """Whether mpi4py is there and its MPI library sees `n` ranks. (Ranks.of_this_job says what is wrong if not.)"""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            from mpi4py import MPI
+        return bool(mpi().COMM_WORLD.size == n)
     except (ImportError, RuntimeError):
         return False
-    return bool(MPI.COMM_WORLD.size == n)
+
+
+def mpi() -> Any:
+    """mpi4py.MPI, without its warnings about the launcher. RuntimeError without an MPI library, or ImportError."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        from mpi4py import MPI
+    return MPI
 
 
 def _commands(mine: Sequence[str]) -> str | None:

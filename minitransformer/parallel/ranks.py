@@ -13,7 +13,6 @@ only its share of the numbers, 1/n of them:
 from __future__ import annotations
 
 import time
-import warnings
 from array import array
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -22,7 +21,7 @@ from typing import Any, TypeVar
 from minitransformer.backend import Array, array_module
 from minitransformer.errors import ConfigError, describe
 from minitransformer.parallel.exchange import exchange
-from minitransformer.parallel.job import place_in_job
+from minitransformer.parallel.job import mpi, place_in_job
 from minitransformer.parts import parts
 from minitransformer.system import cores
 
@@ -56,11 +55,7 @@ class Ranks:
         if n == 1:
             return cls()
         try:
-            # Its warnings are about the launcher, which is checked below.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)
-                from mpi4py import MPI
-        # RuntimeError: there is no MPI library.
+            MPI = mpi()  # its warnings are about the launcher, which is checked below
         except (ImportError, RuntimeError) as error:
             raise ConfigError(
                 f"rank {rank} of a job of {n} needs mpi4py: pip install 'minitransformer[mpi]' ({error})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from minitransformer.backend import dtype_of
 from minitransformer.config import TrainingConfig, TransformerConfig
 from minitransformer.errors import ConfigError
 from minitransformer.one_stack_config import family_of
@@ -22,8 +23,9 @@ def weights_mb(config: TransformerConfig, dtype: str) -> float:
     layer = 3 * attention + 2 * feed_forward if two_stacks else attention + feed_forward
     untied = {True: 0, "source_target": 1, "target_output": 1, False: 1 + two_stacks}[config.tie_embeddings]
     embeddings = (config.src_vocab_size + untied * config.tgt_vocab_size) * d
-    learned = (1 + two_stacks) * config.max_len * d * (config.positions == "learned")
-    return (config.n_layers * layer + embeddings + learned) * _size(dtype) / 1e6
+    positions = (config.last_position + 1) * (d // config.n_source_positions + d * two_stacks)
+    numbers = config.n_layers * layer + embeddings + positions * (config.positions == "learned")
+    return numbers * dtype_of(dtype).itemsize / 1e6
 
 
 def training_mb(config: TransformerConfig, training: TrainingConfig, processes: int) -> float:
@@ -32,7 +34,7 @@ def training_mb(config: TransformerConfig, training: TrainingConfig, processes: 
     It counts weights, gradients, Adam's two moments, and what a checkpoint copies of these; another gradient for each
     further process; and what the layers keep for backward on the longest batches.
     """
-    weights, size = weights_mb(config, training.dtype), _size(training.dtype) / 1e6
+    weights, size = weights_mb(config, training.dtype), dtype_of(training.dtype).itemsize / 1e6
     parts = math.ceil(processes / training.accumulate)
     tokens = training.batch_tokens / parts * min(processes, parts * training.accumulate)
     d, d_ff = config.d_model, config.d_ff
@@ -61,7 +63,3 @@ def in_words(mb: float) -> str:
             break
         mb /= 1000
     return f"{mb:.1f} {unit}" if mb < 9.95 else f"{float(f'{mb:.2g}'):,.0f} {unit}"
-
-
-def _size(dtype: str) -> int:
-    return 8 if dtype == "float64" else 4

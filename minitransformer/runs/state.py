@@ -40,22 +40,6 @@ class RunState:
         return best["step"] == 0 or (sign * value, -loss) > (sign * best["value"], -best["loss"])
 
 
-def save_state(
-    folder: RunFolder,
-    state: RunState,
-    model: Module,
-    moments: Mapping[str, Array],
-    about: Mapping[str, Any],
-    keep: int,
-) -> None:
-    """Write a checkpoint into a run's folder, and delete all but the last `keep`.
-
-    `about` says what the run is: its settings, and the digest of its data. A resumed run has to have the same.
-    """
-    arrays = saved_weights(model) | {f"{MOMENTS_PREFIX}{name}": x for name, x in moments.items()}
-    folder.save(state.step, arrays, {**asdict(state), **about}, keep)
-
-
 def newest_state(
     folder: RunFolder, about: Mapping[str, Any], steps: int
 ) -> tuple[RunState, dict[str, Array], dict[str, Array]] | None:

@@ -25,12 +25,12 @@ from minitransformer.runs.progress import Progress
 from minitransformer.runs.run_folder import RunFolder
 from minitransformer.runs.settings import MAY_DIFFER, MAY_DIFFER_UNLESS_LEARNED, RunSettings
 from minitransformer.runs.state import (
+    MOMENTS_PREFIX,
     WEIGHTS_PREFIX,
     RunState,
     below,
     digest,
     newest_state,
-    save_state,
     saved_weights,
 )
 from minitransformer.system import ONE_PROCESS, can_fork, keep_freed_memory, memory_mb
@@ -281,7 +281,7 @@ class Trainer:
     def _result(self) -> dict[str, Any]:
         """The final figures, on the sets that neither trained nor steered the model (or "valid", if there are none)."""
         tests = {name: self._evaluate(name) for name in final_sets(self.sets)}
-        figures = tests["test" if "test" in tests else "valid"]
+        figures = tests.get("test") or tests.get("valid") or self._evaluate("valid")
         result = {
             **{name: x for name, x in figures.items() if isinstance(x, float)},
             "task": self.settings.task.name,
@@ -310,7 +310,8 @@ class Trainer:
         if self.folder is not None:
             place, keep = self.stream, self.settings.training.keep_checkpoints
             state = replace(self.state, epoch=place.epoch, index=place.index, seconds=self.seconds)
-            save_state(self.folder, state, self.model, moments, self.about, keep)
+            arrays = saved_weights(self.model) | {f"{MOMENTS_PREFIX}{name}": x for name, x in moments.items()}
+            self.folder.save(state.step, arrays, {**asdict(state), **self.about}, keep)
         # Nobody ends the job while rank 0 writes.
         self.ranks.wait()
 

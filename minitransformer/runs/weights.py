@@ -67,20 +67,17 @@ def mean_of_checkpoints(
     Raises CheckpointError if one is damaged, or of another run.
     """
     metas: list[dict[str, Any]] = []
-    reading = paths[0]
 
     def states() -> Iterator[dict[str, Array]]:
-        nonlocal reading
-        for reading in paths:
-            arrays, meta = folder.read(reading)
+        for path in paths:
+            arrays, meta = folder.read(path)
+            metas.append(meta)
             if type(meta.get("step")) is not int:
                 raise InputError("no step in it")
-            metas.append(meta)
             yield below(WEIGHTS_PREFIX, arrays)
 
     try:
-        return mean_weights(states(), len(paths)), metas
+        return mean_weights(states()), metas
     except InputError as error:
-        raise CheckpointError(
-            f"{reading}: not a checkpoint of the same model as the others ({error})"
-        ) from None
+        path = paths[len(metas) - 1]
+        raise CheckpointError(f"{path}: not a checkpoint of the same model as the others ({error})") from None

@@ -12,7 +12,8 @@ import numpy as np
 
 from minitransformer.backend import Generator
 from minitransformer.errors import CheckpointError, InputError
-from minitransformer.files import absolute, read_text
+from minitransformer.files import absolute
+from minitransformer.tasks.parallel_text import content_of
 from minitransformer.tasks.task import Task
 from minitransformer.tasks.vocabulary import SPECIALS, Characters
 from minitransformer.training.batching import MakeBatch, Pair, aligned_batch
@@ -116,15 +117,9 @@ class Chars(Task):
             package = Path(__file__).parents[1]
             return "\n".join(path.read_text("utf-8") for path in sorted(package.rglob("*.py")))
         try:
-            text = read_text(Path(self.text))
+            text = content_of(self.text).decode()
         except UnicodeDecodeError as error:
             raise InputError(f"{self.text}: not UTF-8, at byte {error.start:,}") from None
-        except InputError as error:
-            raise InputError(f"{self.text}: {error}") from None
-        except OSError as error:
-            raise InputError(f"{self.text}: cannot be read ({error.strerror or error})") from None
-        except ValueError as error:  # a NUL in the name
-            raise InputError(f"{self.text!r}: cannot be read ({error})") from None
         if "\0" in text:
             raise InputError(f"{self.text}: a NUL in it, as UTF-16 has; save it as UTF-8")
         if not text:

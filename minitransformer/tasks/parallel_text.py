@@ -58,6 +58,12 @@ def read_parallel(src: str, tgt: str) -> tuple[list[SentencePair], list[BadLine]
 
 def read_lines(path: str) -> list[bytes]:
     """The lines of a file, each ended by a line feed."""
+    lines = content_of(path).split(b"\n")
+    return lines if lines[-1] else lines[:-1]
+
+
+def content_of(path: str) -> bytes:
+    """What a file of text holds, plain or gzipped (.gz), without a byte order mark. Raises InputError: see above."""
     try:
         with (
             open_regular(Path(path)) as opened,
@@ -65,14 +71,15 @@ def read_lines(path: str) -> list[bytes]:
         ):
             content = file.read()
             refuse_utf_16(content)
-            lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path}: damaged, or not gzipped ({error})") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    return lines if lines[-1] else lines[:-1]
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except ValueError as error:  # a NUL in the name
+        raise InputError(f"{path!r}: cannot be read ({error})") from None
+    return content.removeprefix(b"\xef\xbb\xbf")
 
 
 def as_text(line: bytes | None) -> tuple[str, str]:

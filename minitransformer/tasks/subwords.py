@@ -7,28 +7,27 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from typing import Any
 
 from minitransformer.errors import CheckpointError, ConfigError, InputError, describe
 from minitransformer.tasks.parallel_text import fault_of
-from minitransformer.tasks.vocabulary import SPECIALS
+from minitransformer.tasks.vocabulary import SPECIALS, Vocabulary
 from minitransformer.training.batching import BOS, EOS, PAD
-from minitransformer.validation.settings import as_integer, as_list
 
 UNKNOWN = len(SPECIALS)  # a character that the training text does not have
 
 
-class Subwords:
-    """A vocabulary of subwords, with the methods of `Vocabulary`. `proto` is the file that SentencePiece writes."""
+class Subwords(Vocabulary):
+    """A vocabulary of subwords. `proto` is the file that SentencePiece writes."""
 
     def __init__(self, proto: bytes) -> None:
         self.proto = proto
         try:
             if not proto:  # which SentencePiece would accept
                 raise RuntimeError("nothing in it")
-            self._pieces = sentencepiece().SentencePieceProcessor(model_proto=proto)
-        except RuntimeError as error:
+            pieces = self._pieces = sentencepiece().SentencePieceProcessor(model_proto=proto)
+            self.symbols = tuple(pieces.id_to_piece(i) for i in range(pieces.get_piece_size()))
+        except (RuntimeError, UnicodeDecodeError) as error:
             raise CheckpointError(f"the subwords are damaged: no SentencePiece model ({error})") from None
 
     @classmethod
@@ -62,13 +61,6 @@ class Subwords:
             ) from None
         return cls(proto.getvalue())
 
-    @cached_property
-    def symbols(self) -> tuple[str, ...]:
-        return tuple(self._pieces.id_to_piece(i) for i in range(len(self)))
-
-    def __len__(self) -> int:
-        return int(self._pieces.get_piece_size())
-
     def encode(self, text: str) -> list[int]:
         """Ids of the pieces of `text`; an unknown character is UNKNOWN.
 
@@ -88,12 +80,8 @@ class Subwords:
         """`encode` of each text; [] for an empty one."""
         return list(self._pieces.encode([" ".join(text.split()) for text in texts]))
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`, up to EOS. Raises InputError for an id that no symbol has."""
-        last = len(self) - 1
-        expected = f"ids 0 … {last}"
-        ids = [as_integer("ids", i, 0, last, expected) for i in as_list("ids", ids, expected)]
-        return str(self._pieces.decode(ids[: ids.index(EOS)] if EOS in ids else ids))
+    def _joined(self, ids: Sequence[int]) -> str:
+        return str(self._pieces.decode(ids))
 
 
 def sentencepiece() -> Any:

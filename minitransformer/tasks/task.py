@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from minitransformer.backend import Generator
-from minitransformer.tasks.vocabulary import Symbols
+from minitransformer.tasks.vocabulary import Vocabulary
 from minitransformer.training.batching import MakeBatch, Pair, joined_batch, make_batch
 
 
@@ -37,7 +37,7 @@ class Task(ABC):
 
     @property
     @abstractmethod
-    def vocabulary(self) -> Symbols:
+    def vocabulary(self) -> Vocabulary:
         """The symbols of source and target."""
 
     @abstractmethod

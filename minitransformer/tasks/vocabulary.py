@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 from minitransformer.errors import InputError, describe
 from minitransformer.training.batching import EOS
@@ -12,22 +11,6 @@ from minitransformer.validation.settings import as_integer, as_list
 
 # how the ids PAD, BOS and EOS are written
 SPECIALS = ("<pad>", "<s>", "</s>")
-
-
-class Symbols(Protocol):
-    """The interface of a vocabulary, which turns text into ids, and back."""
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        """The symbol of each id."""
-
-    def __len__(self) -> int: ...
-
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text. Raises InputError for one that cannot be read."""
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids, up to EOS."""
 
 
 class Vocabulary:
@@ -62,8 +45,9 @@ class Vocabulary:
         last = len(self) - 1
         expected = f"ids 0 … {last}"
         ids = [as_integer("ids", i, 0, last, expected) for i in as_list("ids", ids, expected)]
-        if EOS in ids:
-            ids = ids[: ids.index(EOS)]
+        return self._joined(ids[: ids.index(EOS)] if EOS in ids else ids)
+
+    def _joined(self, ids: Sequence[int]) -> str:
         return self.separator.join(self.symbols[i] for i in ids)
 
 

@@ -30,7 +30,7 @@ def arrays(shape: Sequence[int], dtype: str = "float64") -> st.SearchStrategy[np
 
 
 def ids(batch: int, length: int, vocab_size: int, pad_id: int = 0) -> st.SearchStrategy[np.ndarray]:
-    """Ids (batch, length) with repetitions, and padding at the end of all rows but the first."""
+    """Ids (batch, length >= 2) with repetitions, and padding at the end of all rows but the first."""
     return seeds.map(lambda seed: random_ids(np.random.default_rng(seed), batch, length, vocab_size, pad_id))
 
 

@@ -6,23 +6,21 @@ from collections.abc import Iterable, Mapping
 
 from minitransformer.backend import Array
 from minitransformer.errors import InputError
-from minitransformer.validation.settings import INT64, as_integer
 
 
-def mean_weights(states: Iterable[Mapping[str, Array]], n: int) -> dict[str, Array]:
-    """The mean, in float64, of `n` states as `Module.state_dict` returns them, read one at a time.
+def mean_weights(states: Iterable[Mapping[str, Array]]) -> dict[str, Array]:
+    """The mean, in float64, of states as `Module.state_dict` returns them, read one at a time.
 
-    mean = w_1 / n + … + w_n / n. Raises InputError if there are not n of them, or if they are not of one model.
+    mean = (w_1 + … + w_n) / n. Raises InputError if there are none, or if they are not of one model.
     """
-    n = as_integer("n", n, 1, INT64, "how many states there are, 1 or more")
-    mean: dict[str, Array] = {}
-    found = 0
-    for found, state in enumerate(states, 1):
-        shapes, others = ({name: x.shape for name, x in weights.items()} for weights in (state, mean))
-        if found > 1 and shapes != others:
-            raise InputError(f"state {found}: expected the same names and shapes as in the states before it")
+    total: dict[str, Array] = {}
+    n = 0
+    for n, state in enumerate(states, 1):
+        shapes, others = ({name: x.shape for name, x in weights.items()} for weights in (state, total))
+        if n > 1 and shapes != others:
+            raise InputError(f"state {n}: expected the same names and shapes as in the states before it")
         for name, x in state.items():
-            mean[name] = mean.get(name, 0) + x.astype("float64") / n
-    if found != n:
-        raise InputError(f"expected {n} states to average, got {found}")
-    return mean
+            total[name] = total.get(name, 0) + x.astype("float64")
+    if n == 0:
+        raise InputError("expected states to average, got none")
+    return {name: x / n for name, x in total.items()}

@@ -115,6 +115,13 @@ def check_ids(name: str, ids: Any) -> None:
         raise InputError(f"{name}: expected at least one id, got an array of shape {tuple(ids.shape)}")
 
 
+def check_range(name: str, ids: Array, n: int, what: str = "ids") -> None:
+    """Raise InputError unless all `ids` are between 0 and n - 1."""
+    low, high = extremes(ids)
+    if low < 0 or high >= n:
+        raise InputError(f"{name}: expected {what} 0 … {n - 1}, got {low if low < 0 else high}")
+
+
 def check_rng(name: str, rng: Any) -> None:
     """Raise InputError unless `rng` is a random generator, or None."""
     if not isinstance(rng, Generator | None):
@@ -134,17 +141,17 @@ def embedding_inputs(layer: Any, ids: Array, rng: Generator | None = None) -> tu
     check_ids("ids", ids)
     check_rng("rng", rng)
     if not on_gpu(ids):  # looking at them on a GPU would mean waiting, and the model has checked its own
-        low, high, last = *extremes(ids), layer.E.shape[0] - 1
-        if low < 0 or high > last:
-            raise InputError(f"ids: expected ids 0 … {last}, got {low if low < 0 else high}")
+        check_range("ids", ids, layer.E.shape[0])
     return layer, ids, rng
 
 
 def norm_inputs(layer: Any, x: Array, rng: Generator | None = None) -> tuple[Any, ...]:
-    """Check a norm's forward: `x` has as many features as gamma. Raises InputError otherwise.
+    """Check a norm's forward: `x` has as many features as gamma, and `n_axes`, if the layer says so, or InputError.
 
-    (A single one would be broadcast to all of them, and its gradient would have another shape.)
+    (A single feature would be broadcast to all of them, and its gradient would have another shape.)
     """
+    if x.ndim != getattr(layer, "n_axes", x.ndim):
+        raise InputError(f"x: expected (B, T, d_model), got shape {tuple(x.shape)}")
     check_features("x", x, layer.gamma.shape[0])
     return layer, x, rng
 
@@ -156,26 +163,27 @@ def add_norm_inputs(layer: Any, x: Array, s: Array, rng: Generator | None = None
     return layer, x, s, rng
 
 
-def positions_inputs(
-    layer: Any, x: Array, rng: Generator | None = None, at: int | Array = 0
-) -> tuple[Any, ...]:
+def positions_inputs(layer: Any, x: Array, rng: Generator | None = None, at: Any = 0) -> tuple[Any, ...]:
     """Check the forward of FixedPositions or LearnedPositions: x is (B, T, d_model), `at` a row of the table, or rows.
 
-    Raises InputError otherwise.
+    Returns `at` as rows, (B or 1, T, n). Raises InputError otherwise.
     """
     if x.ndim != 3:
         raise InputError(f"x: expected an array of shape (B, T, d_model), got {tuple(x.shape)}")
+    B, T, _ = x.shape
     n_rows, width = (getattr(layer, "PE", None) or layer.P).data.shape
-    if not isinstance(at, int):
+    if isinstance(at, int):
+        if not 0 <= at <= n_rows - T:
+            expected = f"positions 0 … {n_rows - 1} (max_len={n_rows})"
+            raise InputError(f"at: expected {expected}, got {T} from position {at} on")
+        at = array_module(x).arange(at, at + T)[None, :, None]
+    else:
         check_ids("at", at)
-        B, T, _ = x.shape
         if at.ndim != 3 or at.shape[0] not in (1, B) or at.shape[1] != T:
             raise InputError(f"at: expected positions of shape ({B} or 1, {T}, n), got {tuple(at.shape)}")
-        width *= at.shape[2]
-        low, high = (0, 0) if on_gpu(at) else extremes(at)  # looking at them on a GPU would mean waiting
-        if low < 0 or high >= n_rows:
-            raise InputError(f"at: expected positions 0 … {n_rows - 1}, got {low if low < 0 else high}")
-    check_features("x", x, width)
+        if not on_gpu(at):  # looking at them on a GPU would mean waiting
+            check_range("at", at, n_rows, "positions")
+    check_features("x", x, width * at.shape[2])
     return layer, x, rng, at
 
 
@@ -242,8 +250,7 @@ def softmax_inputs(scores: Array, mask: Array | None = None) -> tuple[Array, Arr
     check_floats("scores", scores)
     if not scores.shape:
         raise InputError(f"scores: expected an array with at least one axis, got the number {scores}")
-    if mask is not None:
-        check_mask(mask, scores.shape)
+    check_mask(mask, scores.shape)
     return scores, mask
 
 

@@ -9,14 +9,13 @@ from minitransformer.backend import (
     Generator,
     array_module,
     castable,
-    extremes,
     is_float,
     is_plain,
     on_gpu,
     to_host,
 )
 from minitransformer.errors import InputError, describe
-from minitransformer.validation.layers import as_array, check_rng, what
+from minitransformer.validation.layers import as_array, check_range, check_rng, what
 from minitransformer.validation.settings import FLOAT32, INT64, as_integer, between
 
 
@@ -64,9 +63,7 @@ def ids_for(E: Any, ids: Array, name: str, max_len: int) -> Array:
         raise InputError(f"{name}: expected integer ids, got {ids.dtype}")
     if ids.shape[1] > max_len:
         raise InputError(f"{name}: expected at most max_len={max_len} tokens, got {ids.shape[1]}")
-    (low, high), last = extremes(ids), E.shape[0] - 1
-    if low < 0 or high > last:
-        raise InputError(f"{name}: expected ids 0 … {last}, got {low if low < 0 else high}")
+    check_range(name, ids, E.shape[0])
     return beside(ids, name, E.data)
 
 
@@ -118,9 +115,7 @@ def loss_inputs(loss_fn: Any, logits: Array, tgt_out: Array, n_tokens: int | Non
             f"tgt_out: expected integers of shape {tuple(positions)}, at least one, "
             f"got {tgt_out.dtype} of shape {tuple(tgt_out.shape)}"
         )
-    low, high = extremes(tgt_out)
-    if low < 0 or high >= V:
-        raise InputError(f"tgt_out: expected ids 0 … {V - 1}, got {low if low < 0 else high}")
+    check_range("tgt_out", tgt_out, V)
     if n_tokens is None:
         n_tokens = int(to_host((tgt_out != loss_fn.pad_id).sum()))
         if n_tokens == 0:

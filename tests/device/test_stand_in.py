@@ -224,6 +224,15 @@ def test_the_first_weights_do_not_depend_on_the_device(device):
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_model_stays_on_its_device_in_another_dtype(device):
+    here = mt.Transformer(tiny_config(), 7)
+    there = mt.Transformer(tiny_config(), 7, device=device).to(dtype="float64")
+    ids = random_ids(np.random.default_rng(1), B, T_Q, V_SRC)
+    logits, _ = there.forward(ids, ids)
+    assert type(logits) is DeviceArray
+    np.testing.assert_allclose(on_host(logits), here.to(dtype="float64").forward(ids, ids)[0], rtol=1e-12)
+
+
 def test_arrays_of_two_devices_are_refused_by_name(device):
     model, far = mt.Transformer(tiny_config(), 7), mt.Transformer(tiny_config(), 7, device=device)
     ids = random_ids(np.random.default_rng(1), B, T_Q, V_SRC)

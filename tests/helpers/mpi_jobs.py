@@ -39,7 +39,12 @@ def started(n: int, *arguments: Any, program: Path = PROGRAM, **variables: str) 
                     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}  # fmt: skip
     command = [MPIEXEC, "-n", n, sys.executable, program, *arguments]
     return subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        list(map(str, command)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="backslashreplace",
+        env=environment,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -88,8 +89,14 @@ def test_batch_norm_of_rows_is_over_the_rows():
     np.testing.assert_allclose(y.mean(0), 0, atol=1e-12)
     np.testing.assert_allclose(y.std(0), 1, atol=1e-9)
     assert mt.gradcheck(layers.BatchNorm(3), x[:7] / 100).ok
-    with pytest.raises(mt.InputError, match=r"expected \(B, T, d_model\), got shape \(200, 3\)"):
-        layers.InstanceNorm(3).forward(x)
+
+
+@pytest.mark.parametrize("shape", [(200, 4), (2, 3, 5, 4)])
+@pytest.mark.parametrize("norm", [layers.InstanceNorm(4), layers.GroupNorm(4, 2)])
+def test_norms_over_the_positions_of_a_sentence_have_one_axis_of_positions(norm, shape):
+    expected = rf"expected \(B, T, d_model\), got shape {re.escape(str(shape))}"
+    with pytest.raises(mt.InputError, match=expected):
+        norm.forward(np.ones(shape))
 
 
 def test_the_default_eps_is_that_of_layer_norm():

@@ -84,6 +84,14 @@ def whole_job(tmp_path_factory) -> Path:
     return path
 
 
+@mpi
+def test_a_job_ends_well_in_a_folder_whose_name_is_not_text(tmp_path):
+    path = tmp_path / os.fsdecode(b"run\xff")
+    status, out, err = command(2, path, "--set", *COMMAND, "steps=2", "warmup_steps=1")
+    assert status == 0 and "exact match" in out and "failed" not in err, err
+    assert (path / "result.json").exists()
+
+
 def test_a_killed_rank_ends_the_job_and_a_checkpoint_is_left(tmp_path, whole_job):
     path = tmp_path / "run"
     status, _, err = command(2, path, "--seed", 5, "--set", *COMMAND, MINITRANSFORMER_TEST="killed")

@@ -23,6 +23,19 @@ from minitransformer.runs.estimate import in_words, training_mb, weights_mb
         mt.TransformerConfig.preset(
             "E learned", 500, max_len=4000, tie_embeddings="target_output", n_layers=1
         ),
+        mt.TransformerConfig(
+            90,
+            90,
+            n_layers=1,
+            d_model=32,
+            n_heads=2,
+            d_ff=64,
+            max_len=50,
+            positions="learned",
+            count_source_from="both",
+            random_gaps=90,
+            random_start=40,
+        ),
         OneStackConfig(700, 700, n_layers=2, d_model=256, n_heads=4, d_ff=300),
         OneStackConfig(
             700, 90, n_layers=2, d_model=64, n_heads=4, d_ff=300, family="encoder-only", tie_embeddings=False

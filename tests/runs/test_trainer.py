@@ -56,6 +56,26 @@ def test_a_run_reports_what_it_did(tmp_path):
     np.testing.assert_array_equal(mt.load_model(folder).flatten().data, trainer.model.flatten().data)
 
 
+@dataclass(frozen=True)
+class Hard(Sort):
+    """Sort with a second held-out set that is not called "test"."""
+
+    name: ClassVar[str] = "hard"
+
+    def evaluation_sets(self, rng):
+        sets = super().evaluation_sets(rng)
+        return {"valid": sets["valid"], "hard": sets["test"][:3]}
+
+
+def test_without_a_test_set_the_figures_of_a_run_are_those_of_the_validation_set(tmp_path):
+    trainer = new_run(
+        tmp_path / "run", task=Hard(n_symbols=7, min_length=2, max_length=5, epoch_size=23, test_size=4)
+    )
+    result = trainer.run()
+    assert set(result["sets"]) == {"hard"} and result["sets"]["hard"]["n"] == 3
+    assert result["loss"] == trainer.folder.metrics()[-1]["valid"]["loss"]
+
+
 def test_the_reported_loss_is_the_mean_over_the_tokens_since_the_last_report(tmp_path, monkeypatch):
     seen = []
 

@@ -106,6 +106,11 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content, name, what):
             read_parallel(*map(str, paths))
 
 
+def test_a_name_that_no_file_can_have_is_refused():
+    with pytest.raises(mt.InputError, match=r"'a\\x00b': cannot be read \("):
+        read_parallel("a\0b", "a\0b")
+
+
 def test_empty_files_are_refused(tmp_path):
     with pytest.raises(mt.InputError, match="two empty files"):
         read_parallel(*write(tmp_path, b"", b""))
