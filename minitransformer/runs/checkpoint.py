@@ -18,6 +18,8 @@ META = "meta.json"  # the entry of the file that holds `meta`, as the bytes of a
 
 def save_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
     """Write `arrays` and `meta` (anything that JSON can hold) to `path`, replacing it only once all is on disk."""
+    if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
+        raise CheckpointError(f"checkpoints hold numbers only, never pickled objects; got {objects[0]!r}")
     text = np.frombuffer(json.dumps(meta).encode(), np.uint8)
     write_file(path, lambda file: np.savez(file, **{META: text, **arrays}))  # type: ignore[arg-type, unused-ignore]
 
