@@ -28,7 +28,8 @@ class CheckpointError(MinitransformerError):
 
 def describe(x: Any) -> str:
     """`x` on one short line, for an error message: dtype and shape of an array, the value of anything else."""
-    if getattr(x, "shape", ()) and hasattr(x, "dtype"):
-        return f"{x.dtype} of shape {tuple(x.shape)}"
+    shape = getattr(x, "shape", ())
+    if isinstance(shape, tuple) and shape and hasattr(x, "dtype"):
+        return f"{x.dtype} of shape {shape}"
     text = " ".join(repr(x).split())
     return text if len(text) <= 100 else text[:99] + "…"

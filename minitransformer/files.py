@@ -31,6 +31,8 @@ def write_file(path: Path, fill: Callable[[IO[bytes]], object], new: bool = Fals
 
     With `new`, raises FileExistsError if there is an old one, even one that came a moment ago. An OSError names `path`.
     """
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with contextlib.suppress(FileNotFoundError):

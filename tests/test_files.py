@@ -143,3 +143,9 @@ def test_a_line_for_which_there_is_no_room_names_its_file():
     with pytest.raises(OSError, match="No space left") as raised:
         append_line(full, "a line")
     assert raised.value.filename == str(full)
+
+
+@pytest.mark.parametrize("name", [".", "/", ""])
+def test_what_has_no_name_is_no_file(name):
+    with pytest.raises(IsADirectoryError):
+        write_bytes(Path(name), b"")

@@ -126,6 +126,11 @@ def quoted(text: str) -> str:
     return shlex.quote(text) if set(text) & set('"$`\\!') else f'"{text}"'
 
 
+def folder_word(path: Path) -> str:
+    """A folder as an argument on a command line, where it must not be taken for an option."""
+    return quoted(f"./{path}" if str(path).startswith("-") else str(path))
+
+
 def program() -> str:
     """The program's name, as it was called."""
-    return "python -m minitransformer" if sys.argv[0].endswith("__main__.py") else sys.argv[0]
+    return "python -m minitransformer" if sys.argv[0].endswith("__main__.py") else quoted(sys.argv[0])

@@ -13,9 +13,9 @@ from minitransformer.commands.common import (
     Commands,
     at_work,
     device,
+    folder_word,
     integer,
     program,
-    quoted,
     search,
     trained,
 )
@@ -82,7 +82,7 @@ def average(arguments: argparse.Namespace) -> Answer:
     listed = ", ".join(f"{step:,}" for step in steps)
     return {"run": str(folder.path), "steps": steps}, (
         f"averaged the weights after steps {listed}\n"
-        f"try:  {program()} evaluate {quoted(str(folder.path))} --weights average --beam 4"
+        f"try:  {program()} evaluate {folder_word(folder.path)} --weights average --beam 4"
     )
 
 

@@ -6,7 +6,7 @@ import argparse
 import textwrap
 from pathlib import Path
 
-from minitransformer.commands.common import Answer, Commands, program, quoted
+from minitransformer.commands.common import Answer, Commands, folder_word, program
 from minitransformer.exercises import EXERCISES, about, check, start
 from minitransformer.streams import write
 
@@ -42,7 +42,7 @@ def start_exercises(arguments: argparse.Namespace) -> Answer:
     files = [str(file) for file in start(arguments.folder)]
     return {"files": files}, (
         f"{len(files)} files in {arguments.folder}. Each has one fault, and says what its layer should do and "
-        f"what was noticed.\nFix them, and see:  {program()} exercises check {quoted(str(arguments.folder))}"
+        f"what was noticed.\nFix them, and see:  {program()} exercises check {folder_word(arguments.folder)}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +11,16 @@ from itertools import count
 from pathlib import Path
 
 from minitransformer.commands.chosen_settings import assigned, kinds_of, names_of, settings_of
-from minitransformer.commands.common import Answer, Commands, device, example, integer, program, quoted
+from minitransformer.commands.common import (
+    Answer,
+    Commands,
+    device,
+    example,
+    folder_word,
+    integer,
+    program,
+    quoted,
+)
 from minitransformer.commands.evaluate import summary
 from minitransformer.config import TrainingConfig, TransformerConfig
 from minitransformer.errors import ConfigError
@@ -101,22 +111,22 @@ def train(arguments: argparse.Namespace) -> Answer:
         try:
             result = trainer.run(progress, stop_requested)
         except Interrupted:
-            again = f"train {arguments.task} --resume --out {quoted(str(folder.path))}"
+            again = f"train {arguments.task} --resume --out {folder_word(folder.path)}"
             raise Interrupted(f"Stopped and saved. Continue with:  {program()} {again}") from None
     return {**result, "run": str(folder.path)}, summary(result["sets"]) + (
         f"\n{result['steps']} steps in {result['seconds']:.1f} s"
         + (f", peak memory {result['peak_memory_mb']:.0f} MB" if result["peak_memory_mb"] else "")
-        + f"\ntry:  {program()} {_trial(settings.task, str(folder.path))}"
+        + f"\ntry:  {program()} {_trial(settings.task, folder_word(folder.path))}"
     )
 
 
 def _trial(task: Task, run: str) -> str:
     """The arguments of a command that tries the model."""
     if task.has_answers:
-        return f"decode {quoted(run)} {quoted(example(task))}"
+        return f"decode {run} {quoted(example(task))}"
     text = example(task)
     word = max(text.split() or [text], key=lambda word: (word.isalpha(), len(word)))
-    return f"sample {quoted(run)} {quoted(word)}"
+    return f"sample {run} {quoted(word)}"
 
 
 def _continued(arguments: argparse.Namespace, before: RunSettings, folder: RunFolder) -> RunSettings:
@@ -130,7 +140,7 @@ def _continued(arguments: argparse.Namespace, before: RunSettings, folder: RunFo
         if name not in MAY_CHANGE:
             raise ConfigError(
                 f"--set {name}: expected, with --resume, one of {', '.join(MAY_CHANGE)}; for others, begin a new run, "
-                f"with these weights if you like: --init {quoted(str(folder.path))}"
+                f"with these weights if you like: --init {folder_word(folder.path)}"
             )
     return replace(before, training=replace(before.training, **changes))
 
@@ -168,8 +178,14 @@ def _default_folder(task: str, resume: bool) -> Path:
     """The first free one of runs/TASK, runs/TASK-2, …, or, to resume, the one that was begun or changed last."""
     if not resume:
         return next(_free_folders(task))
-    begun = [path for pattern in (task, f"{task}-*") for path in RUNS.glob(f"{pattern}/config.json")]
-    return max(begun, key=lambda path: path.stat().st_mtime_ns).parent if begun else RUNS / task
+    own = re.compile(rf"{re.escape(task)}(-[0-9]+)?")
+    begun = [path.parent for path in RUNS.glob(f"{task}*/config.json") if own.fullmatch(path.parent.name)]
+    return max(begun, key=_changed, default=RUNS / task)
+
+
+def _changed(run: Path) -> int:
+    """When a run was begun or last saved, in nanoseconds."""
+    return max(path.stat().st_mtime_ns for path in [run / "config.json", *RunFolder(run).checkpoints()])
 
 
 def _free_folders(task: str) -> Iterator[Path]:

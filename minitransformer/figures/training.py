@@ -44,7 +44,7 @@ def training_figure(name: str, metrics: list[dict[str, Any]]) -> Any:
     quality.set_ylim(0, top)
     quality.set_ylabel(f"{kind},\nvalidation set")
     quality.set_xlabel("step")
-    figure.suptitle(f"training run {name}".encode(errors="replace").decode())
+    figure.suptitle(f"training run {name}".encode(errors="replace").decode(), parse_math=False)
     return figure
 
 

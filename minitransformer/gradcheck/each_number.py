@@ -38,6 +38,8 @@ def each_number(subject: Subject, method: str, tolerance: float) -> list[Row]:
         index = tuple(int(i) for i in array_module(n).unravel_index(int(error.argmax()), n.shape))
         hint = "" if error[index] <= tolerance else diagnose(name, analytic, numeric, sizes)
         checked = int(n.size) - kinks - unsure
+        if not a.any() and not n.any():
+            hint = "0 everywhere: is it not used, or do zeros in the inputs hide its gradient?"
         hint = hint if checked else nothing_compared(kinks, unsure)
         worst = float(a[index]), float(n[index]), float(error[index]) if checked else math.inf
         rows.append(Row(name, tuple(n.shape), index, *worst, kinks, unsure, checked, hint))

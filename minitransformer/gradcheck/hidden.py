@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dis
 from collections.abc import Iterable
 from contextlib import suppress
-from types import FunctionType
+from itertools import chain
+from types import FunctionType, ModuleType
 from typing import Any
 
 from minitransformer.parameter import Parameter, is_layer, parameters_of, walk
@@ -20,26 +22,26 @@ def hidden_parameters(layer: Any, objects: Iterable[Any], found: Iterable[Parame
         told.append(f"{n_others} Parameter(s) not found: not in an attribute, list or dict of a layer")
     for name in parameters_of_classes([layer, *objects]):
         told.append(f"{name} is a Parameter of a class, and not found: make it in __init__, on self")
-    for name in parameters_in_closures(layer):
-        told.append(
-            f"{name} is a Parameter in the closure of a function, and not found: make it an attribute"
-        )
+    for where, names in parameters_outside(layer).items():
+        told += [f"{name} is a Parameter in {where}, and not found: make it an attribute" for name in names]
     return told
 
 
 def parameters_of_classes(objects: Iterable[Any]) -> list[str]:
     """The names of the Parameters that are attributes of the objects' classes, and so belong to no layer."""
     classes = {cls for x in objects for cls in type(x).__mro__}
-    found = ((cls, name) for cls in classes for name, x in vars(cls).items() if isinstance(x, Parameter))
-    return sorted(f"{cls.__name__}.{name}" for cls, name in found)
+    found = [(cls, walk(vars(cls).items(), is_layer, set())) for cls in classes]
+    return sorted(f"{cls.__name__}.{name}" for cls, x in found for name, p in x if isinstance(p, Parameter))
 
 
-def parameters_in_closures(layer: Any) -> list[str]:
-    """The paths of the Parameters in closures: of the methods of all layers, of functions among their attributes.
+def parameters_outside(layer: Any) -> dict[str, list[str]]:
+    """The paths of the Parameters in closures, and in globals that the methods of layers use.
 
-    Those that are attributes of a layer as well are left out.
+    The closures are those of the methods of all layers, and of functions among their attributes. Parameters that are
+    attributes of a layer as well are left out.
     """
-    layers, found, own = [], set(), {id(p) for p in parameters_of(layer).values()}
+    layers, own = [], {id(p) for p in parameters_of(layer).values()}
+    closures, globals_used = set(), set()
 
     def is_layer_below(node: Any) -> bool:
         if is_layer(node):
@@ -48,19 +50,30 @@ def parameters_in_closures(layer: Any) -> list[str]:
 
     functions = [leaf for _, leaf in walk([("", layer)], is_layer_below, set()) if is_function(leaf)]
     classes = {cls for x in layers for cls in type(x).__mro__}
-    functions += [x for cls in classes for x in vars(cls).values() if is_function(x)]
+    methods = [x for cls in classes for x in vars(cls).values() if is_function(x)]
+    for path, leaf in walk(chain.from_iterable(map(globals_of, methods)), is_layer, set()):
+        if isinstance(leaf, Parameter) and id(leaf) not in own:
+            globals_used.add(path)
+    functions += methods
     for function in functions:  # grows: functions may lie in the closures of others
         for path, leaf in walk(closure_of(function), is_layer, set()):
             if isinstance(leaf, Parameter):
-                found |= set() if id(leaf) in own else {path}
+                closures |= set() if id(leaf) in own else {path}
             elif is_function(leaf) and leaf not in functions:
                 functions.append(leaf)
-    return sorted(found)
+    return {"the closure of a function": sorted(closures), "a global variable": sorted(globals_used)}
 
 
 def is_function(x: Any) -> bool:
     """Whether `x` is a function written in Python, which may have a closure."""
     return isinstance(x, FunctionType)
+
+
+def globals_of(method: FunctionType) -> list[tuple[str, Any]]:
+    """Name and value of the global layers, Parameters and collections that `method` uses."""
+    loads = (str(x.argval) for x in dis.get_instructions(method) if x.opname == "LOAD_GLOBAL")
+    values = {name: method.__globals__.get(name) for name in loads}
+    return [(name, x) for name, x in values.items() if not isinstance(x, type | ModuleType)]
 
 
 def closure_of(function: FunctionType) -> list[tuple[str, Any]]:

@@ -6,7 +6,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
@@ -133,19 +133,29 @@ class Subject:
 
         backward is called twice and must return the same both times. Parameter gradients add up, so `=` in place of
         `+=` gives half of the sum. forward runs on other inputs before that, so the cache has to hold all that
-        backward needs.
+        backward needs, and must not write to the y that it returned first.
         """
         for p in self.parameters.values():
             p.grad[...] = 1
         with self._watch("forward", self.layer):
-            _, cache = self.forward(self.layer, self.inputs)
+            y, cache = self.forward(self.layer, self.inputs)
+            y_before = y.copy()
             given, before, cached = self.given, copies(self.given), self._arrays_in(cache)
             self._forward_on_other_inputs()
             for name, p in self.parameters.items():
                 if bool((p.grad != 1).any()):
                     self._record_broken(f"forward writes to the gradient of {name}")
                 p.grad[...] = 0
-            first, again = self._backward(cache), self._backward_again(cache)
+            if not same(y, y_before):
+                self._record_broken("forward writes to the y that it returned before")
+            try:
+                first, again = self._backward(cache), self._backward_again(cache)
+            except Exception:
+                _, cache = self.forward(self.layer, self.inputs)
+                for p in self.parameters.values():
+                    p.grad[...] = 0
+                first, again = self._backward(cache), self._backward_again(cache)
+                self._record_broken("backward needs what the last forward has kept outside the cache")
         # an array in the cache may be an input
         if not self._compare("backward", given, before):
             for path in [path for path, x, was in cached if checksum(x) != was]:
@@ -190,14 +200,20 @@ class Subject:
             ) from error
 
     def _forward_on_other_inputs(self) -> None:
-        """Run forward on other numbers, ids, masks and dropout, to overwrite anything that the layer kept on itself."""
+        """Run forward on other numbers, ids, masks and dropout, to overwrite anything that the layer kept on itself.
+
+        Then, if the layer accepts that, on a larger batch, to overwrite the sizes that it kept.
+        """
         floats_moved = [0.9 * x if is_float(x) else x for x in self.inputs]
-        all_moved = [x.ravel()[::-1].reshape(x.shape) if is_array(x) else x for x in floats_moved]
+        all_moved = [shuffled(x) if is_array(x) else x for x in floats_moved]
+        larger = [array_module(x).concatenate([x, x[:1]]) if is_array(x) and x.ndim else x for x in all_moved]
         with self._watch("forward", self.layer):
             try:
                 self.forward(self.layer, all_moved, stream=1)
             except Exception:  # not every layer accepts every order of ids
                 self.forward(self.layer, floats_moved, stream=1)
+            with suppress(Exception):
+                self.forward(self.layer, larger, stream=1)
 
     def _others(self) -> str:
         """A hint on the inputs that are not arrays of floats, if there are any."""
@@ -297,6 +313,12 @@ class Subject:
             product *= int(size)
             found.setdefault(product, f"the product of axes 0 to {axis} of y")
         return {size: axes for size, axes in found.items() if size > 1}
+
+
+def shuffled(x: Array) -> Array:
+    """The numbers of `x` in another order: every second one from the end, then the others."""
+    flat = x.ravel()[::-1]
+    return array_module(x).concatenate([flat[::2], flat[1::2]]).reshape(x.shape)
 
 
 def has_attributes(node: Any) -> bool:

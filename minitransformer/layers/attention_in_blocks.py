@@ -38,6 +38,7 @@ from minitransformer.products import contiguous_on_gpu, product, write_product
 from minitransformer.validation import checked
 from minitransformer.validation.gradients import gradient_of_shape
 from minitransformer.validation.layers import blocks_inputs
+from minitransformer.validation.settings import layer_sizes
 
 BLOCK = 1 << 18  # about how many scores are in a block: 1 MB in float32
 BLOCK_ON_GPU = 1 << 27  # 512 MB, since a launch for each block costs more than reading memory twice
@@ -74,6 +75,7 @@ class AttentionInBlocks(Module):
     None, it is chosen so that the scores of a block fit into the processor's cache.
     """
 
+    @layer_sizes
     def __init__(self, dropout: float = 0.0, rows: int | None = None) -> None:
         self.dropout = Dropout(dropout)
         self.rows = rows

@@ -63,6 +63,7 @@ class Embedding(Module):
         rng: Seed = None,
         dtype: DTypeLike = "float32",
     ) -> None:
+        require(E is None or isinstance(E, Parameter), "E", "a Parameter", E)
         self.E = E or embedding_matrix(vocab_size, d_model, generator(rng), dtype)
         require(self.E.shape == (vocab_size, d_model), "E", f"shape {(vocab_size, d_model)}", self.E.data)
         self.scale = math.sqrt(d_model) if scaled else 1.0
@@ -99,6 +100,7 @@ class OutputProjection(Module):
         rng: Seed = None,
         dtype: DTypeLike = "float32",
     ) -> None:
+        require(E is None or isinstance(E, Parameter), "E", "a Parameter", E)
         self.E = E or embedding_matrix(vocab_size, d_model, generator(rng), dtype)
         require(self.E.shape == (vocab_size, d_model), "E", f"shape {(vocab_size, d_model)}", self.E.data)
 

@@ -55,6 +55,8 @@ class BatchNorm(Module):
     The running averages that Ioffe and Szegedy evaluate with are not kept, because forward writes nothing to self.
     """
 
+    n_axes: tuple[int, ...] = (2, 3)
+
     @layer_sizes
     def __init__(self, d_model: int, eps: float = 1e-5, dtype: DTypeLike = "float32") -> None:
         self.eps = float(eps)
@@ -85,7 +87,7 @@ class InstanceNorm(BatchNorm):
     backward  as BatchNorm's, with means over position
     """
 
-    n_axes = 3
+    n_axes = (3,)
 
     def axes(self, x: Array) -> tuple[int, ...]:
         """The axis of mean and variance: the positions."""
@@ -103,7 +105,7 @@ class GroupNorm(Module):
     """
 
     axes = (1, 3)
-    n_axes = 3
+    n_axes = (3,)
 
     @layer_sizes
     def __init__(self, d_model: int, n_groups: int, eps: float = 1e-5, dtype: DTypeLike = "float32") -> None:

@@ -71,11 +71,6 @@ def rows_at(table: Array, at: Array) -> Array:
     return table[at].reshape(*at.shape[:2], -1)
 
 
-def shape_at(table: Parameter, at: Array) -> tuple[int | None, ...]:
-    """The shape of x + `rows_at`, with None for the batch if `at` does not determine it."""
-    return (None if len(at) == 1 else len(at), at.shape[1], at.shape[2] * table.shape[1])
-
-
 class FixedPositions(Module):
     """Adds to the embedding at position pos the row PE[pos] of a table that is not learned.
 
@@ -110,6 +105,7 @@ class SinusoidalPositions(FixedPositions):
 
 class LearnedPositionsCache(NamedTuple):
     at: Array  # (B, T, n), or (1, T, n)
+    shape: tuple[int, ...]  # of y
 
 
 class LearnedPositions(Module):
@@ -128,9 +124,9 @@ class LearnedPositions(Module):
     def forward(
         self, x: Array, rng: Generator | None = None, at: Any = 0
     ) -> tuple[Array, LearnedPositionsCache]:
-        return x + rows_at(self.P.data, at), LearnedPositionsCache(at)
+        return x + rows_at(self.P.data, at), LearnedPositionsCache(at, x.shape)
 
-    @gradient_of_shape(lambda layer, cache: shape_at(layer.P, cache.at))
+    @gradient_of_shape(lambda layer, cache: cache.shape)
     def backward(self, dy: Array, cache: LearnedPositionsCache) -> Array:
         of_each = dy.sum(0, keepdims=True) if len(cache.at) == 1 else dy
         add_rows(self.P.grad, cache.at, of_each.reshape(-1, self.P.shape[1]))

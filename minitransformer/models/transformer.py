@@ -24,6 +24,7 @@ from minitransformer.models.encoder import Encoder, EncoderCache
 from minitransformer.models.inputs import InputEmbedding, InputEmbeddingCache
 from minitransformer.models.recompute import Keep
 from minitransformer.module import Module
+from minitransformer.one_stack_config import family_of
 from minitransformer.validation import checked
 from minitransformer.validation.settings import as_integer, require
 from minitransformer.validation.training import gradient_of_logits, ids_for, model_inputs, next_ids
@@ -57,6 +58,7 @@ class Transformer(Module):
         self, config: TransformerConfig, seed: Seed = 0, dtype: DTypeLike = "float32", device: str = "cpu"
     ) -> None:
         require(isinstance(config, TransformerConfig), "config", "a TransformerConfig", config)
+        require(family_of(config) == "encoder-decoder", "config", "one of two stacks", config)
         device_module(device)
         dtype, rng, tie = dtype_of(dtype), generator(seed), config.tie_embeddings
         self.config = config

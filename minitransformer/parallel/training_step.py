@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from itertools import chain
 
 from minitransformer.backend import Generator, silent_overflow, sum_in_order, to_floats
-from minitransformer.errors import InputError
+from minitransformer.errors import InputError, describe
 from minitransformer.parallel.replicas import Replicas
 from minitransformer.parts import parts
-from minitransformer.training.batching import AnyBatch
+from minitransformer.training.batching import AnyBatch, Batch, OneStackBatch
 from minitransformer.training.loss import LabelSmoothedCrossEntropy
 from minitransformer.training.optimizer import Adam, scale_down, sum_of_squares
 from minitransformer.validation.training import largest_norm
@@ -28,11 +28,15 @@ def train_step(
     """Make one update from one or more batches; return the mean loss of their tokens, and the gradient's norm.
 
     `rngs` has a generator for the dropout of each batch; without them nothing is dropped. All ranks pass all the
-    batches, and get the same answer. Raises InputError for an optimizer of another model, or a `clip_norm` that is not
-    above 0.
+    batches, and get the same answer. Raises InputError for an optimizer of another model, for no batches, and for a
+    `clip_norm` that is not above 0.
     """
     if optimizer.model is not replicas.models[0]:
         raise InputError("optimizer: expected one of the replicas' model, got one of another model")
+    if not batches or isinstance(batches, Batch | OneStackBatch):
+        raise InputError(f"batches: expected a list of one or more, got {describe(batches)}")
+    if rngs and len(rngs) != len(batches):
+        raise InputError(f"rngs: expected one for each of {len(batches)} batches, got {len(rngs)}")
     largest_norm(optimizer.model, clip_norm)
     ranks, n = replicas.ranks, len(replicas.models)
     data, grad = replicas.buffers()[0]

@@ -21,6 +21,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -246,9 +247,8 @@ class RunFolder:
         one_of("weights", weights, WEIGHTS)
         path = self.path / f"{weights}.npz"
         if weights == "average" and not path.exists():
-            raise CheckpointError(
-                f"{path}: expected averaged weights; make them with: minitransformer average {self.path}"
-            )
+            command = f"minitransformer average {shlex.quote(str(self.path))}"
+            raise CheckpointError(f"{path}: expected averaged weights; make them with: {command}")
         if weights == "last":
             if not (paths := self.checkpoints()):
                 raise CheckpointError(

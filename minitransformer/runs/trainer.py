@@ -58,13 +58,14 @@ class Trainer:
     def __init__(
         self,
         settings: RunSettings,
-        folder: RunFolder | None = None,
+        folder: RunFolder | str | Path | None = None,
         device: str = "cpu",
         ranks: Ranks | None = None,
     ) -> None:
         self._began = time.perf_counter()
         self.ranks, config = ranks or Ranks.of_this_job(), settings.training
         self.ranks.agree(settings.as_dict() | {"device": device})
+        folder = RunFolder(folder) if isinstance(folder, str | Path) else folder
         self.folder = folder if self.ranks.rank == 0 else None
         if device == "cuda" and self.ranks.n > 1:
             use_gpu(self.ranks.on_machine)
@@ -162,8 +163,9 @@ class Trainer:
             progress.say(remark)
         if self.state.ended or self.step >= config.steps:
             early = ", because it was solved or grew no better" * self.state.ended
+            longer = "steps=N" + " solved_at=none patience=none" * self.state.ended
             progress.say(
-                f"this run has ended, at step {self.step}{early}; --resume --set steps=N trains it longer"
+                f"this run has ended, at step {self.step}{early}; --resume --set {longer} trains it longer"
             )
         with self.replicas.processes():
             if len(self.replicas.models) > 1 and not can_fork():
@@ -359,4 +361,9 @@ class Trainer:
         if self.folder is None:
             return False, [], None
         newest = self.folder.checkpoints()[-1:]
+        if not newest and sum("valid" in record for record in self.folder.metrics()) > 1:
+            raise CheckpointError(
+                f"{self.folder.path}: no checkpoint is left of this run, which has saved some; put one back, or begin "
+                f"a new run in another folder"
+            )
         return True, newest, newest_state(self.folder, self.about, self.settings.training.steps)

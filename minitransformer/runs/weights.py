@@ -20,8 +20,12 @@ def load_model(run: RunFolder | str | Path, device: str = "cpu", weights: str = 
 
     Raises CheckpointError if they are not there or damaged.
     """
-    folder = run if isinstance(run, RunFolder) else RunFolder(run)
-    return model_and_numbers(folder, device, weights)[0]
+    return model_and_numbers(as_folder(run), device, weights)[0]
+
+
+def as_folder(run: RunFolder | str | Path) -> RunFolder:
+    """The run folder, of which the path may have been given."""
+    return run if isinstance(run, RunFolder) else RunFolder(run)
 
 
 def model_and_numbers(folder: RunFolder, device: str, weights: str) -> tuple[Model, dict[str, Any]]:
@@ -33,12 +37,13 @@ def model_and_numbers(folder: RunFolder, device: str, weights: str) -> tuple[Mod
     return model, numbers
 
 
-def average_checkpoints(folder: RunFolder, n: int = 5) -> list[int]:
+def average_checkpoints(run: RunFolder | str | Path, n: int = 5) -> list[int]:
     """Write the mean of the weights of a run's last `n` checkpoints into its folder; return their steps.
 
-    `load_model(folder, weights="average")` reads it. The paper took 5 for its base model, 20 for the big one. Raises
+    `load_model(run, weights="average")` reads it. The paper took 5 for its base model, 20 for the big one. Raises
     CheckpointError if there are fewer, or if one is damaged or of another model.
     """
+    folder = as_folder(run)
     n = as_integer("n", n, 1, 10**6, "how many checkpoints to average, 1 or more")
     _, dtype = folder.model_settings()
     paths = folder.checkpoints()[-n:]

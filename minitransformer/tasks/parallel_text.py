@@ -63,7 +63,7 @@ def read_lines(path: str) -> list[bytes]:
 
 
 def content_of(path: str) -> bytes:
-    """What a file of text holds, plain or gzipped (.gz), without a byte order mark; InputError if it cannot be read."""
+    """The bytes of a text file, plain or gzipped (.gz), less its byte order mark. Raises InputError for a bad one."""
     try:
         with (
             open_regular(Path(path)) as opened,

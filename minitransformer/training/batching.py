@@ -68,8 +68,9 @@ MakeBatch: TypeAlias = Callable[[Sequence[Pair]], AnyBatch]
 
 
 def make_batch(pairs: Sequence[Pair]) -> Batch:
-    """A batch of `pairs`, with BOS, EOS and padding. Raises InputError if there are no pairs."""
+    """A batch of `pairs`, with BOS, EOS and padding. InputError for no pairs, and for ids that mean padding."""
     at_least_one(pairs)
+    no_padding(pairs)
     return Batch(
         padded([[*source, EOS] for source, _ in pairs], PAD),
         padded([[BOS, *target] for _, target in pairs], PAD),
@@ -81,9 +82,10 @@ def make_batch(pairs: Sequence[Pair]) -> Batch:
 def joined_batch(pairs: Sequence[Pair]) -> OneStackBatch:
     """A batch of `pairs` for a decoder alone: it reads source, EOS, BOS, target; its answers are the target and EOS.
 
-    Raises InputError if there are no pairs.
+    Raises InputError if there are no pairs, or ids that mean padding.
     """
     at_least_one(pairs)
+    no_padding(pairs)
     return OneStackBatch(
         padded([[*source, EOS, BOS, *target] for source, target in pairs], PAD),
         padded([[*[PAD] * (len(source) + 1), *target, EOS] for source, target in pairs], PAD),
@@ -119,6 +121,13 @@ def at_least_one(pairs: Sequence[Pair]) -> None:
     """Raise InputError if there are no pairs."""
     if not pairs:
         raise InputError("expected at least one pair to make a batch of, got none")
+
+
+def no_padding(pairs: Sequence[Pair]) -> None:
+    """Raise InputError if one of the ids in `pairs` is that of PAD, which the loss leaves out, or below 0."""
+    lowest = min((min(side) for pair in pairs for side in pair if len(side)), default=EOS + 1)
+    if lowest <= PAD:
+        raise InputError(f"pairs: expected ids from {EOS + 1} on, after PAD, BOS and EOS, got {lowest}")
 
 
 def split_batch(batch: AnyBatch, n: int) -> list[Any]:

@@ -116,7 +116,9 @@ class Adam:
             if getattr(state[name], "shape", None) != self.m.shape or not castable(state[name], self.m):
                 got = describe(state[name])
                 raise CheckpointError(f"Adam: {name}: expected {self.m.size} numbers, got {got}")
-        finite = all(array_module(x).isfinite(x).all() for x in (state["m"], state["v"]))
+        with silent_overflow():
+            m, v = (state[name].astype(self.m.dtype) for name in ("m", "v"))
+        finite = all(array_module(x).isfinite(x).all() for x in (m, v))
         if not finite or not (state["v"] >= 0).all():
             raise CheckpointError("Adam: m, v: expected finite means, and no mean of squares below 0")
         own = self._buffer.layout()
@@ -137,7 +139,11 @@ def clip_grad_norm(model: Module, max_norm: float | None) -> float:
     With max_norm=None they stay as they are. Raises InputError unless it is a number above 0 in float32.
     """
     grad = model.flatten().grad
-    norm = math.sqrt(to_floats(sum_of_squares(grad))[0])
+    with silent_overflow():
+        norm = math.sqrt(to_floats(sum_of_squares(grad))[0])
+        largest = 0.0 if 0 < norm < math.inf else to_floats(abs(grad).max())[0]
+        if 0 < largest < math.inf:  # the squares have overflowed or vanished
+            norm = largest * math.sqrt(to_floats(sum_of_squares(grad / largest))[0])
     scale_down(grad, norm, max_norm)
     return norm
 

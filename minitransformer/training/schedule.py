@@ -25,9 +25,12 @@ def cosine_schedule(step: int, peak: float, warmup_steps: int, steps: int, last:
 
     lr = last + (peak - last) · (1 + cos(π · t)) / 2 with t the share of the steps after warm-up that are done
     (Loshchilov and Hutter 2017). It suits runs of known length: the last steps are small enough for the weights to
-    settle. After the last step the rate stays at `last`. Raises InputError for a step before the first.
+    settle. After the last step the rate stays at `last`. Raises InputError for a step before the first, and for fewer
+    steps than those of warm-up.
     """
     step = as_integer("step", step, 1, INT64, "1 or more, since steps count from 1")
+    warmup_steps = as_integer("warmup_steps", warmup_steps, 0, INT64, "an integer, 0 or more")
+    steps = as_integer("steps", steps, warmup_steps, INT64, f"warmup_steps={warmup_steps} or more")
     if step <= warmup_steps:
         return peak * step / warmup_steps
     done = min((step - warmup_steps) / (steps + 1 - warmup_steps), 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from inspect import signature
 from typing import Any, TypeVar, cast
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,7 +24,14 @@ def checked(check: Callable[..., tuple[Any, ...]]) -> Callable[[F], F]:
     def attach(formula: F) -> F:
         @wraps(formula)
         def wrapper(*arguments: Any, **named: Any) -> Any:
-            return formula(*check(*arguments, **named))
+            try:
+                needed = check(*arguments, **named)
+            except TypeError:
+                signature(formula).bind(
+                    *arguments, **named
+                )  # which names the formula's own parameters, if they do not fit
+                raise
+            return formula(*needed)
 
         return cast(F, wrapper)
 

@@ -29,7 +29,7 @@ def gradient_of_shape(shape_of_y: Callable[[Any, Any], Shape | None]) -> Callabl
         @wraps(backward)
         def wrapper(layer: Any, dy: Array, cache: Any) -> Any:
             expected = shape_of_y(layer, cache)
-            if not is_plain(dy):
+            if not is_plain(dy) or dy.dtype.kind not in "biufc":
                 raise InputError(f"{name}: expected an array of numbers, like the output, got {what(dy)}")
             if expected is not None and not fits(dy.shape, expected):
                 shape = ", ".join("…" if n is None else str(n) for n in expected)

@@ -150,9 +150,10 @@ def norm_inputs(layer: Any, x: Array, rng: Generator | None = None) -> tuple[Any
 
     (A single feature would be broadcast to all of them, and its gradient would have another shape.)
     """
-    if x.ndim != getattr(layer, "n_axes", x.ndim):
-        raise InputError(f"x: expected (B, T, d_model), got shape {tuple(x.shape)}")
     check_features("x", x, layer.gamma.shape[0])
+    if x.ndim not in (allowed := getattr(layer, "n_axes", (x.ndim,))):
+        expected = "(B, T, d_model)" + ", or (N, d_model)" * (2 in allowed)
+        raise InputError(f"x: expected {expected}, got shape {tuple(x.shape)}")
     return layer, x, rng
 
 

@@ -70,15 +70,19 @@ def check_size(name: str, size: int) -> None:
 def layer_sizes(init: F) -> F:
     """A decorator for a layer's constructor: what is annotated as an int, or an int or None, must be a size, 1 or more.
 
-    Raises ConfigError for anything else.
+    `eps` must be a number, 0 or more. Raises ConfigError for anything else.
     """
     parameters = signature(init).parameters
-    sizes = {name for name, p in parameters.items() if p.annotation in ("int", "int | None")}
+    sizes = {name: p.annotation for name, p in parameters.items() if p.annotation in ("int", "int | None")}
 
     @wraps(init)
     def wrapper(*arguments: Any, **named: Any) -> None:
         for name, size in (*zip(parameters, arguments, strict=False), *named.items()):
-            if name in sizes and size is not None:
+            if name == "eps":
+                require(
+                    between(size, 0, FLOAT32[1]), name, "a number, 0 or more, that float32 can hold", size
+                )
+            if name in sizes and (size is not None or sizes[name] == "int"):
                 require(integer_of(size) is not None, name, "a whole number", size)
                 check_size(name, size)
         init(*arguments, **named)

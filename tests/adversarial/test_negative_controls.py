@@ -819,7 +819,7 @@ FAULTS = [
     Fault("targets not shifted", "training.batching.make_batch", not_shifted, [targets_are_shifted_by_one]),
     Fault("start symbol equal to pad", "training.batching.BOS",
           PAD, [the_start_is_not_padding, targets_are_shifted_by_one]),
-    Fault("a negative id wraps around", "validation.training.extremes",
+    Fault("a negative id wraps around", "validation.layers.extremes",
           lambda ids: (0, int(ids.max())), [a_negative_id_is_refused]),
     # -- float64 constants that silently upcast float32
     Fault("float64: np.sqrt(d_k)", "layers.attention.math",

@@ -6,11 +6,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from command_line import PROGRAM, TINY, TINY_CHARS, assert_refused, call, contents, the_object
 
 import minitransformer as mt
+from minitransformer.commands import common, train
 from minitransformer.commands.common import quoted
 
 pytestmark = pytest.mark.usefixtures("signal_handlers")
@@ -497,3 +499,22 @@ def test_a_run_that_diverges_ends_with_one_line(tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     assert "learning_rate" in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_resume_goes_on_with_a_run_of_its_own_that_was_saved_last(tmp_path, monkeypatch):
+    """Not with a copy that somebody made, whatever the time of its files, nor with another task's run."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("copy", "copy-2", "copy-backup", "copy-like-sort"):
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+    for name, second in (("copy/config.json", 5), ("copy-2/config.json", 6)):
+        os.utime(tmp_path / "runs" / name, (second, second))
+    assert train._default_folder("copy", resume=True) == Path("runs/copy-2")
+    saved = tmp_path / "runs" / "copy" / "checkpoint-00000010.npz"
+    saved.write_bytes(b"")
+    assert train._default_folder("copy", resume=True) == Path("runs/copy")
+
+
+def test_a_folder_is_never_an_option_of_the_command_that_is_printed():
+    assert [common.folder_word(Path(name)) for name in ("-r", "r", "a b")] == ["./-r", "r", '"a b"']

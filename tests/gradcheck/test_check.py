@@ -486,7 +486,7 @@ def test_no_error_is_not_above_a_tolerance_of_zero(method: str) -> None:
 
 @pytest.mark.parametrize(
     ("method", "directional", "most"),
-    [("central", True, 22), ("central", False, 92), ("complex", True, 24), ("complex", False, 37)],
+    [("central", True, 22), ("central", False, 93), ("complex", True, 26), ("complex", False, 38)],
 )
 @pytest.mark.parametrize(
     ("function", "derivative"),
@@ -642,7 +642,7 @@ def test_any_number_of_kinks_is_left_out_at_a_tolerance_of_zero() -> None:
 def test_what_agrees_exactly_is_not_looked_at_again_at_a_tolerance_of_zero() -> None:
     layer, calls = counted(lambda x: 2 * x, lambda x: 2.0)
     report = mt.gradcheck(layer, 2.0 ** np.arange(-2, 3), tolerance=0)
-    assert report.ok and report.rows[0].hint == "" and len(calls) <= 4 * 5 + 12
+    assert report.ok and report.rows[0].hint == "" and len(calls) <= 4 * 5 + 13
 
 
 def test_a_direction_that_agrees_exactly_is_not_looked_at_again_at_a_tolerance_of_zero() -> None:
@@ -743,7 +743,7 @@ def test_as_many_numbers_as_there_may_be_are_checked_one_by_one(
 def test_what_agrees_to_a_tenth_of_the_tolerance_is_not_looked_at_again() -> None:
     for error, again in ((0.95e-9, False), (1.05e-9, True)):
         layer, calls = counted(lambda x: 2 * x, lambda x: 2 * (1 + error))  # noqa: B023
-        assert mt.gradcheck(layer, x(4, 5)).ok and (len(calls) > 92) is again
+        assert mt.gradcheck(layer, x(4, 5)).ok and (len(calls) > 93) is again
 
 
 def test_a_curve_is_not_mistaken_for_a_kink_and_looked_at_again() -> None:

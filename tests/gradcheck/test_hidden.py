@@ -9,6 +9,7 @@ import numpy as np
 from gradcheck_layers import Affine, Layer, both_methods, x
 
 import minitransformer as mt
+from minitransformer.gradcheck.subject import Subject
 
 
 @both_methods
@@ -36,6 +37,52 @@ def test_a_parameter_of_a_class_is_not_found_and_told_so() -> None:
             f"{name} is a Parameter of a class, and not found: make it in __init__, on self"
             for name in ("Base.W", "Below.b")
         ]
+
+
+def test_the_parameters_of_a_layer_that_belongs_to_a_class_are_not_found() -> None:
+    class Outer:
+        inner = mt.layers.Linear(3, 3, rng=0)
+
+        def forward(self, x):
+            return self.inner.forward(x)
+
+        def backward(self, dy, cache):
+            return dy @ self.inner.W.data.T  # and no gradient of W and b
+
+    assert mt.gradcheck(Outer(), x(2, 3)).broken == [
+        f"Outer.inner.{name} is a Parameter of a class, and not found: make it in __init__, on self"
+        for name in ("W", "b")
+    ]
+
+
+IN_A_MODULE = [mt.Parameter(x(3))]
+W = mt.Parameter(x(3))  # which has the name of an attribute that layers below have
+
+
+def test_a_parameter_in_a_global_variable_is_not_found_and_told_so() -> None:
+    class Global:
+        def forward(self, x):
+            return x * IN_A_MODULE[0].data, x
+
+        def backward(self, dy, x):
+            return dy * IN_A_MODULE[0].data  # and no gradient of it
+
+    assert mt.gradcheck(Global(), x(2, 3)).broken == [
+        "IN_A_MODULE.0 is a Parameter in a global variable, and not found: make it an attribute"
+    ]
+
+    class Own(Layer):
+        def __init__(self) -> None:
+            super().__init__(np.sin, np.cos)
+            self.W = mt.Parameter(x(3))
+
+        def forward(self, x):
+            return super().forward(x * self.W.data)
+
+        def backward(self, dy, cache):
+            raise NotImplementedError
+
+    assert Subject(Own(), (x(2, 3),), None, 0).not_found == []
 
 
 def test_a_parameter_in_a_closure_is_not_found_and_told_so() -> None:

@@ -515,7 +515,7 @@ def test_each_forward_draws_the_same_numbers_but_for_the_one_that_overwrites_wha
     subject = Subject(Draws(), (x(2, 3),), 8, 0)
     subject.analytic_gradients()
     first = mt.backend.generator(8).random()
-    assert subject.layer.drawn == [first, first, first, mt.backend.generator(8, 1).random()]
+    assert subject.layer.drawn == [first] * 3 + [mt.backend.generator(8, 1).random()] * 2
     subject = Subject(Draws(), (x(2, 3),), None, 0)
     assert subject.layer.drawn == [None, None]
 
@@ -529,7 +529,7 @@ def test_a_seed_of_dropout_may_have_any_size_and_is_named_alone_if_it_is_none() 
     assert message_of(mt.ConfigError, mt.gradcheck, Draws(), x(2, 3), dropout_seed=-1) == message
 
 
-def test_the_forward_in_between_is_given_other_numbers_in_another_order() -> None:
+def test_the_forwards_in_between_are_given_other_numbers_in_another_order_and_a_larger_batch() -> None:
     given: list[Any] = []
 
     class Records:
@@ -544,8 +544,11 @@ def test_the_forward_in_between_is_given_other_numbers_in_another_order() -> Non
 
     inputs, ids = x(3, 2), np.array([[0, 2], [1, 1]])
     Subject(Records(), (inputs, ids, "text"), None, 0).analytic_gradients()
-    np.testing.assert_allclose(given[-1][0], 0.9 * inputs.ravel()[::-1].reshape(3, 2), rtol=1e-15)
-    assert given[-1][1].tolist() == [[1, 1], [2, 0]] and given[-1][2] == "text"
+    order = [5, 3, 1, 4, 2, 0]
+    np.testing.assert_allclose(given[-2][0], 0.9 * inputs.ravel()[order].reshape(3, 2), rtol=1e-15)
+    assert given[-2][1].tolist() == [[1, 2], [1, 0]] and given[-2][2] == "text"
+    np.testing.assert_array_equal(given[-1][0], np.concatenate([given[-2][0], given[-2][0][:1]]))
+    assert given[-1][1].tolist() == [[1, 2], [1, 0], [1, 2]] and given[-1][2] == "text"
 
 
 def test_where_another_order_of_ids_is_refused_only_the_floats_are_other_ones() -> None:
@@ -778,3 +781,67 @@ def test_a_cache_may_hold_anything() -> None:
 def test_an_input_in_the_cache_is_called_by_its_name_as_an_input() -> None:
     layer = InPlace(lambda dy, x: np.clip(x, -0.1, 0.1, out=x))
     assert mt.gradcheck(layer, x(3, 4)).broken == ["backward writes to x"]
+
+
+# ---- what a layer keeps on itself
+
+
+class Size:
+    """x / n, with the n of the last forward."""
+
+    def forward(self, x, rng=None):
+        self.n = x.size
+        return x / x.size, None
+
+    def backward(self, dy, cache):
+        return dy / self.n
+
+
+def test_a_size_that_is_kept_on_the_layer_shows() -> None:
+    report = mt.gradcheck(Size(), x(3, 4))
+    assert report.wrong and not report.ok
+
+
+def test_a_mask_on_the_layer_shows_whatever_its_signs_are() -> None:
+    class Mask:
+        def forward(self, x, rng=None):
+            self.mask = x > 0
+            return x * self.mask, None
+
+        def backward(self, dy, cache):
+            return dy * self.mask
+
+    for numbers in ([[0.5, -0.2, 0.7]], [[0.5, -0.2, 0.7], [-0.3, 0.9, 0.1]], [[0.4]]):
+        report = mt.gradcheck(Mask(), np.array(numbers))
+        assert report.broken == ["backward needs what the last forward has kept outside the cache"]
+
+
+def test_an_output_that_the_next_forward_overwrites_is_no_output() -> None:
+    class Buffer:
+        def __init__(self) -> None:
+            self.y: dict[tuple[int, ...], Any] = {}
+
+        def forward(self, x, rng=None):
+            y = self.y.setdefault(x.shape, np.empty_like(x))
+            return np.multiply(x, 2, out=y), None
+
+        def backward(self, dy, cache):
+            return 2 * dy
+
+    assert mt.gradcheck(Buffer(), x(3, 4)).broken == ["forward writes to the y that it returned before"]
+
+
+def test_a_backward_that_fails_says_why_in_any_case() -> None:
+    class Fails(Size):
+        def backward(self, dy, cache):
+            raise RuntimeError("no backward here")
+
+    with pytest.raises(RuntimeError, match="no backward here"):
+        mt.gradcheck(Fails(), x(3, 4))
+
+
+def test_a_gradient_that_is_0_everywhere_is_remarked_upon() -> None:
+    layer = Affine()
+    layer.unused = mt.Parameter(x(3))  # type: ignore[attr-defined]
+    rows = {row.name: row.hint for row in mt.gradcheck(layer, x(2, 7, 3)).rows}
+    assert rows.pop("unused").startswith("0 everywhere") and set(rows.values()) == {""}

@@ -38,6 +38,22 @@ def small_model(seed, **changes):
     return mt.Transformer(mt.TransformerConfig(13, 13, **settings), seed, "float64")
 
 
+@pytest.mark.parametrize(
+    ("batches", "rngs", "message"),
+    [
+        (lambda batch: [], None, "batches: expected a list of one or more, got []"),
+        (lambda batch: batch, None, "batches: expected a list of one or more, got Batch"),
+        (lambda batch: [batch, batch], [None], "rngs: expected one for each of 2 batches, got 1"),
+    ],
+)
+def test_a_step_needs_batches_and_a_generator_for_each(batches, rngs, message):
+    model = small_model(0)
+    optimizer, batch = mt.Adam(model), make_batch([([3, 4], [5])])
+    with pytest.raises(mt.InputError) as raised:
+        mt.train_step(mt.Replicas(model), LOSS, optimizer, batches(batch), 0.01, rngs=rngs)
+    assert str(raised.value).startswith(message) and optimizer.t == 0
+
+
 @pytest.mark.parametrize("norm", ["post", "pre"])
 @given(seed=st.integers(0, 2**32 - 1), n_parts=st.integers(2, 4))
 def test_accumulated_gradients_are_those_of_the_big_batch(norm, seed, n_parts):

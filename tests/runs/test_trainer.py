@@ -67,6 +67,13 @@ class Hard(Sort):
         return {"valid": sets["valid"], "hard": sets["test"][:3]}
 
 
+def test_a_folder_may_be_given_by_its_path(tmp_path):
+    settings = mt.RunSettings.of(TASK, TINY, 3)
+    for path in (tmp_path / "a", str(tmp_path / "b")):
+        mt.Trainer(settings, path).run()
+        assert len(mt.RunFolder(path).checkpoints()) == 2
+
+
 def test_without_a_test_set_the_figures_of_a_run_are_those_of_the_validation_set(tmp_path):
     trainer = new_run(
         tmp_path / "run", task=Hard(n_symbols=7, min_length=2, max_length=5, epoch_size=23, test_size=4)
@@ -469,3 +476,14 @@ def test_one_answer_to_a_sequence_needs_a_model_that_pools():
     )
     _, result = learned(task, "encoder-only", pooling="first", steps=60)
     assert result["exact_match"] >= 0.8
+
+
+def test_a_run_that_has_lost_its_checkpoints_is_not_begun_anew(tmp_path):
+    new_run(tmp_path / "run").run()
+    folder = mt.RunFolder(tmp_path / "run")
+    for path in folder.checkpoints():
+        path.unlink()
+    trainer = mt.Trainer(folder.settings(), folder)
+    with pytest.raises(mt.CheckpointError, match="no checkpoint is left of this run"):
+        trainer.resume()
+    assert folder.metrics()[-1]["step"] == 13 and (tmp_path / "run" / "best.npz").exists()

@@ -13,7 +13,7 @@ from minitransformer.runs.weights import mean_of_checkpoints
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_average_is_the_mean_of_the_weights_after_these_steps(tmp_path, dtype):
     trainer = trained(tmp_path / "run", dtype=dtype)
-    assert mt.average_checkpoints(trainer.folder, 3) == [9, 12, 15]
+    assert mt.average_checkpoints(str(tmp_path / "run"), 3) == [9, 12, 15]
     model = mt.load_model(tmp_path / "run", weights="average")
     assert model.flatten().data.dtype == dtype
     for name, p in model.parameters().items():

@@ -256,3 +256,8 @@ def test_the_same_is_to_the_last_bit_and_close_is_up_to_rounding() -> None:
     ):
         with pytest.raises((AssertionError, ValueError)):
             call()
+
+
+def test_an_error_of_the_layer_is_not_taken_for_a_write():
+    with pytest.raises(mt.InputError, match="shapes do not fit"):
+        assert_pure(mt.layers.Linear(5, 4, dtype="float64"), np.ones((2, 3, 4)))

@@ -253,3 +253,10 @@ def test_a_stream_makes_the_batches_that_it_is_told_to():
         assert [row[row != PAD].tolist() for row in batch.answers] == [
             row[row != PAD].tolist() for row in other.tgt_out
         ]
+
+
+@pytest.mark.parametrize("make", [make_batch, joined_batch])
+@pytest.mark.parametrize(("pair", "lowest"), [(([3], [4, 0, 5]), 0), (([0], []), 0), (([5, -1], [3]), -1)])
+def test_ids_that_mean_padding_are_refused(make, pair, lowest):
+    with pytest.raises(mt.InputError, match=f"expected ids from 3 on, after PAD, BOS and EOS, got {lowest}$"):
+        make([([3], [4]), pair])

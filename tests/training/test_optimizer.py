@@ -371,6 +371,23 @@ def test_a_tied_weight_counts_once_in_the_norm():
     assert mt.clip_grad_norm(tied, None) == mt.clip_grad_norm(plain, None) > 1
 
 
+@pytest.mark.parametrize("size", [1e20, 1e-30])
+def test_the_norm_is_right_where_the_squares_are_not(size):
+    """In float32 they overflow, or vanish."""
+    layer = mt.layers.Linear(2, 2, bias=False, rng=0)
+    layer.W.grad = np.full((2, 2), size, "float32")
+    assert mt.clip_grad_norm(layer, size) == pytest.approx(2 * size, rel=1e-6)
+    np.testing.assert_allclose(layer.W.grad, size / 2, rtol=1e-6)
+
+
+def test_moments_that_the_dtype_cannot_hold_are_refused():
+    adam = mt.Adam(mt.layers.Linear(2, 2, rng=0))
+    state = adam.state_dict()
+    with pytest.raises(mt.CheckpointError, match="expected finite means"):
+        adam.load_state_dict({**state, "m": state["m"].astype("float64") + 1e300})
+    assert not adam.m.any()
+
+
 def test_the_norm_of_zero_gradients_is_zero():
     model = Weights(24)
     model.zero_grad()

@@ -75,9 +75,8 @@ def test_the_cosine_falls_to_the_last_rate_and_is_a_smaller_cosine_above_it():
 
 
 def test_a_run_of_cosine_may_be_all_warm_up():
-    """The last step is then the peak, and so would be the one after it, of a warm-up that is longer than the run."""
+    """The last step is then the peak."""
     assert [cosine_schedule(step, 0.5, 2, 2) for step in (1, 2)] == [0.25, 0.5]
-    assert [cosine_schedule(step, 0.5, 2, 1) for step in (1, 2)] == [0.25, 0.5]
 
 
 def test_learning_rate_follows_the_settings():
@@ -113,6 +112,21 @@ def test_what_is_no_count_is_refused(arguments, message):
 
 def test_the_cosine_does_not_rise_again_after_the_last_step() -> None:
     assert [cosine_schedule(step, 1.0, 10, 100, 0.25) for step in (101, 150, 300)] == [0.25] * 3
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ((-1, 100), "warmup_steps: expected an integer, 0 or more, got -1"),
+        (("10", 100), "warmup_steps: expected an integer, 0 or more, got '10'"),
+        ((10, 9), "steps: expected warmup_steps=10 or more, got 9"),
+        ((10, 99.5), "steps: expected warmup_steps=10 or more, got 99.5"),
+    ],
+)
+def test_a_cosine_that_ends_before_its_warm_up_is_refused(counts, message) -> None:
+    with pytest.raises(mt.InputError) as raised:
+        cosine_schedule(3, 1.0, *counts)
+    assert str(raised.value) == message
 
 
 @pytest.mark.parametrize("step", [0, -1, 1.5])
