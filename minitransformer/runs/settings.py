@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
 from minitransformer.config import TrainingConfig, TransformerConfig
-from minitransformer.one_stack_config import OneStackConfig, config_of, family_of
+from minitransformer.one_stack_config import FAMILIES, OneStackConfig, config_of, family_of
 from minitransformer.tasks import Task, task_class
 from minitransformer.training.batching import PAD, MakeBatch, Pair
 from minitransformer.validation.settings import from_settings, one_of, require
@@ -67,6 +67,9 @@ class RunSettings:
         V = len(task.vocabulary)
         of_task = {"src_vocab_size": V, "tgt_vocab_size": V, "pad_id": PAD}
         family = (settings or {}).get("family", next(iter(task.families)))
+        # before the settings, of which a task has some for its own families alone
+        fits = family in list(task.families) or family not in FAMILIES
+        require(fits, "family", f"{' or '.join(task.families)}, for task {task.name}", family)
         of_family = task.model_of_family.get(family, {}) if isinstance(family, str) else {}
         model = {**task.model, **of_family, **of_task, "family": family}
         training = dict(task.training)

@@ -172,7 +172,7 @@ class Trainer:
                 progress.say(ONE_PROCESS)
             self._train(progress, stop_requested)
             progress.close()
-            return self._result()
+            return self._result(stop_requested)
 
     def _begin_folder(self) -> None:
         if self.folder is None:
@@ -280,9 +280,13 @@ class Trainer:
             return f"no better {metric} for {waited} steps; {best}"
         return None
 
-    def _result(self) -> dict[str, Any]:
+    def _result(self, stop_requested: Callable[[], bool]) -> dict[str, Any]:
         """The final figures, on the sets that neither trained nor steered the model (or "valid", if there are none)."""
-        tests = {name: self._evaluate(name) for name in final_sets(self.sets)}
+        tests = {}
+        for name in final_sets(self.sets):
+            tests[name] = self._evaluate(name)
+            if self.ranks.any(stop_requested()):  # all is saved; a resumed run evaluates once more
+                raise Interrupted
         figures = tests.get("test") or tests.get("valid") or self._evaluate("valid")
         result = {
             **{name: x for name, x in figures.items() if isinstance(x, float)},

@@ -100,7 +100,7 @@ def test_settings_of_each_family_come_back_from_config_json(family, tmp_path):
         (
             Chars(),
             {"family": "encoder-decoder", "scale_embedding": True},
-            "setting: unknown 'scale_embedding'",
+            "family: expected decoder-only, for task chars, got 'encoder-decoder'",
         ),
         (Chars(), {"solved_at": 0.5}, "solved_at: expected None: task chars has no exact match, got 0.5"),
     ],

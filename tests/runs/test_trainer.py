@@ -487,3 +487,16 @@ def test_a_run_that_has_lost_its_checkpoints_is_not_begun_anew(tmp_path):
     with pytest.raises(mt.CheckpointError, match="no checkpoint is left of this run"):
         trainer.resume()
     assert folder.metrics()[-1]["step"] == 13 and (tmp_path / "run" / "best.npz").exists()
+
+
+def test_a_signal_in_the_final_evaluation_ends_the_run_with_all_saved(tmp_path):
+    trainer = new_run(tmp_path / "run")
+    with pytest.raises(Interrupted):
+        trainer.run(stop_requested=lambda: trainer.step == 13)
+    assert len(mt.RunFolder(tmp_path / "run").checkpoints()) == 2
+    asked = iter([False, True])
+    ended = mt.Trainer(trainer.settings, trainer.folder)
+    ended.resume()
+    with pytest.raises(Interrupted):
+        ended.run(stop_requested=lambda: next(asked, True) or True)
+    assert not (tmp_path / "run" / "result.json").exists()
