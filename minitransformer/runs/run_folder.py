@@ -184,6 +184,8 @@ class RunFolder:
             content = read_bytes(path) if path.exists() else task.files().get(name, b"")
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+        except InputError as error:
+            raise CheckpointError(f"{path} is missing, and cannot be made again: {error}") from None
         if _digest(content) != digest:
             raise CheckpointError(
                 f"{path}: expected the file that this run began with, got another one, or a damaged one; restore it, "

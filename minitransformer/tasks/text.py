@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 
 from minitransformer.backend import Generator
 from minitransformer.errors import CheckpointError, ConfigError, InputError
-from minitransformer.files import absolute
+from minitransformer.files import absolute, read_bytes
 from minitransformer.tasks.parallel_text import BadLine, SentencePair, first_of, read_parallel
 from minitransformer.tasks.subwords import Subwords
 from minitransformer.tasks.task import Task
@@ -98,11 +98,17 @@ class Text(Task):
         path = folder / SUBWORDS
         if not path.exists():
             return
-        vocabulary = Subwords(path.read_bytes())
+        again = f"move it away to have them learned again from {self.train_src}"
+        try:
+            vocabulary = Subwords(read_bytes(path))
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}; restore it, or {again}") from None
         if len(vocabulary) != self.vocab_size:
             raise CheckpointError(
                 f"{path}: damaged, or the wrong file: expected vocab_size={self.vocab_size} subwords, got "
-                f"{len(vocabulary)}; move it away to have them learned again from {self.train_src}"
+                f"{len(vocabulary)}; {again}"
             )
         self.__dict__["vocabulary"] = vocabulary  # where cached_property would put it
 

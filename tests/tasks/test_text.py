@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -402,3 +403,22 @@ def test_it_learns_to_translate(tmp_path):
     result = trainer.run()
     assert result["bleu"] > 60
     assert result["sets"].keys() == {"valid"}  # there was no test set
+
+
+def test_what_is_wrong_with_the_subwords_is_said_with_their_path_and_what_to_do(files, tmp_path):
+    folder, path = mt.RunFolder(tmp_path / "run"), tmp_path / "run" / "subwords.model"
+    folder.create(mt.RunSettings.of(Text(**files, vocab_size=70), {"d_model": 8, "n_heads": 2}, 1))
+    path.write_bytes(b"xx")
+    with pytest.raises(
+        mt.CheckpointError, match=r"run/subwords\.model: the subwords are damaged.*; restore it"
+    ):
+        folder.settings()
+    path.unlink()
+    Path(files["train_src"]).unlink()
+    with pytest.raises(
+        mt.CheckpointError, match=r"run/subwords\.model is missing, and cannot be made again: .*cannot"
+    ):
+        folder.settings()
+    path.mkdir()
+    with pytest.raises(mt.CheckpointError, match=r"run/subwords\.model: cannot be read \(Is a directory"):
+        folder.settings()
