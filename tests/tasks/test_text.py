@@ -420,5 +420,7 @@ def test_what_is_wrong_with_the_subwords_is_said_with_their_path_and_what_to_do(
     ):
         folder.settings()
     path.mkdir()
-    with pytest.raises(mt.CheckpointError, match=r"run/subwords\.model: cannot be read \(Is a directory"):
+    with pytest.raises(
+        mt.CheckpointError, match=r"run/subwords\.model: cannot be read \(not a file, but a folder"
+    ):
         folder.settings()
