@@ -55,11 +55,7 @@ def _run(argv: Sequence[str] | None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        say(
-            _error(
-                "not enough memory; try a smaller model, or a smaller batch_tokens, epoch_size or test_size"
-            )
-        )
+        say(_error("not enough memory; try a smaller model, batch_tokens, epoch_size or test_size"))
         return EXIT_BAD_INPUT
     except Interrupted as stopped:
         say(str(stopped))

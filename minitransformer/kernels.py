@@ -234,8 +234,12 @@ def usable(x: Array, *others: Array) -> bool:
 
 
 def softmax(scores: Array, mask: Array | None = None) -> Array:
-    """A CUDA kernel for layers/activations.py's softmax, one launch, for scores of up to four axes."""
+    """A CUDA kernel for layers/activations.py's softmax, one launch."""
     xp = array_module(scores)
+    if mask is not None and scores.ndim > 4:  # the kernel counts along four axes of a mask
+        shape = (-1, *scores.shape[-3:])
+        mask = xp.broadcast_to(mask, scores.shape).reshape(shape)
+        return softmax(scores.reshape(shape), mask).reshape(scores.shape)
     scores = xp.ascontiguousarray(scores)
     weights, n = xp.empty_like(scores), scores.shape[-1]
     if mask is None:

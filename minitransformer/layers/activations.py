@@ -36,7 +36,7 @@ class ReLU(Module):
 
 
 @checked(softmax_inputs)
-@fused(kernels.softmax, lambda scores: kernels.usable(scores) and scores.ndim <= 4)
+@fused(kernels.softmax)
 @silent_overflow()
 def softmax(scores: Array, mask: Array | None = None) -> Array:
     """exp(scores) / Σ exp(scores) over the last axis, among the entries where `mask` is True.

@@ -55,7 +55,7 @@ class BatchNorm(Module):
     The running averages that Ioffe and Szegedy evaluate with are not kept, because forward writes nothing to self.
     """
 
-    n_axes: tuple[int, ...] = (2, 3)
+    n_axes: tuple[int, ...] = (2, 3)  # that x may have
 
     @layer_sizes
     def __init__(self, d_model: int, eps: float = 1e-5, dtype: DTypeLike = "float32") -> None:

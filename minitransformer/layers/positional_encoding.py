@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from minitransformer.backend import (
     Array,
@@ -87,7 +87,7 @@ class FixedPositions(Module):
 
     @layer_inputs
     @checked(positions_inputs)
-    def forward(self, x: Array, rng: Generator | None = None, at: Any = 0) -> tuple[Array, None]:
+    def forward(self, x: Array, rng: Generator | None = None, at: int | Array = 0) -> tuple[Array, None]:
         return x + rows_at(self.PE.data, at), None
 
     @gradient_of_shape(lambda layer, cache: (None, None, None))
@@ -122,7 +122,7 @@ class LearnedPositions(Module):
     @layer_inputs
     @checked(positions_inputs)
     def forward(
-        self, x: Array, rng: Generator | None = None, at: Any = 0
+        self, x: Array, rng: Generator | None = None, at: int | Array = 0
     ) -> tuple[Array, LearnedPositionsCache]:
         return x + rows_at(self.P.data, at), LearnedPositionsCache(at, x.shape)
 

@@ -98,7 +98,7 @@ def _known_to_mpi(n: int) -> bool:
 
 
 def mpi() -> Any:
-    """mpi4py.MPI, without its warnings about the launcher. RuntimeError without an MPI library, or ImportError."""
+    """mpi4py.MPI, without its warnings. Raises ImportError without mpi4py, RuntimeError without an MPI library."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         from mpi4py import MPI

@@ -355,3 +355,8 @@ def _is_report(record: Any) -> bool:
         x is None or (isinstance(x, int | float) and not isinstance(x, bool) and abs(x) <= sys.float_info.max)
         for x in figures
     )
+
+
+def as_folder(run: RunFolder | str | Path) -> RunFolder:
+    """The run folder itself, or the one at a path."""
+    return run if isinstance(run, RunFolder) else RunFolder(run)

@@ -22,7 +22,7 @@ from minitransformer.runs.estimate import in_words, require_memory, training_mb
 from minitransformer.runs.evaluation import cross_attention_sharpness, final_sets, held_out, measure
 from minitransformer.runs.interrupt import Interrupted
 from minitransformer.runs.progress import Progress
-from minitransformer.runs.run_folder import RunFolder
+from minitransformer.runs.run_folder import RunFolder, as_folder
 from minitransformer.runs.settings import MAY_DIFFER, MAY_DIFFER_UNLESS_LEARNED, RunSettings
 from minitransformer.runs.state import (
     MOMENTS_PREFIX,
@@ -65,8 +65,7 @@ class Trainer:
         self._began = time.perf_counter()
         self.ranks, config = ranks or Ranks.of_this_job(), settings.training
         self.ranks.agree(settings.as_dict() | {"device": device})
-        folder = RunFolder(folder) if isinstance(folder, str | Path) else folder
-        self.folder = folder if self.ranks.rank == 0 else None
+        self.folder = None if folder is None or self.ranks.rank > 0 else as_folder(folder)
         if device == "cuda" and self.ranks.n > 1:
             use_gpu(self.ranks.on_machine)
         if device == "cpu":

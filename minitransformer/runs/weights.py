@@ -9,7 +9,7 @@ from typing import Any
 from minitransformer.backend import Array, NoDraws
 from minitransformer.errors import CheckpointError, InputError
 from minitransformer.models.families import Model, build
-from minitransformer.runs.run_folder import RunFolder
+from minitransformer.runs.run_folder import RunFolder, as_folder
 from minitransformer.runs.state import WEIGHTS_PREFIX, below
 from minitransformer.training.averaging import mean_weights
 from minitransformer.validation.settings import as_integer
@@ -21,11 +21,6 @@ def load_model(run: RunFolder | str | Path, device: str = "cpu", weights: str = 
     Raises CheckpointError if they are not there or damaged.
     """
     return model_and_numbers(as_folder(run), device, weights)[0]
-
-
-def as_folder(run: RunFolder | str | Path) -> RunFolder:
-    """The run folder, of which the path may have been given."""
-    return run if isinstance(run, RunFolder) else RunFolder(run)
 
 
 def model_and_numbers(folder: RunFolder, device: str, weights: str) -> tuple[Model, dict[str, Any]]:

@@ -136,16 +136,24 @@ class Adam:
 def clip_grad_norm(model: Module, max_norm: float | None) -> float:
     """Scale all gradients so that their joint Euclidean norm is at most `max_norm`; return the norm they had before.
 
-    With max_norm=None they stay as they are. Raises InputError unless it is a number above 0 in float32.
+    With max_norm=None they stay as they are. Raises InputError for a `max_norm` that is not above 0 in float32.
     """
     grad = model.flatten().grad
-    with silent_overflow():
-        norm = math.sqrt(to_floats(sum_of_squares(grad))[0])
-        largest = 0.0 if 0 < norm < math.inf else to_floats(abs(grad).max())[0]
-        if 0 < largest < math.inf:  # the squares have overflowed or vanished
-            norm = largest * math.sqrt(to_floats(sum_of_squares(grad / largest))[0])
+    norm = euclidean_norm(grad)
     scale_down(grad, norm, max_norm)
     return norm
+
+
+@silent_overflow()
+def euclidean_norm(x: Array) -> float:
+    """The root of Σ x², also where the squares overflow or vanish."""
+    norm = math.sqrt(to_floats(sum_of_squares(x))[0])
+    if 0 < norm < math.inf:
+        return norm
+    (largest,) = to_floats(abs(x).max())
+    if not 0 < largest < math.inf:
+        return norm
+    return largest * math.sqrt(to_floats(sum_of_squares(x / largest))[0])
 
 
 def sum_of_squares(x: Array) -> Array:

@@ -27,9 +27,8 @@ def checked(check: Callable[..., tuple[Any, ...]]) -> Callable[[F], F]:
             try:
                 needed = check(*arguments, **named)
             except TypeError:
-                signature(formula).bind(
-                    *arguments, **named
-                )  # which names the formula's own parameters, if they do not fit
+                # Where the arguments do not fit, this names the formula's parameters, and not the check's.
+                signature(formula).bind(*arguments, **named)
                 raise
             return formula(*needed)
 

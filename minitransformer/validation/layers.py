@@ -146,9 +146,10 @@ def embedding_inputs(layer: Any, ids: Array, rng: Generator | None = None) -> tu
 
 
 def norm_inputs(layer: Any, x: Array, rng: Generator | None = None) -> tuple[Any, ...]:
-    """Check a norm's forward: `x` has as many features as gamma, and `n_axes`, if the layer says so, or InputError.
+    """Check a norm's forward: `x` has as many features as gamma, and as many axes as the layer's `n_axes` allows.
 
-    (A single feature would be broadcast to all of them, and its gradient would have another shape.)
+    (A single feature would be broadcast to all of them, and its gradient would have another shape.) Raises InputError
+    otherwise.
     """
     check_features("x", x, layer.gamma.shape[0])
     if x.ndim not in (allowed := getattr(layer, "n_axes", (x.ndim,))):
@@ -164,7 +165,9 @@ def add_norm_inputs(layer: Any, x: Array, s: Array, rng: Generator | None = None
     return layer, x, s, rng
 
 
-def positions_inputs(layer: Any, x: Array, rng: Generator | None = None, at: Any = 0) -> tuple[Any, ...]:
+def positions_inputs(
+    layer: Any, x: Array, rng: Generator | None = None, at: int | Array = 0
+) -> tuple[Any, ...]:
     """Check the forward of FixedPositions or LearnedPositions: x is (B, T, d_model), `at` a row of the table, or rows.
 
     Returns `at` as rows, (B or 1, T, n). Raises InputError otherwise.
