@@ -6,6 +6,7 @@ import ctypes
 import functools
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -78,6 +79,13 @@ def keep_freed_memory() -> None:
         libc.mallopt(m_top_pad, 64 << 20)
     except (OSError, AttributeError):
         pass
+
+
+def end_with_parent() -> None:
+    """Have the system kill this process as soon as the one that started it has ended, even by SIGKILL (Linux only)."""
+    pr_set_pdeathsig = 1
+    with suppress(OSError, AttributeError, TypeError):  # not on macOS, not on Windows
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def peak_memory_mb(forks: Sequence[int] = ()) -> float | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from minitransformer.checks.own import described, load
 from minitransformer.exercises.grading import EXERCISES, Wrong
-from minitransformer.system import single_blas_thread
+from minitransformer.system import end_with_parent, single_blas_thread
 
 
 def grade(name: str, file: str) -> dict[str, Any]:
@@ -35,6 +35,7 @@ def plain(x: Any) -> Any:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     sys.dont_write_bytecode = True  # leave no __pycache__ beside the reader's files
     answer = sys.stdout
     with contextlib.redirect_stdout(sys.stderr), contextlib.suppress(KeyboardInterrupt), single_blas_thread():

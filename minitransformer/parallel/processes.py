@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from minitransformer.errors import MinitransformerError
+from minitransformer.system import end_with_parent
 
 # These may be sent to all processes, as by a terminal, but only the first one obeys. (Windows has no SIGHUP.)
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -79,6 +80,7 @@ class Processes:
 
     def _serve(self, i: int, pipe: Connection) -> None:
         """Run in worker i: answer requests until the other end of the pipe is closed."""
+        end_with_parent()  # or else a worker whose first process was killed would finish its share
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # signals that came before this are ignored too

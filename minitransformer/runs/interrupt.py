@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -29,9 +28,7 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
 
     def ask(number: int, frame: Any) -> None:
         if stop.is_set():
-            for worker in multiprocessing.active_children():
-                worker.kill()  # or else it would finish its step first
-            os._exit(128 + number)
+            os._exit(128 + number)  # and the workers end with it
         stop.set()
         with suppress(RuntimeError):  # another line is being written just now
             say("stopping after this step, to save; a second signal ends at once, without saving")

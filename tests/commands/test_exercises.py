@@ -111,6 +111,16 @@ def test_ctrl_c_ends_a_check_without_a_traceback(folder):
     assert (process.returncode, out, err) == (130, "", "")
 
 
+def test_a_check_that_is_killed_leaves_no_process_behind(folder):
+    (folder / "dropout.py").write_text("print('begun', flush=True)\nwhile True:\n    pass\n")
+    command = [sys.executable, "-m", "minitransformer", "exercises", "check", str(folder), "dropout"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr.readline() == "begun\n"
+    process.kill()
+    process.communicate(timeout=30)  # which ends when no process holds the pipe open
+    assert process.returncode == -signal.SIGKILL
+
+
 def test_help_says_that_the_files_are_run(capsys):
     with pytest.raises(SystemExit):
         main(["exercises", "check", "--help"])

@@ -75,3 +75,23 @@ def test_processes_end_with_a_program_that_does_not_close_them(tmp_path):
     assert answered == "True"
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid), 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_worker_at_work_ends_with_a_process_that_is_killed(tmp_path, number):
+    """It does not finish its share first."""
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import time\n"
+        "from minitransformer.parallel.processes import Processes\n"
+        "class Slow:\n"
+        "    def work(self, i):\n"
+        "        print(i, flush=True)\n"
+        "        time.sleep(600)\n"
+        "Processes(Slow(), 2).each('work', [(), ()])\n"
+    )
+    process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    assert {process.stdout.readline() for _ in range(2)} == {"0\n", "1\n"}
+    process.send_signal(number)
+    process.communicate(timeout=30)  # which ends when no process holds the pipe open
+    assert process.returncode == -number
