@@ -3,6 +3,7 @@
 config.json          what to build and how to train it
 subwords.model       the vocabulary of task text
 characters.txt       the vocabulary of task chars
+text.txt             the text of task chars, if it is the source of this package
 metrics.jsonl        a line per report: step, loss, lr, tokens_per_s, and the evaluation figures
 checkpoint-N.npz     the state after step N; the last few are kept
 best.npz             the weights that did best on the validation set
@@ -58,7 +59,7 @@ WEIGHTS = ("last", "best", "average")
 CHECKPOINT = re.compile(r"checkpoint-[0-9]{8,}\.npz")
 # what is written whole, under a temporary name first
 WRITTEN = re.compile(
-    rf"{CHECKPOINT.pattern}|(best|average)\.npz|(config|result)\.json|subwords\.model|characters\.txt|metrics\.jsonl|"
+    rf"{CHECKPOINT.pattern}|(best|average)\.npz|(config|result)\.json|subwords\.model|(characters|text)\.txt|metrics\.jsonl|"
     r"(training|attention)\.png|explain\.html"
 )
 T = TypeVar("T")

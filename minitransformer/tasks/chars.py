@@ -19,7 +19,8 @@ from minitransformer.tasks.vocabulary import SPECIALS, Characters
 from minitransformer.training.batching import MakeBatch, Pair, aligned_batch
 from minitransformer.validation.settings import check_size, check_types, require
 
-CHARACTERS = "characters.txt"  # the vocabulary, in the run folder
+# in the run folder: the vocabulary, and the text if it is the source of this package, which other versions do not have
+CHARACTERS, TEXT = "characters.txt", "text.txt"
 
 
 @dataclass(frozen=True)
@@ -78,17 +79,15 @@ class Chars(Task):
         return Characters(sorted(set(self._read())))
 
     def files(self) -> dict[str, bytes]:
-        return {CHARACTERS: "".join(self.vocabulary.symbols[len(SPECIALS) :]).encode()}
+        characters = "".join(self.vocabulary.symbols[len(SPECIALS) :])
+        return {CHARACTERS: characters.encode()} | ({} if self.text else {TEXT: self._source.encode()})
 
     def load(self, folder: Path) -> None:
-        path = folder / CHARACTERS
-        if not path.exists():
-            return
-        try:
-            characters = path.read_bytes().decode()
-        except UnicodeDecodeError:
-            raise CheckpointError(f"{path}: damaged: expected characters in UTF-8") from None
-        self.__dict__["vocabulary"] = Characters(characters)  # where cached_property would put it
+        # where cached_property would put them
+        if (characters := _read_utf8(folder / CHARACTERS)) is not None:
+            self.__dict__["vocabulary"] = Characters(characters)
+        if not self.text and (source := _read_utf8(folder / TEXT)) is not None:
+            self.__dict__["_source"] = source
 
     def training_pairs(self, rng: Generator) -> list[Pair]:
         text, _ = self._parts
@@ -112,10 +111,14 @@ class Chars(Task):
         require(long_enough, "text", f"at least {least:,} characters, for block={self.block}", len(ids))
         return ids[:n], ids[n:]
 
+    @cached_property
+    def _source(self) -> str:
+        package = Path(__file__).parents[1]
+        return "\n".join(path.read_text("utf-8") for path in sorted(package.rglob("*.py")))
+
     def _read(self) -> str:
         if not self.text:
-            package = Path(__file__).parents[1]
-            return "\n".join(path.read_text("utf-8") for path in sorted(package.rglob("*.py")))
+            return self._source
         try:
             text = content_of(self.text).decode()
         except UnicodeDecodeError as error:
@@ -125,3 +128,11 @@ class Chars(Task):
         if not text:
             raise InputError(f"{self.text}: expected a text, got an empty file")
         return text
+
+
+def _read_utf8(path: Path) -> str | None:
+    """The text in a file of a run folder; None if there is no such file. Raises CheckpointError if it is damaged."""
+    try:
+        return path.read_bytes().decode() if path.exists() else None
+    except UnicodeDecodeError:
+        raise CheckpointError(f"{path}: damaged: expected characters in UTF-8") from None

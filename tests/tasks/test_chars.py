@@ -12,7 +12,7 @@ from messages import message_of
 
 import minitransformer as mt
 from minitransformer.runs.evaluation import held_out
-from minitransformer.tasks.chars import CHARACTERS, Chars
+from minitransformer.tasks.chars import CHARACTERS, TEXT, Chars
 from minitransformer.training.batching import aligned_batch
 
 
@@ -82,6 +82,18 @@ def test_the_default_text_is_the_source_of_this_package():
     (source, target), *_ = the_text(task, task.training_pairs(np.random.default_rng(1)))
     assert len(source) == 64 and source in text and target in text and source[1:] == target[:-1]
     assert sum(len(source) for source, _ in held_out(task)["valid"]) > 0.099 * len(text)
+
+
+def test_a_run_keeps_the_source_that_it_learns_from(tmp_path):
+    """That of another version of this package is another text."""
+    (task := Chars()).load(tmp_path)
+    assert task.files()[TEXT].decode() == task._read()
+    older = "the source of an older version\r\n" * 60
+    (tmp_path / CHARACTERS).write_text("".join(sorted(set(older))), newline="")
+    (tmp_path / TEXT).write_text(older, newline="")
+    (task := Chars(epoch_size=3)).load(tmp_path)
+    assert task._read() == older and task.files()[TEXT].decode() == older
+    assert all(source in older for source, _ in the_text(task, task.training_pairs(np.random.default_rng(1))))
 
 
 def test_a_text_is_named_by_its_full_path_from_wherever_one_is(text_file, tmp_path, monkeypatch):
