@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from minitransformer.config import TrainingConfig
-from minitransformer.errors import ConfigError, InputError, describe
+from minitransformer.errors import CheckpointError, ConfigError, InputError, describe
 from minitransformer.files import read_text
 from minitransformer.one_stack_config import OneStackConfig, family_of
 from minitransformer.runs.run_folder import RunFolder
@@ -41,7 +41,13 @@ def settings_of(arguments: argparse.Namespace) -> RunSettings:
     seed = 0 if arguments.seed is None else arguments.seed
     task = from_settings(cls, of_task)
     if other is not None:
-        task.load(arguments.init)
+        try:
+            task.load(arguments.init)
+        except CheckpointError:  # not damaged: the run itself has just loaded it
+            raise ConfigError(
+                f"--init {arguments.init}: expected a task with the vocabulary of that run; leave out the settings "
+                "that change it, such as vocab_size"
+            ) from None
         _same_vocabulary(task, other.task, arguments.init)
     return RunSettings.of(task, settings, seed)
 

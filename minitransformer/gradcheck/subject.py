@@ -28,7 +28,7 @@ from minitransformer.parameter import parameters_of, walk
 
 # So small that its square vanishes beside 1; nothing is subtracted, so the step may be that small.
 COMPLEX_STEP = 1e-30
-SPREAD = 0.5  # the most that is added to parameters whose entries are all equal
+SPREAD = 0.5  # by how much parameters whose entries are all equal are spread out: this share of a number other than 0
 ASIDE = 1e-2  # about how far `step_aside` moves each number
 ANALYTIC = "is forward analytic (no abs, norm, conj, real, float)? If not, use method='central'"
 
@@ -61,8 +61,9 @@ class Subject:
         self.parameters = parameters_of(self.layer)
         self.not_found = hidden_parameters(layer, copied.values(), self.parameters.values())
         for p in self.parameters.values():
-            if p.size and bool((p.data == p.data.ravel()[0]).all()):
-                p.data += array_module(p.data).asarray(self.rng.uniform(-SPREAD, SPREAD, p.shape))
+            if p.size and bool((p.data == (first := p.data.ravel()[0])).all()):
+                spread = SPREAD * (abs(float(first)) or 1)  # a variance stays positive
+                p.data += array_module(p.data).asarray(self.rng.uniform(-spread, spread, p.shape))
         free = (f"input {i}" if name in self.parameters else name for i, name in enumerate(names))
         self.named = dict(zip(free, self.inputs, strict=True))
         self.floats = {name: x for name, x in self.named.items() if is_float(x)}

@@ -216,6 +216,27 @@ def test_a_slope_that_real_steps_cannot_see_is_seen_by_complex_steps(directional
     assert mt.gradcheck(layer, x(3, 4), method="complex", directional=directional).wrong
 
 
+class DividesByStd(mt.Module):
+    """x / sqrt(var), where var has to be positive."""
+
+    def __init__(self, d: int) -> None:
+        self.var = mt.Parameter(np.full(d, 0.01))
+
+    def forward(self, x: Any) -> tuple[Any, Any]:
+        y = x / np.sqrt(self.var.data)
+        return y, y
+
+    def backward(self, dy: Any, y: Any) -> Any:
+        self.var.grad -= (dy * y).sum(axis=0) / (2 * self.var.data)
+        return dy / np.sqrt(self.var.data)
+
+
+@both_methods
+@given(seed=SEEDS)
+def test_equal_parameters_are_spread_out_and_keep_their_sign(method: str, seed: int) -> None:
+    assert mt.gradcheck(DividesByStd(5), x(4, 5), method=method, seed=seed).ok
+
+
 def test_a_check_of_nothing_is_none() -> None:
     for layer in (relu(0.0), relu(0.7)):
         report = mt.gradcheck(layer, np.zeros((4, 5)))
