@@ -48,7 +48,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for files that they cannot read
         raise CheckpointError(
-            f"{path}: damaged or not a checkpoint ({error}); move it away to continue from an earlier one"
+            f"{path}: damaged or not a checkpoint ({error}); move it away, and use an earlier one, or other weights"
         ) from None
     return arrays, meta
 

@@ -75,9 +75,9 @@ class RunFolder:
 
     def create(self, settings: RunSettings) -> None:
         """Begin a run. Raises ConfigError, and touches nothing, if the folder holds one, and there are no others."""
-        taken = ConfigError(
-            f"{self.path} already holds a run; continue it with --resume, or choose another folder with --out"
-        )
+        begun = os.path.lexists(self.path / "config.json")
+        how = "continue it with --resume" if begun else "put its config.json back, which is missing"
+        taken = ConfigError(f"{self.path} already holds a run; {how}, or choose another folder with --out")
         for path in chain([self.path], self._others):
             self.path = path
             try:
