@@ -26,6 +26,7 @@ from minitransformer.models.recompute import Keep
 from minitransformer.module import Module
 from minitransformer.one_stack_config import family_of
 from minitransformer.validation import checked
+from minitransformer.validation.layers import doors_open
 from minitransformer.validation.settings import as_integer, require
 from minitransformer.validation.training import gradient_of_logits, ids_for, model_inputs, next_ids
 
@@ -125,6 +126,7 @@ class Transformer(Module):
         memory, _ = self.encoder.forward(x, src_mask, keep="nothing")
         return self.decoder.start(memory, cross_mask, max_len)
 
+    @doors_open
     def decode_step(self, ids: Array, state: DecoderState) -> Array:
         """Read one more target token of each sentence (or hypothesis), ids: (B,); return the next logits, (B, V).
 
