@@ -58,6 +58,8 @@ def _of_file(path: Path) -> dict[str, Any]:
         settings = json.loads(read_text(path))
     except InputError as error:
         raise ConfigError(f"{path}: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (ValueError, RecursionError) as error:  # RecursionError: nested too deep
         raise ConfigError(f"{path}: not JSON ({error})") from None
     if not isinstance(settings, dict):

@@ -8,6 +8,7 @@ import numpy as np
 from shapes import BOS, EOS, NEW_TOKENS, Shape, sentences
 
 import minitransformer as mt
+from minitransformer.parallel import default_processes
 from minitransformer.system import keep_freed_memory
 
 
@@ -19,7 +20,7 @@ class Decode:
         model = mt.Transformer(shape.config(), seed=0)
         model.output.E.data[EOS] = 0  # see decoding.py
         self.src_ids, _, _ = sentences(shape)
-        n = min(mt.training.default_processes(model, self.src_ids.size), shape.batch)
+        n = min(default_processes(model, self.src_ids.size), shape.batch)
         keep_freed_memory()
         self.replicas = mt.Replicas(model, n)
         self.replicas.processes().__enter__()  # until this process ends

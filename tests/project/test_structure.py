@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -150,7 +152,22 @@ def test_what_scripts_import_from_the_package_is_there() -> None:
                     there = submodule.is_dir() or submodule.with_suffix(".py").is_file()
                     assert there or hasattr(module, alias.name), f"{path}: {node.module}.{alias.name}"
                     checked += 1
-    assert checked > 300
+            elif (name := dotted(node)).startswith("mt."):
+                found: Any = importlib.import_module("minitransformer")
+                for part in name.split(".")[1:]:
+                    if isinstance(found, ModuleType | type):  # an instance's attributes are not on its class
+                        assert hasattr(found, part), f"{path}: {name}"
+                        found = getattr(found, part)
+                        checked += 1
+    assert checked > 2000
+
+
+def dotted(node: ast.AST) -> str:
+    """The text of a name with dots, such as mt.layers.Linear; "" for any other expression."""
+    if isinstance(node, ast.Name):
+        return node.id
+    inside = dotted(node.value) if isinstance(node, ast.Attribute) else ""
+    return f"{inside}.{node.attr}" if inside else ""
 
 
 def test_importing_the_package_imports_no_optional_one() -> None:
