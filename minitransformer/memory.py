@@ -75,7 +75,7 @@ class FlatMemory:
         """
         flat, parameters = self.flatten(), parameters_of(self).values()
         shared = [*flat, *(leaf.data for leaf in arrays_of(self)), *(p.grad for p in parameters)]
-        twin = _copy_sharing(self, shared)
+        twin = copy_sharing(self, shared)
         own = Flat(flat.data, shared_zeros(flat.grad.size, flat.grad.dtype, flat.grad))
         twin._views = _Views(own, list(parameters_of(twin).values()))
         for p, data, grad in twin._views.places():
@@ -168,7 +168,7 @@ def converted(layer: L, dtype: DTypeLike, copied: dict[int, Any] | None = None) 
     """
     arrays = [x for p in parameters_of(layer).values() for x in (p.data, p.grad)]
     buffers = [x.base for x in arrays if x.base is not None]
-    twin = _copy_sharing(layer, arrays + buffers, copied)
+    twin = copy_sharing(layer, arrays + buffers, copied)
     if shared := {id(x) for x in arrays_of(layer)} & {id(x) for x in arrays_of(twin)}:
         message = f"expected a copy with Parameters of its own, got one that shares {len(shared)} of them"
         raise InputError(f"{type(layer).__name__}: {message}; is there a __deepcopy__ that does not copy?")
@@ -181,12 +181,12 @@ def converted(layer: L, dtype: DTypeLike, copied: dict[int, Any] | None = None) 
     return twin
 
 
-def _copy_sharing(layer: L, arrays: list[Array], copied: dict[int, Any] | None = None) -> L:
-    """A deep copy that shares `arrays`, and all modules, with the original."""
+def copy_sharing(layer: L, objects: list[Any], copied: dict[int, Any] | None = None) -> L:
+    """A deep copy that shares `objects`, and all Python modules, with the original."""
     copied = {} if copied is None else copied
     candidates = [layer, *sys.modules.values(), *(leaf for _, leaf in leaves_of(layer))]
     # deepcopy takes whatever is in its memo for copied already
-    copied |= {id(x): x for x in [*arrays, *(x for x in candidates if isinstance(x, ModuleType))]}
+    copied |= {id(x): x for x in [*objects, *(x for x in candidates if isinstance(x, ModuleType))]}
     shared = dict(copied)
     try:
         return copy.deepcopy(layer, copied)

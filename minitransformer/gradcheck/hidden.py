@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dis
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from itertools import chain
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from minitransformer.parameter import Parameter, is_layer, parameters_of, walk
@@ -35,13 +34,13 @@ def parameters_of_classes(objects: Iterable[Any]) -> list[str]:
 
 
 def parameters_outside(layer: Any) -> dict[str, list[str]]:
-    """The paths of the Parameters in closures, and in globals that the methods of layers use.
+    """The paths of the Parameters in closures and in globals.
 
-    The closures are those of the methods of all layers, and of functions among their attributes. Parameters that are
-    attributes of a layer as well are left out.
+    They are those of the methods of all layers, of functions among their attributes, and of functions that these use.
+    Parameters that are attributes of a layer as well are left out.
     """
     layers, own = [], {id(p) for p in parameters_of(layer).values()}
-    closures, globals_used = set(), set()
+    closures, globals_used = set[str](), set[str]()
 
     def is_layer_below(node: Any) -> bool:
         if is_layer(node):
@@ -50,17 +49,14 @@ def parameters_outside(layer: Any) -> dict[str, list[str]]:
 
     functions = [leaf for _, leaf in walk([("", layer)], is_layer_below, set()) if is_function(leaf)]
     classes = {cls for x in layers for cls in type(x).__mro__}
-    methods = [x for cls in classes for x in vars(cls).values() if is_function(x)]
-    for path, leaf in walk(chain.from_iterable(map(globals_of, methods)), is_layer, set()):
-        if isinstance(leaf, Parameter) and id(leaf) not in own:
-            globals_used.add(path)
-    functions += methods
-    for function in functions:  # grows: functions may lie in the closures of others
-        for path, leaf in walk(closure_of(function), is_layer, set()):
-            if isinstance(leaf, Parameter):
-                closures |= set() if id(leaf) in own else {path}
-            elif is_function(leaf) and leaf not in functions:
-                functions.append(leaf)
+    functions += [x for cls in classes for member in vars(cls).values() for x in functions_in(member)]
+    for function in functions:  # grows: functions may lie in the closures of others, or be called by them
+        for used, names in ((closure_of(function), closures), (globals_of(function), globals_used)):
+            for path, leaf in walk(used, is_layer, set()):
+                if isinstance(leaf, Parameter):
+                    names |= set() if id(leaf) in own else {path}
+                elif is_function(leaf) and leaf not in functions:
+                    functions.append(leaf)
     return {"the closure of a function": sorted(closures), "a global variable": sorted(globals_used)}
 
 
@@ -69,11 +65,24 @@ def is_function(x: Any) -> bool:
     return isinstance(x, FunctionType)
 
 
-def globals_of(method: FunctionType) -> list[tuple[str, Any]]:
-    """Name and value of the global layers, Parameters and collections that `method` uses."""
-    loads = (str(x.argval) for x in dis.get_instructions(method) if x.opname == "LOAD_GLOBAL")
-    values = {name: method.__globals__.get(name) for name in loads}
+def functions_in(member: Any) -> list[FunctionType]:
+    """The function that a member of a class is, or that a method, a property or a class method has inside."""
+    inside = [member, *(getattr(member, name, None) for name in ("__func__", "fget", "func"))]
+    return [x for x in inside if is_function(x)]
+
+
+def globals_of(function: FunctionType) -> list[tuple[str, Any]]:
+    """Name and value of the globals that `function` uses."""
+    values = {name: function.__globals__.get(name) for name in global_names(function.__code__)}
     return [(name, x) for name, x in values.items() if not isinstance(x, type | ModuleType)]
+
+
+def global_names(code: CodeType) -> Iterator[str]:
+    """The names of the globals in some code, and in the functions defined within it."""
+    yield from (str(x.argval) for x in dis.get_instructions(code) if x.opname == "LOAD_GLOBAL")
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from global_names(constant)
 
 
 def closure_of(function: FunctionType) -> list[tuple[str, Any]]:

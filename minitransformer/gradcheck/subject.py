@@ -7,6 +7,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from types import ModuleType
 from typing import Any
 
@@ -23,7 +24,7 @@ from minitransformer.errors import InputError, MinitransformerError, describe
 from minitransformer.gradcheck.arguments import check_arguments, check_methods, input_names
 from minitransformer.gradcheck.derivatives import EPS, Function
 from minitransformer.gradcheck.hidden import hidden_parameters
-from minitransformer.memory import converted
+from minitransformer.memory import converted, copy_sharing
 from minitransformer.parameter import parameters_of, walk
 
 # So small that its square vanishes beside 1; nothing is subtracted, so the step may be that small.
@@ -73,7 +74,13 @@ class Subject:
             raise InputError(
                 f"gradcheck: expected a floating-point input or a Parameter, got neither{self._others()}"
             )
+        # a copy with the same Parameters, on which forward is never called
+        self.untouched = copy_sharing(self.layer, list(self.parameters.values()))
         self.y = self._first_y()
+        if late := parameters_of(self.layer).keys() - self.parameters.keys():
+            raise InputError(
+                f"forward: expected all Parameters to be there before, made {min(late)}: make it in __init__"
+            )
         self.draw_upstream()
 
     def draw_upstream(self) -> None:
@@ -167,6 +174,8 @@ class Subject:
             self._record_broken(
                 "backward gives another gradient for the same dy and cache when it is called again"
             )
+        if not self.broken and not self._needs_the_cache_alone(cache, first):
+            self._record_broken("backward needs what forward has kept outside the cache")
         for p in self.parameters.values():
             p.grad *= 0.5
         return dict(zip(self.floats, first, strict=True)) | {
@@ -192,6 +201,18 @@ class Subject:
         if not same(dy, self.dy):
             self._record_broken("backward writes to dy")
         return dxs
+
+    def _needs_the_cache_alone(self, cache: Any, dxs: list[Array]) -> bool:
+        """Whether backward gives the same `dxs` with a copy of the layer on which forward was never called."""
+        gradients = [(p, p.grad.copy()) for p in self.parameters.values()]
+        try:
+            returned = self.untouched.backward(self.dy.copy(), cache)
+            return all(map(same, returned if isinstance(returned, tuple) else [returned], dxs))
+        except Exception:
+            return False
+        finally:
+            for p, grad in gradients:
+                p.grad[...] = grad
 
     def _backward_again(self, cache: Any) -> list[Array]:
         try:
@@ -234,7 +255,7 @@ class Subject:
     def _compare(self, who: str, given: list[Any], before: list[Any]) -> bool:
         """Note the inputs to which `who` has written, and return whether there are any."""
         pairs = zip(self.named, given, before, strict=True)
-        written = [name for name, x, was in pairs if is_array(x) and not same(x, was)]
+        written = [name for name, x, was in pairs if not unchanged(x, was)]
         for name in written:
             self._record_broken(f"{who} writes to {name}")
         return bool(written)
@@ -331,8 +352,18 @@ def has_attributes(node: Any) -> bool:
 
 
 def copies(inputs: Iterable[Any]) -> list[Any]:
-    """The inputs, with copies of the arrays, and the others as they are."""
-    return [x.copy() if is_array(x) else x for x in inputs]
+    """The inputs, with copies of arrays and collections, and the others as they are."""
+    return [copied(x) for x in inputs]
+
+
+def copied(x: Any) -> Any:
+    """A copy of an array or a collection; anything else as it is."""
+    return x.copy() if is_array(x) else deepcopy(x) if isinstance(x, list | dict | set) else x
+
+
+def unchanged(x: Any, was: Any) -> bool:
+    """Whether an input is as its copy `was`."""
+    return same(x, was) if is_array(x) else not isinstance(x, list | dict | set) or x == was
 
 
 def norm(arrays: Iterable[Array]) -> float:
@@ -348,12 +379,12 @@ def checksum(x: Array) -> int:
 
 
 def as_dtype(x: Any, dtype: str) -> Any:
-    """A copy of an array, converted to `dtype` if it holds floats; anything else as it is."""
+    """A copy of an array, converted to `dtype` if it holds floats, or of a collection; anything else as it is."""
     if is_float(x):
         return array_module(x).asarray(x.astype(dtype, order="C"))
-    return x.copy() if is_array(x) else x
+    return copied(x)
 
 
 def same(a: Array, b: Array) -> bool:
     """Whether all entries are equal, NaN to NaN."""
-    return bool(((a == b) | ((a != a) & (b != b))).all())
+    return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())

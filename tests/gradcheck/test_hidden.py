@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import types
 from typing import Any
 
 import numpy as np
+import pytest
 from gradcheck_layers import Affine, Layer, both_methods, x
 
 import minitransformer as mt
@@ -146,3 +148,61 @@ def test_a_closure_without_parameters_is_no_matter() -> None:
     unset = 3
     del unset
     assert mt.gradcheck(layer, x(2, 3)).ok
+
+
+def through_wraps(method):
+    @functools.wraps(method)
+    def wrapper(*arguments):
+        return method(*arguments)
+
+    return wrapper
+
+
+def scaled(x):
+    return x * W.data
+
+
+class Wrapped(Layer):
+    @through_wraps
+    def forward(self, x):
+        return x * W.data, None
+
+
+class WithLambda(Layer):
+    def forward(self, x):
+        return (lambda: x * W.data)(), None
+
+
+class WithHelper(Layer):
+    def forward(self, x):
+        return scaled(x), None
+
+
+class WithProperty(Layer):
+    @property
+    def weights(self):
+        return W.data
+
+    def forward(self, x):
+        return x * self.weights, None
+
+
+class WithStaticMethod(Layer):
+    @staticmethod
+    def scale(x):
+        return x * W.data
+
+    def forward(self, x):
+        return self.scale(x), None
+
+
+class Inherits(Wrapped):
+    pass
+
+
+@pytest.mark.parametrize("cls", [Wrapped, WithLambda, WithHelper, WithProperty, WithStaticMethod, Inherits])
+def test_a_global_parameter_is_seen_however_a_layer_reaches_it(cls: type) -> None:
+    layer = cls(np.sin, np.cos)
+    cls.backward = lambda self, dy, cache: dy * W.data  # type: ignore[attr-defined]
+    (broken,) = mt.gradcheck(layer, x(2, 3)).broken
+    assert broken.endswith("is a Parameter in a global variable, and not found: make it an attribute")
