@@ -30,7 +30,7 @@ def assert_pure(layer: Any, *inputs: Any, dropout_seed: int | None = None) -> No
     given = [
         upstream(y, np.random.default_rng(0)),
         *inputs,
-        *(a for a in arrays_in(cache) if id(a) not in own),
+        *(a for _, a in walk([("cache", cache)], has_attributes, set()) if id(a) not in own),
     ]
     with _read_only(given):
         gradients(layer, given[0], cache)

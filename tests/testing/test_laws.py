@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -66,18 +67,71 @@ def double(a: np.ndarray) -> None:
         (Spoiled(lambda *given: None, lambda self, dy, x: double(dy)), "an input, dy or the cache"),
         (Spoiled(in_backward=lambda self, dy, x: double(x)), "an input, dy or the cache is written to"),
         (Spoiled(in_backward=lambda self, dy, x: double(self.b.data)), "backward writes to layer.b.data"),
+        (Spoiled(lambda self, x, cache: double(self.box.a)), "forward writes to layer.box.a"),
+        (
+            Spoiled(lambda self, x, cache: delattr(self, "steps")),
+            r"forward adds or removes \['layer.steps'\]",
+        ),
     ],
 )
 def test_what_is_not_pure_is_named(layer: Any, words: str) -> None:
     layer.b.data[...] = 1
+    layer.box, layer.factor[0] = types.SimpleNamespace(a=np.ones(3)), np.nan
     with pytest.raises(AssertionError, match=words):
         assert_pure(layer, X.copy())
     assert_pure(Affine(), X)
 
 
-def test_a_cache_that_holds_a_view_beside_its_array_is_pure() -> None:
+class Cached:
+    """2 x, with a cache made by `cache_of`, and a backward that calls `in_backward` with the cache."""
+
+    def __init__(self, cache_of: Callable[[Any], Any], in_backward: Callable[[Any], None]) -> None:
+        self.cache_of, self.in_backward = cache_of, in_backward
+
+    def forward(self, x):
+        return 2 * x, self.cache_of(x)
+
+    def backward(self, dy, cache):
+        self.in_backward(cache)
+        return 2 * dy
+
+
+@pytest.mark.parametrize(
+    ("cache_of", "array_of"),
+    [
+        (lambda x: [x, x + 1], lambda cache: cache[1]),
+        (lambda x: {"x": x}, lambda cache: cache["x"]),
+        (lambda x: {"x": [x + 1]}, lambda cache: cache["x"][0]),
+        (lambda x: types.SimpleNamespace(x=x + 1), lambda cache: cache.x),
+    ],
+)
+def test_a_backward_that_writes_to_its_cache_is_not_pure(cache_of: Any, array_of: Any) -> None:
+    assert_pure(Cached(cache_of, lambda cache: None), X.copy())
+    with pytest.raises(AssertionError, match="an input, dy or the cache is written to"):
+        assert_pure(Cached(cache_of, lambda cache: double(array_of(cache))), X.copy())
+
+
+def test_a_cache_may_hold_parameters_and_their_gradients() -> None:
+    class Holds(Affine):
+        def forward(self, x):
+            y, cache = super().forward(x)
+            return y, [cache, self.W.data, self.W.grad]
+
+        def backward(self, dy, cache):
+            return super().backward(dy, cache[0])
+
+    assert_pure(Holds(), X.copy())
+
+
+def test_writing_to_the_array_that_an_input_is_a_view_of_is_not_pure() -> None:
+    with pytest.raises(AssertionError):
+        assert_pure(Spoiled(lambda self, x, cache: double(x.base)), X.copy()[:])
+
+
+@pytest.mark.parametrize("view_first", [False, True])
+def test_a_view_beside_its_array_is_pure(view_first: bool) -> None:
     x = X.copy()
-    assert_pure(mt.layers.AddNorm(X.shape[-1]), x, x[:])
+    assert_pure(mt.layers.AddNorm(X.shape[-1]), *((x[:], x) if view_first else (x, x[:])))
     x += 1  # it is not read-only now
 
 
@@ -107,8 +161,17 @@ def test_a_backward_that_assigns_its_gradient_does_not_accumulate() -> None:
             self.calls += 1
             return super().backward(dy, x) * self.calls
 
+    class Clears(Affine):
+        def backward(self, dy, x):
+            if id(x) not in self.seen:  # what was in .grad before is lost
+                self.b.grad[...] = 0
+            self.seen.add(id(x))
+            return super().backward(dy, x)
+
+        seen: ClassVar[set[int]] = set()
+
     assert_accumulates(Affine(), X)
-    for layer in (Assigns(), Forgets(), Random()):
+    for layer in (Assigns(), Forgets(), Random(), Clears()):
         with pytest.raises(AssertionError):
             assert_accumulates(layer, X)
     layer = Affine()
@@ -126,7 +189,33 @@ def test_what_is_kept_on_the_layer_is_disturbed_by_another_forward() -> None:
         def backward(self, dy, cache):
             return super().backward(dy, self.x[:, : dy.shape[1]])
 
+    class Buffer(Affine):
+        def forward(self, x):
+            self.y = getattr(self, "y", np.zeros(X.shape))[:, : x.shape[1]]
+            return np.multiply(x, 2, out=self.y), None
+
+        def backward(self, dy, cache):
+            return 2 * dy
+
+    class Previous(Affine):
+        last = 1.0
+
+        def backward(self, dy, x):
+            dx, self.last = super().backward(dy, x) * self.last, float(x[0, 0, 0])
+            return dx
+
+    class RemembersRng(Affine):
+        def forward(self, x, rng=None):
+            self.factor = 1 if rng is None else 2
+            return super().forward(x)
+
+        def backward(self, dy, x):
+            return super().backward(dy, x) * self.factor
+
     assert_reentrant(Affine(), (X,), (OTHER,))
+    for layer, others, seed in ((Buffer(), X + 1, None), (Previous(), OTHER, None), (RemembersRng(), X, 1)):
+        with pytest.raises(AssertionError):
+            assert_reentrant(layer, (X,), (others,), seed)
     with pytest.raises((AssertionError, ValueError)):
         assert_reentrant(Remembers(), (X,), (OTHER,))
     with pytest.raises(AssertionError):
@@ -253,6 +342,9 @@ def test_the_same_is_to_the_last_bit_and_close_is_up_to_rounding() -> None:
         lambda: assert_close([X * np.nan], [X]),
         lambda: assert_close([X[:1]], [X]),
         lambda: assert_close([almost[0], np.full(3, 1e-9)], [X, np.zeros(3)]),
+        lambda: assert_close([X, np.full(3, 1e-11)], [X, np.zeros(3)]),
+        lambda: assert_close([X * (1 + 3e-10)], [X]),
+        lambda: assert_close([np.ones((1, 3))], [np.ones((2, 3))]),
     ):
         with pytest.raises((AssertionError, ValueError)):
             call()
