@@ -103,3 +103,26 @@ def test_what_is_left_out_is_counted(capsys, tmp_path, monkeypatch):
     )
     assert main(["gradcheck", "own.py:kink"]) == 0
     assert "ok  (1 left out)" in capsys.readouterr().out
+
+
+def test_dropout_is_checked_in_training(monkeypatch):
+    monkeypatch.setattr(layers.Dropout, "backward", lambda self, dy, cache: dy)
+    assert main(["gradcheck", "Dropout"]) == 1
+
+
+def test_one_wrong_case_makes_a_layer_wrong(capsys, monkeypatch):
+    backward = layers.Linear.backward
+    wrong = lambda self, dy, cache: backward(self, dy, cache) * (1 if self.b is None else -1)  # noqa: E731
+    monkeypatch.setattr(layers.Linear, "backward", wrong)
+    assert main(["gradcheck", "Linear", "--json"]) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert not answer["ok"] and not answer["layers"][0]["ok"] and min(answer["worst"].values()) > 0.1
+
+
+def test_all_layers_are_checked_by_default_and_each_once(monkeypatch):
+    from minitransformer.checks import run
+
+    monkeypatch.setattr(run, "outcome", lambda name, seed: name)
+    assert list(run.check_gradients()) == list(run.CASES)
+    found = list(run.check_gradients(["ReLU", "Linear", "ReLU"], full=True))
+    assert found == ["ReLU", "Linear", "base model with loss"]

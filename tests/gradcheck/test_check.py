@@ -168,14 +168,15 @@ def test_a_norm_is_not_analytic_and_complex_steps_say_so(directional: bool) -> N
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_forward_that_is_analytic_in_some_of_its_numbers_only_is_found(seed: int) -> None:
-    """Small in the sum of all, or right by chance to one in a hundred."""
+    """Small, or right by chance to one in a hundred; number by number, each variable is looked at by itself."""
+    size = 1e-3
 
     class Offset(Layer):
         def __init__(self) -> None:
             self.b = mt.Parameter(x(4))
 
         def forward(self, x):
-            return x + 1e-3 * abs(self.b.data), None
+            return x + size * abs(self.b.data), None
 
         def backward(self, dy, cache):
             return dy  # b forgotten, and by complex steps it has no gradient
@@ -195,6 +196,9 @@ def test_a_forward_that_is_analytic_in_some_of_its_numbers_only_is_found(seed: i
         for directional in (False, True):
             with pytest.raises(mt.InputError, match="by complex steps"):
                 mt.gradcheck(layer, x(*shape), method="complex", directional=directional, seed=seed)
+    size = 1e-8
+    with pytest.raises(mt.InputError, match="by complex steps"):
+        mt.gradcheck(Offset(), x(3, 4), method="complex", directional=False, seed=seed)
 
 
 @both_methods
@@ -214,6 +218,53 @@ def test_where_backward_gives_only_zeros_the_worst_entry_is_one_that_is_not_zero
 def test_a_slope_that_real_steps_cannot_see_is_seen_by_complex_steps(directional: bool) -> None:
     layer = Layer(lambda x: 1 + 1e-13 * x, np.zeros_like)
     assert mt.gradcheck(layer, x(3, 4), method="complex", directional=directional).wrong
+
+
+class Shift(Layer):
+    """x + b, with a gradient that is right where b is 0."""
+
+    def __init__(self) -> None:
+        self.b = mt.Parameter(np.zeros(3))
+
+    def forward(self, x: Any) -> tuple[Any, Any]:
+        return x + self.b.data, None
+
+    def backward(self, dy: Any, cache: Any) -> Any:
+        self.b.grad += dy.sum(0)
+        return dy * (1 + self.b.data)
+
+
+@both_methods
+@pytest.mark.parametrize("directional", [False, True])
+def test_a_bias_of_zeros_is_spread_out(method: str, directional: bool) -> None:
+    assert mt.gradcheck(Shift(), x(4, 3), method=method, directional=directional).wrong
+
+
+def test_each_direction_has_an_upstream_gradient_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, one = [], directions.one_direction
+
+    def recorded(subject: Subject, *rest: Any) -> Any:
+        seen.append(subject.dy.copy())
+        return one(subject, *rest)
+
+    monkeypatch.setattr(directions, "one_direction", recorded)
+    assert mt.gradcheck(Affine(), x(2, 7, 3), directional=True).ok
+    assert len(seen) == 2 and (seen[0] != seen[1]).all()
+
+
+@both_methods
+def test_the_floor_of_an_error_is_one_percent_of_the_largest_gradient(method: str) -> None:
+    report = mt.gradcheck_function(
+        lambda a, b: a + 1e-4 * b, lambda dy, a, b: (dy, 0 * dy), x(1), x(1, seed=2), method=method
+    )
+    assert report.rows[1].relative_error == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(("method", "most"), [("central", 1500), ("complex", 3000)])
+def test_above_so_many_numbers_directions_are_taken(method: str, most: int) -> None:
+    double = Layer(lambda x: 2 * x, lambda x: 2 + 0 * x)
+    assert not mt.gradcheck(double, x(most), method=method).directional
+    assert mt.gradcheck(double, x(most + 1), method=method).directional
 
 
 class DividesByStd(mt.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from published_models import (
     logits_and_gradients,
     random_model,
 )
+from safetensors_files import write_safetensors
 
 import minitransformer as mt
 from minitransformer.models.encoder_only import EncoderOnly
 from minitransformer.published.bert import LAYOUT, config
 from minitransformer.published.loading import load_published, load_tokenizer
+from minitransformer.published.safetensors import read_safetensors
 
 RNG = np.random.default_rng(0)
 SENTENCES = Path(__file__).parents[2] / "examples" / "sentences.txt"
@@ -140,3 +143,38 @@ def test_what_changes_the_mathematics_and_is_not_supported_is_named(changes, exp
     with pytest.raises(mt.ConfigError) as error:
         config(SIZES["bert"] | changes)
     assert str(error.value).startswith(expected)
+
+
+def test_names_that_a_file_has_more_of_do_not_matter(tmp_path):
+    """The heads for whole sentences, and the output's weights under names of their own, which are tied."""
+    folder, given, _ = golden("bert")
+    arrays = read_safetensors(folder / "model.safetensors")
+    tied = {
+        "cls.predictions.decoder.weight": arrays["bert.embeddings.word_embeddings.weight"],
+        "cls.predictions.decoder.bias": arrays["cls.predictions.bias"],
+    }
+    unused = {
+        "bert.embeddings.position_ids": np.arange(3)[None],
+        "bert.pooler.dense.weight": np.ones((2, 2), "float32"),
+        "bert.pooler.dense.bias": np.ones(2, "float32"),
+        "cls.seq_relationship.weight": np.ones((2, 2), "float32"),
+        "cls.seq_relationship.bias": np.ones(2, "float32"),
+    }
+    settings = json.loads((folder / "config.json").read_text()) | {"architectures": ["BertForPreTraining"]}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    write_safetensors(tmp_path / "model.safetensors", arrays | tied | unused)
+    inputs = given["input_ids"], given["token_type_ids"]
+    found, expected = (load_published(path).forward(*inputs)[0] for path in (tmp_path, folder))
+    np.testing.assert_array_equal(found, expected)
+    for name, x in tied.items():
+        write_safetensors(tmp_path / "model.safetensors", arrays | {name: x + 1})
+        with pytest.raises(mt.CheckpointError, match=f"'{name}': expected the numbers of its tied weight"):
+            load_published(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("published", "ours"),
+    [("gelu", "gelu"), ("gelu_new", "gelu_tanh"), ("gelu_pytorch_tanh", "gelu_tanh"), ("relu", "relu")],
+)
+def test_activations_are_known_by_their_published_names(published, ours):
+    assert config(SIZES["bert"] | {"hidden_act": published}).activation == ours

@@ -12,10 +12,12 @@ from published_models import (
     logits_and_gradients,
     random_model,
 )
+from safetensors_files import write_safetensors
 
 import minitransformer as mt
 from minitransformer.published.gpt2 import LAYOUT, config
 from minitransformer.published.loading import load_published
+from minitransformer.published.safetensors import read_safetensors
 
 RNG = np.random.default_rng(0)
 
@@ -75,12 +77,10 @@ def test_it_writes_what_transformers_writes(tmp_path):
     assert len({tuple(row) for row in expected}) > 4
 
 
-def test_prompts_of_unequal_length_in_one_batch(tmp_path):
-    pytest.importorskip("transformers")
-    random_model("gpt2", tmp_path)
-    model = load_published(tmp_path, "float64")
-    prompts = [RNG.integers(0, 28, n) for n in (6, 1, 4)]
-    together = np.full((3, 6), model.config.pad_id)
+def test_prompts_of_unequal_length_in_one_batch():
+    model = load_published(golden("gpt2")[0], "float64")
+    prompts = [RNG.integers(0, 10, n) for n in (4, 1, 3)]
+    together = np.full((3, 4), model.config.pad_id)
     for row, prompt in zip(together, prompts, strict=True):
         row[: len(prompt)] = prompt
     for row, prompt in zip(written(model, together, 9), prompts, strict=True):
@@ -113,3 +113,31 @@ def test_what_changes_the_mathematics_and_is_not_supported_is_named(changes, exp
     with pytest.raises(mt.ConfigError) as error:
         config(SIZES["gpt2"] | changes)
     assert str(error.value).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("published", "ours"),
+    [("gelu", "gelu"), ("gelu_new", "gelu_tanh"), ("gelu_pytorch_tanh", "gelu_tanh"), ("relu", "relu")],
+)
+def test_activations_are_known_by_their_published_names(published, ours):
+    assert config(SIZES["gpt2"] | {"activation_function": published}).activation == ours
+
+
+def test_without_n_inner_d_ff_is_four_times_d_model():
+    assert config(SIZES["gpt2"] | {"n_inner": None}).d_ff == 4 * 15
+
+
+def test_the_names_of_older_files_do_not_matter_and_a_tied_weight_has_to_be_the_same(tmp_path):
+    folder, given, _ = golden("gpt2")
+    arrays = read_safetensors(folder / "model.safetensors")
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    more = {"transformer.h.0.attn.masked_bias": np.array(-1e4, "float32")}
+    write_safetensors(tmp_path / "model.safetensors", arrays | more)
+    found, expected = (load_published(path).forward(given["input_ids"])[0] for path in (tmp_path, folder))
+    np.testing.assert_array_equal(found, expected)
+    more = {"lm_head.weight": arrays["transformer.wte.weight"] + 1}
+    write_safetensors(tmp_path / "model.safetensors", arrays | more)
+    with pytest.raises(
+        mt.CheckpointError, match=r"'lm_head\.weight': expected the numbers of its tied weight"
+    ):
+        load_published(tmp_path)

@@ -91,6 +91,26 @@ def test_a_model_for_sentences_gives_the_mean_of_its_states(sentence_model):
     np.testing.assert_allclose(pooled[:, 0], [states[0].mean(0), states[1, :3].mean(0)], rtol=1e-13)
 
 
+def test_a_model_for_sentences_has_no_head(sentence_model):
+    pooled = load_published(sentence_model).forward(IDS)[0]
+    settings = json.loads((sentence_model / "config.json").read_text())
+    settings["architectures"] = ["BertForMaskedLM"]
+    (sentence_model / "config.json").write_text(json.dumps(settings))
+    np.testing.assert_array_equal(load_published(sentence_model).forward(IDS)[0], pooled)
+
+
+def test_the_device_is_passed_on():
+    with pytest.raises(mt.ConfigError, match="abacus"):
+        load_published(GOLDEN / "gpt2", device="abacus")
+
+
+def test_as_many_kinds_of_segments_as_the_config_says(tmp_path):
+    folder = write(tmp_path / "model", "bert", type_vocab_size=10**6)
+    assert "embedding.segments.E: expected shape (1000000, 6), as config.json says" in refusal(
+        load_published, folder
+    )
+
+
 def test_a_model_for_sentences_may_take_the_first_state_and_lie_in_a_folder_of_its_own(sentence_model):
     (sentence_model / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
     modules = json.loads((sentence_model / "modules.json").read_text())[:2]
@@ -134,6 +154,11 @@ def wrong_modules(**changes):
             "expected one of pooling_mode_mean_tokens, pooling_mode_cls_token, got []",
         ),
         ("1_Pooling/config.json", [], "expected a dict, got []"),
+        (
+            "1_Pooling/config.json",
+            {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True},
+            "expected one of pooling_mode_mean_tokens, pooling_mode_cls_token, got ['pooling_mode_mean_tokens', ",
+        ),
     ],
 )
 def test_a_model_for_sentences_that_is_not_supported_is_refused(sentence_model, file, content, expected):
@@ -250,6 +275,20 @@ def test_the_tokenizer_pads_to_the_longest_of_a_batch_and_cuts_where_the_folder_
     (with_tokenizer / "sentence_bert_config.json").write_text('{"max_seq_length": 3}')
     ids = [encoding.ids for encoding in load_tokenizer(with_tokenizer).encode_batch(texts)]
     assert ids == [[1, 2, 3], [5, 7, 0]]
+
+
+def test_a_tokenizer_in_a_folder_of_the_model_pads_with_the_models_symbol(with_tokenizer):
+    (with_tokenizer / "0_BERT").mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        shutil.move(with_tokenizer / name, with_tokenizer / "0_BERT" / name)
+    changed = json.loads((with_tokenizer / "0_BERT/config.json").read_text()) | {"pad_token_id": 10}
+    (with_tokenizer / "0_BERT/config.json").write_text(json.dumps(changed))
+    (with_tokenizer / "0_BERT/sentence_bert_config.json").write_text('{"max_seq_length": 3}')
+    modules = json.loads((with_tokenizer / "modules.json").read_text())
+    modules[0]["path"] = "0_BERT"
+    (with_tokenizer / "modules.json").write_text(json.dumps(modules))
+    encoded = load_tokenizer(with_tokenizer).encode_batch(["the cat sat on a mat", "a dog"])
+    assert [encoding.ids for encoding in encoded] == [[1, 2, 3], [5, 7, 10]]
 
 
 def test_a_tokenizer_that_would_have_to_lower_the_case_is_refused(with_tokenizer):
