@@ -25,11 +25,6 @@ def test_the_report_is_a_table() -> None:
     assert row.analytic == pytest.approx(-row.numeric) and row.shape == (3, 5)
 
 
-def test_a_wrong_direction_says_how_to_find_the_place() -> None:
-    report = mt.gradcheck(Affine(W=np.negative), x(2, 7, 3), directional=True)
-    assert not report.ok and "directional=False" in str(report)
-
-
 # ---- the whole text of a report
 
 

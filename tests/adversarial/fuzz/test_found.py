@@ -194,23 +194,6 @@ def test_an_attention_of_complex_queries_and_real_keys():
             attention.forward(Q + 0j, Q, Q)
 
 
-def test_a_parameter_of_a_class_is_not_called_right():
-    """It belongs to all layers of the class; nothing finds it, and its gradient was not checked."""
-
-    class Scale:
-        w = mt.Parameter(np.array([0.5, 2.0]))
-
-        def forward(self, x, rng=None):
-            return x * self.w.data, x
-
-        def backward(self, dy, cache):
-            return dy * self.w.data
-
-    report = mt.gradcheck(Scale(), np.ones((3, 2)))
-    assert not report.ok
-    assert "Scale.w is a Parameter of a class, and not found: make it in __init__, on self" in str(report)
-
-
 # --- loss, optimiser, schedule --------------------------------------------------------------------------
 
 
