@@ -15,6 +15,11 @@ from minitransformer.validation.settings import from_settings
     ("settings", "message"),
     [
         ({"d_model": 7}, "n_heads: expected a divisor of d_model=7"),
+        ({"n_layers": 1001}, "n_layers: expected at most 1,000, got 1001"),
+        (
+            {"random_start": 2**20 - 1},
+            "positions, by max_len, random_start and random_gaps: expected less than",
+        ),
         (
             {"d_model": 7, "d_k": 2, "d_v": 2},
             "d_model: expected an even number for sinusoidal positions, got 7",
@@ -51,6 +56,22 @@ def test_a_model_that_cannot_be_built_is_refused(settings, message):
     ("settings", "message"),
     [
         ({"steps": 0}, "steps: expected at least 1"),
+        *(
+            ({name: 0}, f"{name}: expected at least 1, got 0")
+            for name in (
+                "batch_tokens",
+                "accumulate",
+                "warmup_steps",
+                "log_every",
+                "evaluate_every",
+                "keep_checkpoints",
+            )
+        ),
+        ({"patience": 0}, "patience: expected at least 1, or None, got 0"),
+        ({"beta1": 1.0}, "beta1: expected a number 0 <= x < 1"),
+        ({"beta2": -0.1}, "beta2: expected a number 0 <= x < 1"),
+        ({"processes": 1025}, "processes: expected at most 1,024"),
+        ({"accumulate": 65537}, "accumulate: expected at most 65,536"),
         ({"schedule": "sine"}, "schedule: unknown 'sine'"),
         ({"schedule": "cosine"}, "learning_rate: expected a peak"),
         ({"schedule": "cosine", "learning_rate": 0.1, "steps": 9}, "warmup_steps: expected at most steps=9"),
@@ -129,3 +150,12 @@ def test_dropout_is_on_where_the_config_says():
 def test_configs_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         mt.TransformerConfig.base().d_model = 3
+
+
+SYMBOLS = {"h": "n_heads", "N": "n_layers", "P_drop": "dropout"}
+
+
+@pytest.mark.parametrize("row", [name for name in PRESETS if "=" in name and "eps_ls" not in name])
+def test_a_row_of_table_3_changes_what_its_name_says(row):
+    name, value = row.split(" ")[1].split("=")
+    assert getattr(mt.TransformerConfig.preset(row), SYMBOLS.get(name, name)) == float(value)

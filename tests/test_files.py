@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -149,3 +150,12 @@ def test_a_line_for_which_there_is_no_room_names_its_file():
 def test_what_has_no_name_is_no_file(name):
     with pytest.raises(IsADirectoryError):
         write_bytes(Path(name), b"")
+
+
+def test_the_name_of_a_new_file_is_flushed_after_its_content(tmp_path, monkeypatch):
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: synced.append(stat.S_ISDIR(os.fstat(fd).st_mode)) or fsync(fd)
+    )
+    write_text(tmp_path / "x", "text")
+    assert synced == [False, True]

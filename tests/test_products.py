@@ -52,3 +52,20 @@ def test_products_have_the_same_bits_on_any_number_of_threads(monkeypatch, write
     for out in found[1:]:
         np.testing.assert_array_equal(out, found[0])
     assert_close(found[0] - (write is add_product), a, b)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_are_added_to_all_blocks_of_rows(dtype):
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(size=(1100, 3)).astype(dtype), rng.normal(size=(3, 2)).astype(dtype)
+    out = np.ones((1100, 2), dtype)
+    add_product(out, a, b)
+    np.testing.assert_allclose(out, 1 + a @ b, rtol=1e-5, atol=1e-5)
+
+
+def test_large_products_of_few_rows_are_not_shared(monkeypatch):
+    monkeypatch.setattr(parts, "NUMBERS", 1000)
+    out, a, b = np.zeros((100, 130)), np.ones((100, 3)), np.ones((3, 130))
+    with single_blas_thread(), parts.on_threads(2):
+        add_product(out, a, b)
+    assert (out == 3).all()

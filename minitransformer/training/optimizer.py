@@ -146,9 +146,9 @@ def clip_grad_norm(model: Module, max_norm: float | None) -> float:
 
 @silent_overflow()
 def euclidean_norm(x: Array) -> float:
-    """The root of Σ x², also where the squares overflow or vanish."""
+    """The root of Σ x², also where squares in float32 overflow, vanish or lose digits (below 1e-31)."""
     norm = math.sqrt(to_floats(sum_of_squares(x))[0])
-    if 0 < norm < math.inf:
+    if 1e-15 < norm < math.inf:
         return norm
     (largest,) = to_floats(abs(x).max())
     if not 0 < largest < math.inf:

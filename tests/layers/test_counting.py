@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from support import tiny_config
 
 from minitransformer.layers.counting import (
     COUNTS,
@@ -62,3 +63,9 @@ def test_a_token_stands_at_the_place_of_its_position():
     places = np.array([[0, 2, 3, 7], [1, 4, 5, 6], [3, 4, 6, 9]])
     assert at_places(places, from_start(IDS, 0))[..., 0].tolist() == places.tolist()
     assert at_places(places, from_both_ends(IDS, 0)).tolist()[1] == [[1, 4], [4, 1], [5, 1], [6, 1]]
+
+
+def test_the_last_position_is_the_largest_that_can_be_drawn():
+    config = tiny_config(random_start=3, random_gaps=2, max_len=3)
+    places = random_places(np.random.default_rng(1), 2000, config.max_len, 3, 2)
+    assert places.max() == config.last_position == 7

@@ -108,3 +108,13 @@ def test_a_mask_of_some_sentences_has_their_queries_and_keys():
     some = mask[np.array([2, 0])]
     for name in ("mask", "query_at", "key_at"):
         np.testing.assert_array_equal(getattr(some, name), getattr(mask, name)[[2, 0]])
+
+
+def test_one_mask_may_serve_heads_of_several_widths_and_dtypes():
+    at = np.arange(5)[None, :, None]
+    mask = PlacedMask(None, at, at)
+    for d_k in (4, 8):
+        for dtype in ("float64", "float32"):
+            for found in mask.rotations(d_k, np.dtype(dtype)):
+                for x, expected in zip(found, rotation(at, d_k, dtype), strict=True):
+                    np.testing.assert_array_equal(x, expected, strict=True)

@@ -145,3 +145,19 @@ def test_the_gradient_with_random_places_is_right(positions, count_from):
     src_ids, tgt_in = random_ids(rng, B, T_Q, V_SRC), rng.integers(3, config.tgt_vocab_size, (B, 4))
     report = mt.gradcheck(model, src_ids, tgt_in, method="complex", dropout_seed=1)
     assert report.ok, str(report)
+
+
+def test_dropout_is_on_the_sum_of_embedding_and_position():
+    config = tiny_config(dropout=0.5)
+    model = randomise(mt.Transformer(config), np.random.default_rng(1))
+    ids = random_ids(np.random.default_rng(8), B, T_Q, V_SRC)
+    y, cache = model.src_embedding.forward(ids, np.random.default_rng(2))
+    np.testing.assert_allclose(y, cache.dropout.kept * model.src_embedding.forward(ids)[0] / 0.5, rtol=1e-12)
+
+
+def test_a_target_may_be_longer_than_its_source_at_random_places():
+    model = mt.Transformer(tiny_config(random_gaps=4))
+    ids = np.full((50, 5), 5)
+    src_at, tgt_at = model.positions(ids[:, :2], ids, np.random.default_rng(1))
+    assert src_at.shape == (50, 2, 1) and tgt_at.shape == (50, 5, 1)
+    np.testing.assert_array_equal(src_at, tgt_at[:, :2])

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from dropout_masks import masks_drawn
 from first_weights import assert_first_weights
-from support import T_K, T_Q, B, tiny_config
+from support import D_MODEL, T_K, T_Q, B, tiny_config
 
 import minitransformer as mt
 from minitransformer import models
+from minitransformer.models.families import build
 
 BUILT = {
     "EncoderLayer": models.EncoderLayer,
@@ -61,3 +62,16 @@ def test_a_cache_or_a_state_of_another_depth_is_refused(Stack):
             state.layers = layers
             with pytest.raises(ValueError, match="zip"):
                 stack.step(x[:, :1], state)
+
+
+@pytest.mark.parametrize("family", ["encoder-only", "decoder-only"])
+def test_the_seed_is_0_unless_another_is_given(family):
+    config = mt.OneStackConfig(11, 11, n_layers=1, d_model=8, n_heads=2, d_ff=9, family=family)
+    for model in (build(config), type(build(config))(config)):
+        np.testing.assert_array_equal(model.flatten().data, build(config, 0).flatten().data)
+
+
+def test_positions_from_both_ends_have_the_sinusoids_of_half_the_features():
+    model = mt.Transformer(tiny_config(count_source_from="both"), dtype="float64")
+    expected = mt.layers.sinusoids(model.config.max_len, D_MODEL // 2)
+    np.testing.assert_array_equal(model.src_embedding.positions.PE.data, expected)

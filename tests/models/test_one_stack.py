@@ -191,3 +191,25 @@ def layer_of_torch(torch: Any, c: Any, w: dict[str, Any], x: Any, tokens: Any) -
     else:
         options = {"src_key_padding_mask": tokens == c.pad_id}
     return torch.func.functional_call(layer, theirs, (x,), options)
+
+
+@pytest.mark.parametrize("family", ["encoder-only", "decoder-only"])
+@pytest.mark.parametrize("embedding_norm", [True, False])
+def test_dropout_is_on_what_the_stack_reads(family, embedding_norm):
+    model = random_model(family, 3, embedding_norm=embedding_norm, dropout=0.5, dropout_on=("embedding",))
+    ids = random_prompts(3, [6, 4])
+    y, cache = model.embedding.forward(ids, rng=np.random.default_rng(1))
+    np.testing.assert_allclose(y, cache.dropout.kept * model.embedding.forward(ids)[0] / 0.5, rtol=1e-12)
+
+
+N_MASKS = {"embedding": 1, "residual": 4, "attention": 2, "relu": 2}
+
+
+@pytest.mark.parametrize("family", ["encoder-only", "decoder-only"])
+@pytest.mark.parametrize("norm", ["post", "pre"])
+@pytest.mark.parametrize("place", N_MASKS)
+def test_dropout_acts_where_the_config_says_and_nowhere_else(family, norm, place):
+    model = random_model(family, 6, dropout=0.4, dropout_on=(place,), norm=norm)
+    masks = masks_drawn(model.forward(random_prompts(6, [5, 7]), rng=np.random.default_rng(1))[1])
+    assert len(masks) == N_MASKS[place]
+    assert ("embedding.dropout" in masks) == (place == "embedding")

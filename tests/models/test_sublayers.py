@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-from support import tiny_config
+from dropout_masks import masks_drawn
+from support import D_MODEL, T_K, T_Q, B, randomise, tiny_config
 
 import minitransformer as mt
-from minitransformer import layers
+from minitransformer import layers, models
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
@@ -34,3 +36,20 @@ def norms_below(node):
     elif isinstance(node, mt.Module | list):
         for child in vars(node).values() if isinstance(node, mt.Module) else node:
             yield from norms_below(child)
+
+
+@pytest.mark.parametrize("Layer", [models.PreNormEncoderLayer, models.PreNormDecoderLayer])
+def test_pre_norm_drops_the_branch_and_not_the_sum(Layer):
+    rng = np.random.default_rng(5)
+    layer = randomise(Layer(tiny_config(dropout=0.5, dropout_on="residual")), rng)
+    x, memory = rng.normal(size=(B, T_Q, D_MODEL)), rng.normal(size=(B, T_K, D_MODEL))
+    decoder = Layer is models.PreNormDecoderLayer
+    y, cache = layer.forward(x, *[memory] * decoder, rng=rng)
+    kept = list(masks_drawn(cache).values())
+    branches = [lambda z: layer.self_attention.forward(z, z, z), lambda z: layer.feed_forward.forward(z)]
+    if decoder:
+        branches.insert(1, lambda z: layer.cross_attention.forward(z, memory, memory))
+    for i, (branch, k) in enumerate(zip(branches, kept, strict=True), 1):
+        z, _ = getattr(layer, f"norm_{i}").forward(x)
+        x = x + k * branch(z)[0] / 0.5
+    np.testing.assert_allclose(y, x, rtol=1e-12)
