@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from command_line import assert_refused, call, contents, the_object
 from learning_runs import TINY
 
@@ -61,3 +62,16 @@ def test_evaluate_and_decode_search_as_they_are_told_to(run, monkeypatch):
     for command in (["evaluate", run], ["decode", run, "3 1"]):
         assert call(*command, "--beam", "3", "--alpha", "0.9") == 0
     assert given == [(3, 0.9)] * 3  # "valid", "test", decode
+
+
+@pytest.mark.parametrize("weights", ["last", "best", "average"])
+def test_other_sequences_are_refused_for_all_weights(capsys, chars_run, tmp_path, weights):
+    assert call("average", chars_run) == 0
+    config = (chars_run / "config.json").read_text()
+    other = tmp_path / "other.txt"
+    other.write_bytes("ab cd\r\nefé\n".encode() * 40)
+    assert call("evaluate", chars_run, "--weights", weights) == 0
+    (chars_run / "config.json").write_text(
+        config.replace(json.loads(config)["task_settings"]["text"], str(other))
+    )
+    assert_refused(capsys, tmp_path, ["evaluate", chars_run, "--weights", weights], "held-out sequences")

@@ -518,3 +518,27 @@ def test_resume_goes_on_with_a_run_of_its_own_that_was_saved_last(tmp_path, monk
 
 def test_a_folder_is_never_an_option_of_the_command_that_is_printed():
     assert [common.folder_word(Path(name)) for name in ("-r", "r", "a b")] == ["./-r", "r", '"a b"']
+
+
+@pytest.mark.parametrize("value", ["relu,attention", '["relu", "attention"]'])
+def test_a_setting_may_be_a_list(tmp_path, value):
+    out = tmp_path / "run"
+    assert call("train", "copy", "--json", "--out", out, "--set", *TINY, f"dropout_on={value}") == 0
+    assert mt.RunFolder(out).settings().model.dropout_on == ("relu", "attention")
+
+
+def test_a_run_that_lost_patience_goes_on_without(capsys, tmp_path):
+    arguments = ["train", "copy", "--json", "--out", tmp_path / "run"]
+    changes = [*TINY, "evaluate_every=3", "patience=1", "learning_rate=1e-20"]
+    assert call(*arguments, "--set", *changes) == 0
+    assert the_object(capsys)["steps"] == 6
+    assert call(*arguments, "--resume", "--set", "patience=none") == 0
+    assert the_object(capsys)["steps"] == 12
+
+
+def test_five_checkpoints_are_averaged_if_there_are_so_many(capsys, tmp_path):
+    changes = [*TINY, "evaluate_every=2", "keep_checkpoints=9"]
+    assert call("train", "copy", "--json", "--out", tmp_path / "run", "--set", *changes) == 0
+    capsys.readouterr()
+    assert call("average", tmp_path / "run", "--json") == 0
+    assert the_object(capsys)["steps"] == [4, 6, 8, 10, 12]

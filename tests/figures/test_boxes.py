@@ -156,3 +156,67 @@ def test_rotary_positions_add_nothing_and_what_is_shown_is_what_meets():
             p = pairs(box)
             Q, K = p["Q"].forward, p["K"].forward
             assert_near(p["scores"].forward, Q @ K.swapaxes(1, 2) / np.sqrt(Q.shape[-1]))
+
+
+# ---- every pair of forward and backward, against the formula
+
+
+SHOWN = [2, 6, 7]
+
+
+def with_pairs(norm, **more):
+    """A recording, its weights, and each box of it with its pairs by name."""
+    recording = record(random_model(3, norm=norm, **more), SOURCE, TARGET_IN, TARGET_OUT)
+    boxes = [(box, pairs(box)) for box in boxes_of(recording, [0, 1], SHOWN)]
+    return recording, recording.model.parameters(), boxes
+
+
+def beside(x):
+    """Heads side by side: (h, T, d) -> (T, h · d)."""
+    return x.transpose(1, 0, 2).reshape(x.shape[1], -1)
+
+
+@NORMS
+def test_the_box_of_the_logits(norm):
+    recording, _, boxes = with_pairs(norm)
+    (of,) = (of for box, of in boxes if box.kind == "linear")
+    E = recording.model.output.E.data
+    assert_near(of["logits"].forward, of["x"].forward @ E[SHOWN].T)
+    assert_near(of["logits"].backward, recording.dlogits[0][:, SHOWN])
+    assert_near(of["p"].forward, np.exp(recording.log_p[0][:, SHOWN]))
+    assert_near(of["x"].backward, recording.dlogits[0] @ E)
+
+
+@NORMS
+def test_the_boxes_of_feed_forward_and_attention(norm):
+    _, weights, boxes = with_pairs(norm)
+    for box, of in boxes:
+        if box.kind == "feed":
+            assert_near(of["hidden"].backward, of["out"].backward @ weights[f"{box.path}.W_2"].data.T)
+            assert_near(of["x"].backward, of["pre"].backward @ weights[f"{box.path}.W_1"].data.T)
+        if box.kind == "attention":
+            dx, *others = (beside(of[n].backward) @ weights[f"{box.path}.W_{n}"].data.T for n in "QKV")
+            assert_near(of["x"].backward, dx if "memory" in of else dx + sum(others))
+
+
+def test_the_boxes_of_residual_connections_and_norms():
+    for box, of in with_pairs("post")[2]:
+        if box.kind == "add_norm":
+            assert_near(of["sublayer"].backward, of["x"].backward)
+            assert_near(of["residual"].backward, of["x"].backward)
+    for box, of in with_pairs("pre")[2]:
+        if box.kind == "norm":  # nothing changes if all features of a token grow by the same
+            sums = abs(of["residual"].backward.sum(-1))
+            assert sums.max() < 1e-12 * abs(of["norm"].backward).max()
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
+def test_the_boxes_of_positions(positions):
+    _, weights, boxes = with_pairs("post", positions=positions)
+    for box, of in boxes:
+        if box.kind == "position":
+            found = of["positions"].backward
+            if positions == "learned":
+                assert_near(found, weights[f"{box.path}.P"].grad[: len(found)])
+            else:
+                assert found is None

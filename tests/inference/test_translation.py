@@ -183,3 +183,19 @@ def test_an_encoder_alone_answers_with_the_likeliest_symbols(monkeypatch, tokens
     assert translation_module.longest_source(model) == 17
     with pytest.raises(mt.InputError, match="expected at most max_len=17 tokens, got 18"):
         mt.translate(model, [[3] * 18])
+
+
+def test_the_hypotheses_of_a_beam_count_in_a_batch(monkeypatch):
+    config = mt.TransformerConfig(11, 11, n_layers=1, d_model=8, n_heads=2, d_ff=10, max_len=20)
+    sizes, search = [], translation_module.beam_search
+
+    def noted(model, src_ids, beam, *rest):
+        sizes.append(src_ids.size * beam)
+        return search(model, src_ids, beam, *rest)
+
+    monkeypatch.setattr(translation_module, "BATCH_TOKENS", 60)
+    monkeypatch.setattr(translation_module, "beam_search", noted)
+    rng = np.random.default_rng(1)
+    sources = [rng.integers(3, 11, rng.integers(1, 6)).tolist() for _ in range(20)]
+    translation_module.n_best(mt.Transformer(config, 1), sources, 3)
+    assert len(sizes) > 1 and max(sizes) <= 60

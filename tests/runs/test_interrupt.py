@@ -10,6 +10,7 @@ import pytest
 from training_runs import assert_same_outcome
 
 import minitransformer as mt
+from minitransformer.runs.interrupt import stop_on_signal
 
 SETTINGS = """
 n_layers=1 d_model=8 n_heads=2 d_ff=12 max_len=12 dropout=0.1 steps=240 batch_tokens=66 warmup_steps=20 log_every=3
@@ -130,3 +131,10 @@ def test_ctrl_c_during_the_imports_is_no_traceback():
     )
     done = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_signals_are_heard_again_by_those_who_heard_them_before():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with stop_on_signal():
+        assert signal.getsignal(signal.SIGINT) not in before
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

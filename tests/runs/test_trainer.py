@@ -500,3 +500,61 @@ def test_a_signal_in_the_final_evaluation_ends_the_run_with_all_saved(tmp_path):
     with pytest.raises(Interrupted):
         ended.run(stop_requested=lambda: next(asked, True) or True)
     assert not (tmp_path / "run" / "result.json").exists()
+
+
+# --- settings reach the step ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def steps_taken(monkeypatch):
+    """What each training step of a Trainer was given, and the norm that it found."""
+    seen = []
+
+    def noted(replicas, loss_fn, optimizer, batches, lr, clip_norm, rngs):
+        loss, norm = mt.train_step(replicas, loss_fn, optimizer, batches, lr, clip_norm, rngs)
+        seen.append((batches, clip_norm, norm))
+        return loss, norm
+
+    monkeypatch.setattr("minitransformer.runs.trainer.train_step", noted)
+    return seen
+
+
+def test_a_run_trains_with_its_settings(tmp_path):
+    trainer = new_run(tmp_path / "run", beta1=0.8, beta2=0.95, adam_eps=1e-6, eps_ls=0.2)
+    assert (trainer.optimizer.betas, trainer.optimizer.adam_eps) == ((0.8, 0.95), 1e-6)
+    assert trainer.loss_fn.eps_ls == 0.2
+
+
+def test_each_step_is_clipped_and_the_norm_in_a_report_is_that_of_its_step(tmp_path, steps_taken):
+    trainer = new_run(tmp_path / "run", clip_norm=0.25)
+    trainer.run()
+    assert {clip_norm for _, clip_norm, _ in steps_taken} == {0.25}
+    for record in trainer.folder.metrics():
+        assert record["gradient_norm"] == steps_taken[record["step"] - 1][2]
+
+
+def test_the_first_weights_are_those_of_the_seed():
+    for seed in (3, 4):
+        settings = mt.RunSettings.of(TASK, TINY, seed)
+        expected = mt.Transformer(settings.model, seed).flatten().data
+        np.testing.assert_array_equal(mt.Trainer(settings).model.flatten().data, expected)
+
+
+@pytest.mark.parametrize(
+    ("processes", "accumulate", "n"), [(1, 1, 1), (2, 1, 2), (3, 1, 3), (2, 2, 2), (3, 2, 4), (1, 3, 3)]
+)
+def test_each_process_has_a_part_of_a_batch(steps_taken, processes, accumulate, n):
+    changes = {"processes": processes, "accumulate": accumulate, "steps": 1, "warmup_steps": 1}
+    mt.Trainer(mt.RunSettings.of(TASK, {**TINY, **changes}, 3)).run()
+    assert len(steps_taken[0][0]) == n
+
+
+def test_a_resumed_run_goes_on_counting_its_seconds(tmp_path):
+    trainer = new_run(tmp_path / "run")
+    with pytest.raises(Interrupted):
+        trainer.run(stop_requested=lambda: trainer.step == 7)
+    arrays, meta = trainer.folder.load()
+    trainer.folder.save(7, arrays, {**meta, "seconds": 1e5})
+    result = resumed_run(tmp_path / "run").run()
+    assert result["seconds"] > 1e5 and trainer.folder.load()[1]["seconds"] > 1e5
+    assert trainer.folder.metrics()[-1]["seconds"] > 1e5

@@ -424,3 +424,22 @@ def test_what_is_wrong_with_the_subwords_is_said_with_their_path_and_what_to_do(
         mt.CheckpointError, match=r"run/subwords\.model: cannot be read \(not a file, but a folder"
     ):
         folder.settings()
+
+
+def test_a_line_of_max_length_is_not_too_long(files):
+    pairs = Text(**files, vocab_size=70).training_pairs(generator(0))
+    longest = max(len(side) for pair in pairs for side in pair)
+    assert len(Text(**files, vocab_size=70, max_length=longest).training_pairs(generator(0))) == len(pairs)
+    with pytest.raises(mt.InputError, match=f"{longest} subwords, more than max_length={longest - 1}"):
+        Text(**files, vocab_size=70, max_length=longest - 1).training_pairs(generator(0))
+
+
+def test_the_best_weights_are_those_of_the_best_bleu(files, monkeypatch):
+    told = iter([10.0, 30.0, 20.0, 0.0])
+    monkeypatch.setattr(Text, "figures", lambda *given: {"bleu": next(told)})
+    settings = dict(pair.split("=") for pair in TINY.split() if not pair.startswith("vocab_size"))
+    settings = {name: int(x) for name, x in settings.items()}
+    more = {"steps": 3, "warmup_steps": 1, "evaluate_every": 1}
+    trainer = mt.Trainer(mt.RunSettings.of(Text(**files, vocab_size=70), settings | more, 1))
+    trainer.run()
+    assert (trainer.state.best["step"], trainer.state.best["value"]) == (2, 30.0)
