@@ -25,7 +25,7 @@ def add(commands: Commands) -> None:
         help="a layer below, or FILE.py:NAME for one of your own (default: all below, and the whole model)",
     )
     sub.add_argument(
-        "--full", action="store_true", help="also the paper's base model: 63 million parameters, 4 GB"
+        "--full", action="store_true", help="also the paper's base model: 63 million parameters, 5 GB"
     )
 
 
