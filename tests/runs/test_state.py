@@ -44,14 +44,21 @@ def test_a_figure_that_is_not_finite_ends_the_run(tmp_path, monkeypatch):
         new_run(tmp_path / "run").run()
 
 
-@pytest.mark.parametrize("missing", ["adam.m", "adam.t", "model.encoder.layers.0.self_attention.W_Q"])
-def test_a_checkpoint_that_lacks_an_array_is_refused(tmp_path, missing):
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("adam.m", "Adam: the state lacks m"),
+        ("adam.t", "Adam: the state lacks t"),
+        ("model.encoder.layers.0.self_attention.W_Q", "state lacks 1 parameter"),
+    ],
+)
+def test_a_checkpoint_that_lacks_an_array_is_refused(tmp_path, missing, message):
     trainer = new_run(tmp_path / "run")
     trainer.run()
     arrays, meta = trainer.folder.load()
     del arrays[missing]
-    trainer.folder.save(14, arrays, meta)
-    with pytest.raises(mt.CheckpointError):
+    trainer.folder.save(13, arrays, meta)
+    with pytest.raises(mt.CheckpointError, match=message):
         resumed_run(tmp_path / "run")
 
 
