@@ -82,7 +82,7 @@ def keep_freed_memory() -> None:
 
 
 def end_with_parent() -> None:
-    """Have the system kill this process as soon as the one that started it has ended, even by SIGKILL (Linux only)."""
+    """On Linux, have this process killed as soon as the thread that started it has ended, even by SIGKILL."""
     pr_set_pdeathsig = 1
     with suppress(OSError, AttributeError, TypeError):  # not on macOS, not on Windows
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)

@@ -78,9 +78,7 @@ class Subject:
         self.untouched = copy_sharing(self.layer, list(self.parameters.values()))
         self.y = self._first_y()
         if late := parameters_of(self.layer).keys() - self.parameters.keys():
-            raise InputError(
-                f"forward: expected all Parameters to be there before, made {min(late)}: make it in __init__"
-            )
+            raise InputError(f"forward: expected no new Parameters, got {min(late)}: make it in __init__")
         self.draw_upstream()
 
     def draw_upstream(self) -> None:

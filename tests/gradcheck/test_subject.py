@@ -341,7 +341,7 @@ def test_a_parameter_that_forward_makes_is_not_left_out_in_silence(method: str) 
         def backward(self, dy, x):
             return dy * self.W.data
 
-    with pytest.raises(mt.InputError, match="made W: make it in __init__"):
+    with pytest.raises(mt.InputError, match="expected no new Parameters, got W: make it in __init__"):
         mt.gradcheck(Late(), x(4, 3), method=method)
 
 

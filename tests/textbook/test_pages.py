@@ -211,3 +211,10 @@ def test_a_name_from_a_hidden_cell_would_be_noticed() -> None:
     shown = "```{code-cell} python3\nb = a + 1\n```\n"
     assert used_before_shown(hidden + shown) == {"a"}
     assert used_before_shown(hidden.replace("remove-input", "hide-input") + shown) == set()
+
+
+def test_no_line_of_a_page_begins_with_a_percent_sign() -> None:
+    """MyST would take it for a comment, and leave it out of the site."""
+    pages = list(DOCS.rglob("*.md"))
+    lines = [(page, line) for page in pages for line in page.read_text(encoding="utf-8").splitlines()]
+    assert len(pages) > 40 and [where for where in lines if where[1].lstrip().startswith("%")] == []
